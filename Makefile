@@ -1,0 +1,66 @@
+# `make` lists the targets. Each one does its own set-up; a set-up that is done costs nothing.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+PYTHON ?= python3.11
+NAME ?= fashion_mnist
+
+# Stages are started as `python`: the one of .venv.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+.PHONY: help
+help:  ## print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ /' | awk '{t=$$1; $$1=""; printf "  make %-13s%s\n", t, $$0}'
+
+.PHONY: setup
+setup: .venv/.installed  ## install the pinned packages into .venv
+
+.venv/.installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or call make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.PHONY: repro
+repro: setup  ## run the whole pipeline, what is up to date excepted
+	@dvc repro
+
+.PHONY: test
+test: setup  ## run the tests
+	@python -m pytest
+
+.PHONY: lint
+lint: setup  ## check the code's form
+	@ruff check . && ruff format --check .
+
+.PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx validate
+pack: setup  ## images into artifacts/db/*.lmdb
+	@dvc repro pack
+count-ops: setup  ## multiply-accumulates and parameters of the network
+	@dvc repro count_ops
+train-float: setup  ## train in float
+	@dvc repro train_float
+calibrate: setup  ## find the exponents of the fixed-point numbers
+	@dvc repro calibrate
+train-qat: setup  ## quantization-aware training
+	@dvc repro train_qat
+convert-int: setup  ## the integer model
+	@dvc repro convert_int
+export-onnx: setup  ## float and int8 ONNX files
+	@dvc repro export_onnx
+validate: setup  ## score every form, prove that the integer forms agree
+	@dvc repro compare
+	@cat metrics/summary.md
+
+.PHONY: recipe
+recipe:  ## put recipes/NAME.yaml in place of params.yaml, e.g. make recipe NAME=imagenet
+	@test -f recipes/$(NAME).yaml || { echo "error: no recipes/$(NAME).yaml; there are: $(notdir $(basename $(wildcard recipes/*.yaml)))"; exit 1; }
+	cp recipes/$(NAME).yaml params.yaml
+
+.PHONY: bench
+bench: setup  ## measure images per second of reading, training and inference on this machine
+	@python -m stages.bench
+
+.PHONY: clean
+clean:  ## remove what can be made again: artifacts, runs, DVC's cache
+	rm -rf artifacts runs .dvc/cache .dvc/tmp
