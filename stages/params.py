@@ -1,0 +1,112 @@
+"""params.yaml, checked: an unknown key, a wrong type or an impossible value stops with the key and what is allowed."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from training.recipe import Augmentation, InputFormat, Optimization, Recipe, Section
+
+
+class Machine(Section):
+    """Where the work runs. `workers` changes no result; `device` and `threads` may change the last bits of training."""
+
+    device: Literal["cpu", "cuda"]
+    threads: int = Field(ge=1)
+    workers: int = Field(ge=0, description="data loader processes")
+
+
+class Pack(Section):
+    """Where the pictures come from."""
+
+    source: Literal["torchvision", "folder"]
+    dataset: str | None = Field(description="class name in torchvision.datasets; null for a folder")
+    root: str
+    splits: dict[Literal["train", "val"], str] = Field(description="name of each split in the source")
+
+
+class Model(Section):
+    name: str
+    num_classes: int = Field(ge=2)
+    arguments: dict[str, Any]
+
+
+class Calibrate(Section):
+    images: int = Field(ge=1)
+    finer_exponents: int = Field(ge=0, le=8, description="exponents tried beyond the one that covers the maximum")
+
+
+class Validate(Section):
+    batch_size: int = Field(ge=1)
+
+
+class Compare(Section):
+    images: int | None = Field(ge=1, description="validation images whose logits are compared; null: all of them")
+    intermediate_images: int = Field(ge=1, description="images whose every intermediate tensor is compared")
+
+
+class Params(Section):
+    """All of params.yaml. `lr`, `epochs`, `batch_size` and `train` are float training's; QAT's are in `qat`."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    lr: float
+    epochs: int
+    batch_size: int
+    train: Optimization
+    augment: Augmentation
+    input: InputFormat
+    pack: Pack
+    model: Model
+    calibrate: Calibrate
+    qat: Recipe
+    validation: Validate
+    compare: Compare
+    machine: Machine
+
+    @property
+    def float_recipe(self) -> Recipe:
+        """The recipe of float training."""
+        return Recipe(lr=self.lr, epochs=self.epochs, batch_size=self.batch_size, **self.train.model_dump())
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check the parameter file.
+
+    Raises:
+        ValueError: naming each bad key, its value and what is allowed, in one line.
+        OSError: if the file cannot be read.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        params = Params.model_validate(values)
+        params.float_recipe  # noqa: B018 - checks the values that stand at the top level
+        return params
+    except ValidationError as error:
+        raise ValueError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _explain(problem: dict) -> str:
+    *parents, key = (str(part) for part in problem["loc"]) if problem["loc"] else ("params.yaml",)
+    name = ".".join([*parents, key])
+    if problem["type"] == "extra_forbidden":
+        allowed = sorted(_section(parents).model_fields)
+        near = get_close_matches(key, allowed, n=1)
+        hint = f"did you mean {'.'.join([*parents, near[0]])}?" if near else f"allowed: {', '.join(allowed)}"
+        return f"{name} is not a parameter; {hint}"
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    message = problem["msg"].removeprefix("Input should be ")
+    return f"{name}: {problem['input']!r} is not allowed, must be {message}"
+
+
+def _section(path: list[str]) -> type[BaseModel]:
+    section: type[BaseModel] = Params
+    for name in path:
+        annotation = section.model_fields[name].annotation
+        section = next((t for t in (annotation, *get_args(annotation)) if isinstance(t, type)), section)
+    return section

@@ -1,0 +1,164 @@
+import os
+import pickle
+import shutil
+
+import lmdb
+import msgpack
+import pytest
+from torch.utils.data import DataLoader
+
+from imagedb import ImageDatabase, Item, Record, Source, write_database
+from imagedb.record import pack_header, pack_record, record_key
+
+
+class One(Source):
+    class_names = ("a",)
+
+    def __init__(self, image):
+        self.image = image
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return (Item("only", 0, self.image),)[index]
+
+
+@pytest.fixture
+def copy(database, tmp_path):
+    """A copy of the database that a test may change."""
+    return shutil.copy(database, tmp_path / "copy.lmdb")
+
+
+def change(path, **entries):
+    """Put the entries (key: value, None deletes) into the file, behind the library's back."""
+    with lmdb.open(str(path), subdir=False, lock=False, map_size=2**26) as env, env.begin(write=True) as transaction:
+        for key, value in entries.items():
+            key = b"header" if key == "header" else record_key(int(key[1:]))
+            transaction.delete(key) if value is None else transaction.put(key, value)
+
+
+def refused(path, message):
+    with pytest.raises(ValueError, match=f"^{path}{message}$"):
+        ImageDatabase(path)
+
+
+def test_records_and_header(database, picture_root):
+    data = ImageDatabase(database)
+    assert len(data) == data.header.count == 70
+    assert data.class_names == ["ant", "bee", "cat"]
+    first = min((picture_root / "train" / "bee").iterdir())
+    assert data[23] == Record(first.read_bytes(), 1, f"bee/{first.name}")  # 23 pictures of ants come before
+    assert data.verify() == 70
+
+
+def test_index_out_of_range(database):
+    data = ImageDatabase(database)
+    for index in (-1, 70):
+        with pytest.raises(IndexError, match=f"^{database}: record {index}, allowed: 0 to 69$"):
+            data[index]
+    assert len(list(data)) == 70
+
+
+def test_two_datasets_of_one_file_in_one_process(database):
+    first, second = ImageDatabase(database), ImageDatabase(database)
+    copied = pickle.loads(pickle.dumps(first))
+    assert first[5] == second[5] == copied[5]
+    del first
+    assert second[6] == copied[6]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_worker_processes_read_the_same(database, method):
+    data, other = ImageDatabase(database), ImageDatabase(database)
+    expected = [data[index] for index in range(70)]
+    loader = DataLoader(data, batch_size=7, num_workers=2, collate_fn=list, multiprocessing_context=method)
+    assert [record for batch in loader for record in batch] == expected
+    assert other[0] == data[0] == expected[0]
+
+
+def test_database_replaced_while_open(copy, png):
+    old = ImageDatabase(copy)
+    write_database(One(png), copy)
+    assert ImageDatabase(copy)[0].name == "only"
+    assert old[0].name.startswith("ant/")
+
+
+def test_reading_writes_nothing(copy):
+    before = copy.read_bytes()
+    assert ImageDatabase(copy).verify() == 70
+    assert list(copy.parent.iterdir()) == [copy]
+    assert copy.read_bytes() == before
+
+
+def test_missing_file(tmp_path):
+    path = tmp_path / "no.lmdb"
+    with pytest.raises(FileNotFoundError, match=f"^{path} does not exist, an image database is expected there$"):
+        ImageDatabase(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"12345", b"x" * 9000])
+def test_file_of_another_kind(tmp_path, content):
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    refused(path, " is not an LMDB file: .*")
+
+
+def test_folder(tmp_path):
+    refused(tmp_path, " is not a file; an image database is one file")
+
+
+def test_truncated_file(copy):
+    size = copy.stat().st_size
+    os.truncate(copy, size - 5000)
+    refused(copy, f" is truncated: {size - 5000} bytes of {size}")
+
+
+def test_unfinished_database(copy):
+    change(copy, header=None)
+    refused(copy, ": no header: packing did not finish, pack it again")
+
+
+def test_other_version(copy):
+    fields = msgpack.unpackb(pack_header(ImageDatabase(copy).header))
+    change(copy, header=msgpack.packb({**fields, "version": 2}))
+    refused(copy, ": format imagedb version 2, allowed: imagedb version 1; pack it again")
+
+
+def test_count_of_records_differs_from_the_header(copy):
+    change(copy, r69=None)
+    refused(copy, ": 69 records, the header says 70")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b"junk", "record 4: not a msgpack map of image, label and name"),
+        (pack_record(Record(b"junk", 0, "ant/x")), r"record 4 \(ant/x\): not an image, allowed: .*"),
+    ],
+)
+def test_verify_names_the_first_bad_record(copy, value, message):
+    change(copy, r4=value, r8=b"")
+    with pytest.raises(ValueError, match=f"^{copy}: {message}$"):
+        ImageDatabase(copy).verify()
+
+
+def test_verify_finds_changed_and_impossible_labels(copy):
+    data = ImageDatabase(copy)
+    good, digest = data[4], data.header.digest
+    del data
+    change(copy, r4=pack_record(Record(good.image, 3, good.name)))
+    with pytest.raises(ValueError, match=rf"^{copy}: record 4 \({good.name}\): label 3, allowed: 0 to 2$"):
+        ImageDatabase(copy).verify()
+    change(copy, r4=pack_record(Record(good.image, 2, good.name)))
+    with pytest.raises(ValueError, match=f"^{copy}: digest [0-9a-f]{{64}}, the header says {digest}$"):
+        ImageDatabase(copy).verify()
+
+
+def test_missing_and_damaged_record(copy):
+    change(copy, r4=b"junk", r7=None, r99=b"")
+    data = ImageDatabase(copy)
+    with pytest.raises(ValueError, match=f"^{copy}: record 4: not a msgpack map of image, label and name$"):
+        data[4]
+    with pytest.raises(ValueError, match=f"^{copy}: record 7: missing$"):
+        data[7]
