@@ -1,0 +1,105 @@
+"""Multiply-accumulates and parameters of a network, in total and by layer."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+with warnings.catch_warnings(action="ignore", category=FutureWarning):  # importing fvcore scripts a loss of its own
+    from fvcore.nn.jit_analysis import JitModelAnalysis
+    from fvcore.nn.jit_handles import (
+        addmm_flop_jit,
+        bmm_flop_jit,
+        conv_flop_jit,
+        einsum_flop_jit,
+        linear_flop_jit,
+        matmul_flop_jit,
+    )
+
+# fvcore counts one multiply-accumulate as one "flop". Its estimates for norms and pooling are left out.
+MAC_OPERATORS: dict[str, Callable] = {
+    "aten::_convolution": conv_flop_jit,
+    "aten::linear": linear_flop_jit,
+    "aten::addmm": addmm_flop_jit,
+    "aten::mm": matmul_flop_jit,
+    "aten::matmul": matmul_flop_jit,
+    "aten::bmm": bmm_flop_jit,
+    "aten::einsum": einsum_flop_jit,
+}
+# fvcore skips these without a word, as it does operators that only move or describe data.
+SKIPPED_ARITHMETIC = ("aten::relu", "aten::relu_", "aten::clamp", "aten::clamp_", "aten::max")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one module does itself, without its submodules; `macs` is per image."""
+
+    name: str
+    type: str
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Cost of one image.
+
+    Attributes:
+        macs: multiply-accumulates of convolutions and matrix products.
+        params: number of parameters.
+        uncounted: occurrences of each operator that computes but is not among the `macs`, by name.
+        layers: every module that multiplies or has parameters, in the network's order.
+    """
+
+    macs: int
+    params: int
+    uncounted: dict[str, int]
+    layers: list[Layer]
+
+
+def count_operations(model: nn.Module, input_shape: tuple[int, ...]) -> Operations:
+    """Count by tracing `model`, which is left in evaluation mode, on the CPU.
+
+    Args:
+        input_shape: 1 x channels x height x width.
+
+    Raises:
+        ValueError: if the shape is not of one image, or not one that the model takes.
+    """
+    if len(input_shape) != 4 or input_shape[0] != 1 or min(input_shape) < 1:
+        raise ValueError(f"input shape {input_shape} must be 1,channels,height,width, each at least 1")
+    skipped = Counter()
+
+    def count_skipped(kind: str) -> Callable:
+        def handle(inputs: list, outputs: list) -> Counter:
+            skipped[kind] += 1
+            return Counter()
+
+        return handle
+
+    analysis = JitModelAnalysis(model.eval(), torch.zeros(input_shape))
+    analysis.set_op_handle(**MAC_OPERATORS, **{kind: count_skipped(kind) for kind in SKIPPED_ARITHMETIC})
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    try:
+        macs = analysis.by_module()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"the model does not take an input of shape {input_shape}: {' '.join(str(error).split())}"
+        ) from error
+
+    layers = []
+    for name, module in model.named_modules():
+        prefix = f"{name}." if name else ""
+        own = macs[name] - sum(macs[prefix + child] for child, _ in module.named_children())
+        params = sum(p.numel() for p in module.parameters(recurse=False))
+        if own or params:
+            layers.append(Layer(name, type(module).__name__, int(own), params))
+    return Operations(
+        macs=int(macs[""]),
+        params=sum(p.numel() for p in model.parameters()),
+        uncounted=dict(sorted((analysis.unsupported_ops() + skipped).items())),
+        layers=layers,
+    )

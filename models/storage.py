@@ -1,0 +1,110 @@
+"""Model files: tensors in safetensors, everything else in one JSON header. Nothing is ever unpickled."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+FORMAT_VERSION = 1
+FORMS = ("float", "ptq", "qat", "int")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is needed to build the network again and to feed it.
+
+    Attributes:
+        name: model of timm's registry.
+        arguments: further arguments of its constructor, as JSON values.
+        num_classes: number of logits.
+        image_size: height and width of the input in pixels.
+        color_space: colour space of the input.
+        class_names: one name a logit.
+    """
+
+    name: str
+    arguments: dict
+    num_classes: int
+    image_size: int
+    color_space: str
+    class_names: list[str]
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """Contents of a model file.
+
+    Attributes:
+        form: "float", "ptq", "qat" or "int".
+        tensors: by name, on the CPU.
+        program: the integer program as JSON values; None in the forms that have none.
+    """
+
+    form: str
+    tensors: dict[str, Tensor]
+    info: ModelInfo
+    program: dict | None
+
+
+def save_model(
+    path: str | Path, form: str, tensors: dict[str, Tensor], info: ModelInfo, program: dict | None = None
+) -> None:
+    """Write a model file, whole or not at all; equal contents give equal bytes.
+
+    Args:
+        tensors: by name, on any device.
+        program: JSON values; the order of its keys is not kept.
+
+    Raises:
+        ValueError: if `form` is unknown.
+        OSError: if the file cannot be written.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form {form!r} is not allowed, must be one of {', '.join(FORMS)}")
+    header = {"format_version": FORMAT_VERSION, "form": form, "info": asdict(info), "program": program}
+    # One metadata entry, because safetensors writes several in an order that differs from process to process.
+    metadata = {"model": json.dumps(header, sort_keys=True, allow_nan=False)}
+    contents = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_model(path: str | Path, forms: tuple[str, ...]) -> StoredModel:
+    """Read a model file of one of the expected `forms`, tensors on the CPU.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a model file, has another format version, or holds another form.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"model file {path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+    try:
+        header = json.loads(metadata["model"])
+        version = header["format_version"]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} has no model header; models.storage.save_model did not write it") from None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {version!r}, supported is {FORMAT_VERSION}")
+    if header["form"] not in forms:
+        raise ValueError(f"{path} holds a model in form {header['form']!r}, expected {' or '.join(forms)}")
+    return StoredModel(header["form"], tensors, ModelInfo(**header["info"]), header["program"])

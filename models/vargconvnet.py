@@ -1,0 +1,215 @@
+"""VarGConvNet: residual blocks of group convolutions whose number of groups grows with depth.
+
+Structure: the VarGConvNet of Horizon's classification tutorial, after VarGNet (https://arxiv.org/abs/1907.05653).
+Module names are readable paths (`stages.0.1.conv2.group.conv`), because they name the tensors of the int8 program.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from math import prod
+
+from timm.models import register_model
+from torch import Tensor, nn
+
+
+class VarGConvNet(nn.Module):
+    """Deep stem, stages of residual blocks, and a head of 1x1 convolutions around a global average pool.
+
+    Args:
+        channels: output channels of the stem and of each stage; the stem's must be even.
+        repeats: blocks in each stage.
+        groups: groups of the group convolutions in each stage; a stage's first one has half as many, at least one.
+        strides: stride of each stage, taken by its first block.
+        stem_strides: strides of the stem's three 3x3 convolutions.
+        factor: expansion of every group convolution.
+        head_width: channels that are average-pooled.
+        num_classes: number of logits.
+        in_chans: channels of the input.
+        img_size: height and width in pixels that the network is meant for; forward takes any multiple of the stride.
+
+    Raises:
+        ValueError: if lengths disagree, a value is not a positive integer, channels cannot be split into the groups,
+            or `img_size` is not a multiple of the total stride.
+
+    Attributes:
+        total_stride: pixels of the input per pixel of the last feature map, in each direction.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (64, 96, 128, 160, 320),
+        repeats: Sequence[int] = (2, 3, 6, 4),
+        groups: Sequence[int] = (1, 2, 4, 8),
+        strides: Sequence[int] = (2, 2, 2, 2),
+        stem_strides: Sequence[int] = (2, 1, 1),
+        factor: int = 2,
+        head_width: int = 1024,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        img_size: int = 224,
+    ):
+        super().__init__()
+        _check_list("repeats", repeats)
+        _check_list("channels", channels, len(repeats) + 1)
+        _check_list("groups", groups, len(repeats))
+        _check_list("strides", strides, len(repeats))
+        _check_list("stem_strides", stem_strides, 3)
+        scalars = {"factor": factor, "head_width": head_width, "num_classes": num_classes, "in_chans": in_chans}
+        for name, value in {**scalars, "img_size": img_size}.items():
+            _check_positive(name, value)
+        if channels[0] % 2:
+            raise ValueError(f"channels[0] must be even, the stem starts with half as many: got {channels[0]}")
+        self.num_classes = num_classes
+        self.total_stride = prod(stem_strides) * prod(strides)
+        if img_size % self.total_stride:
+            raise ValueError(f"img_size {img_size} is not a multiple of the network's total stride {self.total_stride}")
+
+        half = channels[0] // 2
+        self.stem = nn.Sequential(
+            conv_bn(in_chans, half, 3, stem_strides[0], relu=True),
+            conv_bn(half, half, 3, stem_strides[1], relu=True),
+            conv_bn(half, channels[0], 3, stem_strides[2], relu=True),
+        )
+        sizes = zip(channels[:-1], channels[1:], repeats, groups, strides, strict=True)
+        self.stages = nn.Sequential(*(stage(*size, factor) for size in sizes))
+        self.head = nn.Sequential(
+            OrderedDict(
+                hidden=conv_bn(channels[-1], head_width, relu=True),
+                pool=nn.AdaptiveAvgPool2d(1),
+                classifier=conv_bn(head_width, num_classes),
+                flatten=nn.Flatten(),
+            )
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        """Output of the stem and of each stage, at strides 2, 4, 8, 16 and 32 in the ImageNet configuration.
+
+        Args:
+            x: float [N, in_chans, H, W], H and W multiples of the total stride.
+
+        Raises:
+            ValueError: for another H or W, where the shortcut's pooling and the convolution would disagree.
+        """
+        height, width = x.shape[-2:]
+        if height % self.total_stride or width % self.total_stride:
+            raise ValueError(
+                f"input of {height}x{width} is not a multiple of the network's total stride {self.total_stride}"
+            )
+        maps = [self.stem(x)]
+        for blocks in self.stages:
+            maps.append(blocks(maps[-1]))
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, num_classes] of images [N, in_chans, H, W]; raises as `feature_maps` does."""
+        return self.head(self.feature_maps(x)[-1])
+
+
+class Block(nn.Module):
+    """Two separable group convolutions and a shortcut, added without an activation after it.
+
+    Args:
+        kernel: side of the first group convolution; the second is 3x3.
+        groups: groups of the first and of the second group convolution.
+        stride: stride of the first group convolution and of the shortcut.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        factor: int,
+        groups: tuple[int, int],
+        kernel: int = 3,
+        stride: int = 1,
+    ):
+        super().__init__()
+        self.conv1 = separable_conv(in_channels, out_channels, factor, kernel, groups[0], stride)
+        self.conv2 = separable_conv(out_channels, out_channels, factor, 3, groups[1])
+        if stride == 1 and in_channels == out_channels:
+            self.shortcut = nn.Identity()
+        else:
+            pool = {"pool": nn.AvgPool2d(stride)} if stride > 1 else {}
+            self.shortcut = nn.Sequential(
+                OrderedDict(**pool, conv=nn.Conv2d(in_channels, out_channels, 1), bn=nn.BatchNorm2d(out_channels))
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] to [N, out_channels, H / stride, W / stride]."""
+        return self.conv2(self.conv1(x)) + self.shortcut(x)
+
+
+def stage(in_channels: int, out_channels: int, repeats: int, groups: int, stride: int, factor: int) -> nn.Sequential:
+    """Blocks of one resolution; the first one changes stride and channels, by a 5x5 convolution of half the groups."""
+    first = Block(in_channels, out_channels, factor, (max(groups // 2, 1), groups), kernel=5, stride=stride)
+    others = (Block(out_channels, out_channels, factor, (groups, groups)) for _ in range(repeats - 1))
+    return nn.Sequential(first, *others)
+
+
+def separable_conv(
+    in_channels: int, out_channels: int, factor: int, kernel: int, groups: int, stride: int = 1
+) -> nn.Sequential:
+    """Group convolution that widens by `factor`, BN, ReLU; then a 1x1 convolution and BN."""
+    if in_channels % groups:
+        raise ValueError(f"{in_channels} channels cannot be split into {groups} groups")
+    width = in_channels * factor
+    group = conv_bn(in_channels, width, kernel, stride, groups, relu=True)
+    return nn.Sequential(OrderedDict(group=group, point=conv_bn(width, out_channels)))
+
+
+def conv_bn(
+    in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1, relu: bool = False
+) -> nn.Sequential:
+    """Convolution with bias and half-kernel padding, BatchNorm and, if asked for, ReLU."""
+    layers = OrderedDict(
+        conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups),
+        bn=nn.BatchNorm2d(out_channels),
+    )
+    if relu:
+        layers["relu"] = nn.ReLU()
+    return nn.Sequential(layers)
+
+
+@register_model
+def vargconvnet(pretrained: bool = False, **arguments) -> VarGConvNet:
+    """The ImageNet configuration: 224x224, 9.43 M parameters, 4.53 G multiply-accumulates."""
+    return _build(pretrained, arguments)
+
+
+@register_model
+def vargconvnet_32(pretrained: bool = False, **arguments) -> VarGConvNet:
+    """For 32x32 images: one block a stage, no stride in the stem, 0.44 M parameters with 10 classes."""
+    return _build(
+        pretrained,
+        {
+            "channels": (16, 24, 32, 64, 128),
+            "repeats": (1, 1, 1, 1),
+            "stem_strides": (1, 1, 1),
+            "head_width": 1152,
+            "img_size": 32,
+            **arguments,
+        },
+    )
+
+
+def _build(pretrained: bool, arguments: dict) -> VarGConvNet:
+    if pretrained:
+        raise ValueError("VarGConvNet has no pretrained weights: pretrained must be false")
+    of_timm = {"pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+    return VarGConvNet(**{name: value for name, value in arguments.items() if name not in of_timm})
+
+
+def _check_list(name: str, values: Sequence[int], length: int | None = None) -> None:
+    if not isinstance(values, list | tuple) or (length is not None and len(values) != length):
+        raise ValueError(f"{name} must be a list of {length or 'positive'} integers: got {values!r}")
+    for i, value in enumerate(values):
+        _check_positive(f"{name}[{i}]", value)
+
+
+def _check_positive(name: str, value: int) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be a positive integer: got {value!r}")

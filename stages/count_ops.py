@@ -1,0 +1,69 @@
+"""Count multiply-accumulates and parameters of a network, in total and by layer.
+
+python -m stages.count_ops                                                # the network of params.yaml, writes files
+python -m stages.count_ops --model vargconvnet --input-shape 1,3,224,224  # any network of timm, prints only
+"""
+
+import argparse
+import csv
+from dataclasses import astuple
+from pathlib import Path
+
+from models import create_model
+from models.operations import Operations, count_operations
+from stages.cli import run, whole_file, write_json
+from stages.params import load_params
+
+
+def main() -> None:
+    args = parse_arguments()
+    params = load_params()
+    shape = args.input_shape or (1, 3, params.input.size, params.input.size)
+    if args.model in (None, params.model.name):
+        model = create_model(params.model.name, params.model.num_classes, shape[-1], params.model.arguments)
+    else:
+        model = create_model(args.model, None, shape[-1], {})
+    operations = count_operations(model, shape)
+    print_table(operations)
+
+    if args.output_dir:
+        write(operations, args.output_dir / "ops.json", args.output_dir / "ops.csv")
+    elif not (args.model or args.input_shape):
+        write(operations, Path("metrics/ops.json"), Path("artifacts/ops.csv"))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a model of timm with its own defaults, instead of params.yaml's")
+    parser.add_argument("--input-shape", type=parse_shape, metavar="1,C,H,W", help="default: from params.yaml")
+    parser.add_argument("--output-dir", type=Path, help="write ops.json and ops.csv there")
+    return parser.parse_args()
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Four integers, separated by commas."""
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} must be batch,channels,height,width, e.g. 1,3,224,224")
+    return tuple(int(part) for part in parts)
+
+
+def print_table(operations: Operations) -> None:
+    width = max(len(layer.name) for layer in operations.layers)
+    print(f"{'layer':{width}}  {'type':12} {'macs':>14} {'params':>11}")
+    for layer in operations.layers:
+        print(f"{layer.name:{width}}  {layer.type:12} {layer.macs:14,} {layer.params:11,}")
+    print(f"{'total':{width}}  {'':12} {operations.macs:14,} {operations.params:11,}")
+    print("not counted:", ", ".join(f"{kind} x{n}" for kind, n in operations.uncounted.items()) or "nothing")
+
+
+def write(operations: Operations, totals: Path, by_layer: Path) -> None:
+    write_json(totals, {"macs": operations.macs, "params": operations.params, "uncounted": operations.uncounted})
+    with whole_file(by_layer) as partial, partial.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("layer", "type", "macs", "params"))
+        table.writerows(astuple(layer) for layer in operations.layers)
+
+
+if __name__ == "__main__":
+    run(main)
