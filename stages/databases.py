@@ -1,0 +1,42 @@
+"""The packed databases as batches for the stages."""
+
+from pathlib import Path
+
+from torch.utils.data import DataLoader
+
+from imagedb import ImageDatabase
+from stages.cli import require
+from stages.params import Params
+from training.augment import eval_transform, train_transform
+from training.data import Pixels, TrainingBatches, ordered_batches
+from training.recipe import Recipe
+
+TRAIN = Path("artifacts/db/train.lmdb")
+VAL = Path("artifacts/db/val.lmdb")
+
+
+def open_database(path: Path, params: Params) -> ImageDatabase:
+    """The database at `path`.
+
+    Raises:
+        ValueError: If its classes are not as many as model.num_classes.
+    """
+    database = ImageDatabase(require(path, "make pack"))
+    if len(database.class_names) != params.model.num_classes:
+        raise ValueError(
+            f"{path} has {len(database.class_names)} classes, but model.num_classes is {params.model.num_classes}"
+        )
+    return database
+
+
+def training_batches(params: Params, recipe: Recipe) -> TrainingBatches:
+    """Shuffled, augmented training batches."""
+    transform = train_transform(params.augment, params.input)
+    pixels = Pixels(open_database(TRAIN, params), transform, params.seed)
+    return TrainingBatches(pixels, recipe.batch_size, params.machine.workers)
+
+
+def plain_batches(params: Params, path: Path = VAL, images: int | None = None) -> DataLoader:
+    """The first `images` records of a database (all if None) in order, with the validation transform."""
+    pixels = Pixels(open_database(path, params), eval_transform(params.input))
+    return ordered_batches(pixels, params.validation.batch_size, params.machine.workers, images)

@@ -1,0 +1,79 @@
+"""Batches from an image database: the same ones for every number of workers, and after every interruption."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from imagedb import ImageDatabase, decode_image
+from training.augment import Transform, derive_seed, seeded
+
+
+class Pixels(Dataset):
+    """Records of a database as (uint8 [3, size, size], label), each transformed by draws from its own key alone."""
+
+    def __init__(self, database: ImageDatabase, transform: Transform, seed: int = 0):
+        self.database = database
+        self.transform = transform
+        self.seed = seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = key
+        record = self.database[index]
+        with seeded(self.seed, epoch, index):
+            return self.transform(decode_image(record.image)), record.label
+
+
+class TrainingBatches:
+    """Shuffled batches, epoch by epoch.
+
+    Args:
+        pixels: What to read.
+        batch_size: Images in a batch; the last, smaller one of an epoch is dropped.
+        workers: Processes that read; changes no batch.
+
+    Raises:
+        ValueError: If there are fewer images than one batch.
+    """
+
+    def __init__(self, pixels: Pixels, batch_size: int, workers: int):
+        self.count = len(pixels.database)
+        if self.count < batch_size:
+            raise ValueError(f"a batch of {batch_size} images is more than the {self.count} in the training database")
+        self.seed = pixels.seed
+        self.batch_size = batch_size
+        self.keys: list[list[tuple[int, int]]] = []  # of the current epoch, so that workers need no state of their own
+        self.loader = DataLoader(
+            pixels, batch_sampler=self.keys, num_workers=workers, persistent_workers=workers > 0, pin_memory=_pinned()
+        )
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return self.count // self.batch_size
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of one epoch: uint8 [batch, 3, size, size] and int64 [batch]."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
+        order = torch.randperm(self.count, generator=generator).split(self.batch_size)[: self.steps]
+        self.keys[:] = [[(epoch, index) for index in batch.tolist()] for batch in order]
+        return iter(self.loader)
+
+
+def ordered_batches(pixels: Pixels, batch_size: int, workers: int, images: int | None = None) -> DataLoader:
+    """The first `images` records (all if None) in order: uint8 [batch, 3, size, size] and int64 [batch].
+
+    Raises:
+        ValueError: If the database holds fewer images.
+    """
+    count = len(pixels.database)
+    if images is not None and images > count:
+        raise ValueError(f"{images} images are asked for, but the database holds {count}")
+    indices = range(count if images is None else images)
+    batches = [[(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
+    return DataLoader(pixels, batch_sampler=batches, num_workers=workers, pin_memory=_pinned())
+
+
+def _pinned() -> bool:
+    return torch.cuda.is_available()

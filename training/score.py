@@ -1,0 +1,34 @@
+"""Scores of a classifier from its logits."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def predict(logits_of: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Logits float32 [images, classes] and labels int64 [images], in order, from uint8 batches."""
+    logits, labels = zip(*((logits_of(pixels).float().cpu(), label) for pixels, label in batches), strict=True)
+    return torch.cat(logits), torch.cat(labels)
+
+
+def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """top1 and top5 in percent, cross-entropy loss in nats, number of images.
+
+    Of equal logits, which integer models do have, the lower class comes first.
+
+    Args:
+        logits: float32 [images, classes].
+        labels: int64 [images].
+    """
+    own = logits.gather(1, labels[:, None])
+    before = torch.arange(logits.shape[1]) < labels[:, None]
+    rank = ((logits > own) | ((logits == own) & before)).sum(dim=1)
+    return {
+        "top1": round(float((rank < 1).double().mean()) * 100, 4),
+        "top5": round(float((rank < 5).double().mean()) * 100, 4),
+        "loss": round(float(F.cross_entropy(logits.double(), labels)), 6),
+        "images": len(labels),
+    }
