@@ -1,0 +1,90 @@
+"""Calibration: one exponent for each activation and for each weight channel.
+
+Tried are the exponent that just covers the largest value and a few finer ones, which saturate the largest values but
+resolve the others better; kept is the one with the least squared error.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fixedpoint.bounds import LIMIT, accumulator_bound, integers
+from fixedpoint.floating import FloatEvaluator
+from fixedpoint.program import INPUT, INPUT_EXPONENT, SAME_EXPONENT_KINDS, WEIGHTED_KINDS, Op, Program, power_of_two
+from fixedpoint.qat import WEIGHT_LIMIT
+
+
+def calibrate(program: Program, images: Callable[[], Iterable[Tensor]], finer: int = 3) -> Program:
+    """Give a folded float program its exponents.
+
+    Args:
+        program: Folded.
+        images: Called twice; each call gives the same batches of network input, float32 [batch, channels, h, w].
+        finer: How many exponents to try beyond the one that covers the largest value.
+
+    Returns:
+        The program with `exponents` and `<op>.weight_exponent` constants; its weights stay float.
+    """
+    raw = program.raw
+    activations = [op for op in program.ops if op.name not in raw and op.kind not in SAME_EXPONENT_KINDS]
+    exponents = {INPUT: INPUT_EXPONENT} | _activation_exponents(program, activations, images, finer)
+    for op in program.ops:
+        if op.kind in SAME_EXPONENT_KINDS and op.name not in raw:
+            exponents[op.name] = exponents[op.inputs[0]]
+    program = replace(program, exponents=exponents)
+    for op in program.ops:
+        if op.kind in WEIGHTED_KINDS:
+            exponent = _weight_exponents(program, op, finer)
+            program = program.with_constants(**{f"{op.name}.weight_exponent": exponent})
+    return program
+
+
+def covering_exponent(largest: Tensor, limit: int = 127) -> Tensor:
+    """The greatest exponent e with `largest * 2**e <= limit`; int32, 0 for a tensor of zeros."""
+    exponent = torch.frexp(limit / largest.double()).exponent  # limit / largest = m * 2**exponent, 0.5 <= m < 1
+    return torch.where(largest > 0, exponent - 1, 0).to(torch.int32)
+
+
+@torch.no_grad()
+def _activation_exponents(program: Program, ops: list[Op], images, finer: int) -> dict[str, int]:
+    evaluator, wanted = FloatEvaluator(program), {op.name: op for op in ops}
+    largest = dict.fromkeys(wanted, torch.tensor(0.0))
+    for x in images():
+        for name, value in evaluator.run(x):
+            if name in wanted:
+                largest[name] = torch.maximum(largest[name], value.abs().max().cpu())
+    covering = {name: int(covering_exponent(value)) for name, value in largest.items()}
+    errors = {name: torch.zeros(finer + 1, dtype=torch.float64) for name in wanted}
+    for x in images():
+        for name, value in evaluator.run(x):
+            if name in wanted:
+                for i in range(finer + 1):
+                    candidate = replace(program, exponents={name: covering[name] + i})
+                    errors[name][i] += _squared_error(value, covering[name] + i, *candidate.bounds(wanted[name]))
+    return {name: covering[name] + int(error.argmin()) for name, error in errors.items()}
+
+
+def _squared_error(x: Tensor, exponent: int, low: int, high: int) -> float:
+    scaled = x * power_of_two(exponent)
+    error = scaled.round().clamp_(low, high).sub_(scaled)
+    return float(error.square_().sum(dtype=torch.float64)) * 4.0**-exponent
+
+
+def _weight_exponents(program: Program, op: Op, finer: int) -> Tensor:
+    """The best exponent of each output channel that keeps its accumulator below 2**24; int32 [out]."""
+    weight, bias = (program.constants[f"{op.name}.{name}"] for name in ("weight", "bias"))
+    rows = weight.double().flatten(1)
+    covering = covering_exponent(rows.abs().amax(dim=1), WEIGHT_LIMIT)
+    errors = []
+    for i in range(finer + 1):
+        step = power_of_two(-(covering + i)[:, None], torch.float64)
+        errors.append((integers(rows, covering + i, WEIGHT_LIMIT) * step - rows).square().sum(dim=1))
+    exponent = covering + torch.stack(errors).argmin(dim=0).to(torch.int32)
+    while True:
+        bias_exponent = exponent + program.exponents[op.inputs[0]]
+        bound = accumulator_bound(program, op, integers(weight, exponent, WEIGHT_LIMIT), integers(bias, bias_exponent))
+        if bool((bound < LIMIT).all()):
+            return exponent
+        exponent = exponent - (bound >= LIMIT).to(torch.int32)

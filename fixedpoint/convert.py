@@ -1,0 +1,30 @@
+"""Conversion: the float constants of a calibrated program are rounded once more and stored as integers."""
+
+from dataclasses import replace
+
+import torch
+
+from fixedpoint.bounds import check_exactness, integers
+from fixedpoint.program import WEIGHTED_KINDS, Program
+from fixedpoint.qat import WEIGHT_LIMIT
+
+
+def convert(program: Program) -> Program:
+    """The integer program: int8 weights, int32 biases, int32 weight exponents.
+
+    Nothing is estimated here, so nothing that the QAT model computes can change.
+
+    Raises:
+        ValueError: If an operation would not be exact, naming it (`bounds.check_exactness`).
+    """
+    constants = dict(program.constants)
+    for op in program.ops:
+        if op.kind in WEIGHTED_KINDS:
+            weight, bias = (constants[f"{op.name}.{name}"] for name in ("weight", "bias"))
+            exponent = constants[f"{op.name}.weight_exponent"]
+            constants[f"{op.name}.weight"] = integers(weight, exponent, WEIGHT_LIMIT).to(torch.int8)
+            wide = integers(bias, program.accumulator_exponent(op))
+            constants[f"{op.name}.bias"] = wide.clamp(-(2**31), 2**31 - 1).to(torch.int32)
+    converted = replace(program, constants=constants)
+    check_exactness(converted)
+    return converted

@@ -1,0 +1,48 @@
+"""Counting where forms of one model differ."""
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+
+class Agreement:
+    """Compares every pair of forms element by element; equal means equal values, and NaN equals nothing.
+
+    Args:
+        forms: Their names.
+    """
+
+    def __init__(self, forms: list[str]):
+        self.forms = forms
+        self.counts = {pair: {"elements": 0, "mismatches": 0} for pair in combinations(forms, 2)}
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Count one tensor.
+
+        Args:
+            values: By form; int or float, all of the same shape.
+
+        Raises:
+            ValueError: If shapes differ.
+        """
+        for (left, right), count in self.counts.items():
+            a, b = values[left], values[right]
+            if a.shape != b.shape:
+                raise ValueError(f"{left} gives {list(a.shape)} where {right} gives {list(b.shape)}")
+            count["elements"] += a.numel()
+            count["mismatches"] += int(torch.ne(a, b).sum())
+
+    @property
+    def mismatches(self) -> int:
+        """Over all pairs."""
+        return sum(count["mismatches"] for count in self.counts.values())
+
+    @property
+    def elements(self) -> int:
+        """Over all pairs."""
+        return sum(count["elements"] for count in self.counts.values())
+
+    def by_pair(self) -> dict[str, dict[str, int]]:
+        """The counts by "left = right"."""
+        return {f"{left} = {right}": count for (left, right), count in self.counts.items()}

@@ -1,0 +1,263 @@
+"""The program: a network as one ordered list of operations with their constants.
+
+Every step from float to deployment is a step on it: `capture` makes it, `fold` simplifies it, `calibrate` gives it
+exponents, `qat` trains its constants, `convert` rounds them, the evaluators run it and the ONNX writers export it.
+
+A tensor is named after the operation that computes it; the network's input is INPUT. In a quantized program the int8
+tensor `t` stands for the real numbers `t * 2**-exponents[t]`, the weight of output channel c for
+`weight * 2**-weight_exponent[c]`, and an accumulator for `acc * 2**-(exponents[input] + weight_exponent[c])`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+INPUT = "input"
+INPUT_EXPONENT = 7  # an 8-bit pixel p is carried as p - 128 and read as (p - 128) / 128
+
+Bounds = tuple[float | None, float | None]
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation.
+
+    Attributes:
+        name: Its own and its result's, unique in the program: a module path such as `stages.0.0.conv1`.
+        inputs: The tensors it reads.
+        shape: Of its result, without the batch dimension.
+        clamp: Bounds of the result in real numbers, None for unbounded: (0.0, None) is a fused ReLU.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    clamp: Bounds = field(default=(None, None), kw_only=True)
+
+
+@dataclass(frozen=True)
+class Conv(Op):
+    """2D convolution; constants `<name>.weight` [out, in / groups, h, w] and `<name>.bias` [out]."""
+
+    kind = "conv"
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+
+
+@dataclass(frozen=True)
+class Linear(Op):
+    """Matrix product; constants `<name>.weight` [out, in] and `<name>.bias` [out]."""
+
+    kind = "linear"
+
+
+@dataclass(frozen=True)
+class BatchNorm(Op):
+    """Per-channel `x * scale + shift` of a float program, constants [channels]; `fold` removes it."""
+
+    kind = "batch_norm"
+
+
+@dataclass(frozen=True)
+class Clamp(Op):
+    """ReLU, ReLU6 and the like that could not be fused into the operation before."""
+
+    kind = "clamp"
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """Sum of two or more tensors of equal shape."""
+
+    kind = "add"
+
+
+@dataclass(frozen=True)
+class AvgPool(Op):
+    """Mean over windows without padding; a global pool is a window of the whole map."""
+
+    kind = "avg_pool"
+    kernel: Pair
+    stride: Pair
+
+
+@dataclass(frozen=True)
+class MaxPool(Op):
+    """Maximum over windows."""
+
+    kind = "max_pool"
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Concatenation along the channels."""
+
+    kind = "concat"
+
+
+@dataclass(frozen=True)
+class Flatten(Op):
+    """All dimensions but the batch into one."""
+
+    kind = "flatten"
+
+
+OPS: dict[str, type[Op]] = {
+    op.kind: op for op in (Conv, Linear, BatchNorm, Clamp, Add, AvgPool, MaxPool, Concat, Flatten)
+}
+QUANTIZED_KINDS = frozenset(OPS) - {BatchNorm.kind}
+WEIGHTED_KINDS = frozenset({Conv.kind, Linear.kind})
+SAME_EXPONENT_KINDS = frozenset({Clamp.kind, MaxPool.kind, Flatten.kind})  # the result keeps its input's exponent
+
+
+@dataclass(frozen=True)
+class Program:
+    """Operations in an order in which they can run; the last one computes the logits.
+
+    Attributes:
+        input_shape: Channels, height, width.
+        ops: The operations.
+        constants: By `<op>.<constant>`: float32 up to QAT; int8 weights and int32 biases in an integer program;
+            `<op>.weight_exponent` (int32, [out]) once calibrated.
+        exponents: By tensor, once calibrated. Raw accumulators (`raw`) have none.
+    """
+
+    input_shape: tuple[int, int, int]
+    ops: tuple[Op, ...]
+    constants: dict[str, Tensor]
+    exponents: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def output(self) -> str:
+        """The tensor of the logits."""
+        return self.ops[-1].name
+
+    @property
+    def last_layer(self) -> Op:
+        """The conv or linear whose int32 accumulators are the logits.
+
+        Raises:
+            ValueError: If something else than a flatten stands between it and the output, or it has a clamp.
+        """
+        tail = reversed(self.ops)
+        op = next(op for op in tail if op.kind != Flatten.kind)
+        if op.kind not in WEIGHTED_KINDS or op.clamp != (None, None) or self.channels(op.name) != op.shape[0]:
+            raise ValueError(f"the logits must come from a conv or linear without activation, not from {op.name}")
+        if any(size != 1 for size in op.shape[1:]):
+            raise ValueError(f"the logits must have one value a class, but {op.name} gives {list(op.shape)}")
+        return op
+
+    @property
+    def raw(self) -> frozenset[str]:
+        """Tensors that hold int32 accumulators: the last layer's and what flattens them."""
+        names = [op.name for op in self.ops]
+        return frozenset(names[names.index(self.last_layer.name) :])
+
+    def channels(self, name: str) -> int:
+        """Output channels of the conv or linear `name`."""
+        return len(self.constants[f"{name}.bias"])
+
+    def bounds(self, op: Op) -> tuple[int, int]:
+        """Least and greatest int8 value of the result of `op` in a calibrated program."""
+        low, high = (None if b is None else round(b * 2.0 ** self.exponents[op.name]) for b in op.clamp)
+        return max(-128, -128 if low is None else low), min(127, 127 if high is None else high)
+
+    def input_bounds(self, op: Op) -> tuple[int, int]:
+        """Least and greatest int8 value that the first operand of `op` can have."""
+        source = next((o for o in self.ops if o.name == op.inputs[0]), None)
+        if source is None:
+            return -128, 127
+        if source.kind in SAME_EXPONENT_KINDS - {Clamp.kind}:
+            return self.input_bounds(source)
+        return self.bounds(source)
+
+    def accumulator_exponent(self, op: Op) -> Tensor:
+        """Exponents of the accumulators of a conv or linear: int32 [out]."""
+        return self.constants[f"{op.name}.weight_exponent"] + self.exponents[op.inputs[0]]
+
+    @property
+    def logit_exponent(self) -> Tensor:
+        """The logits are `accumulator * 2**-logit_exponent`: int32 [classes]."""
+        return self.accumulator_exponent(self.last_layer)
+
+    def with_constants(self, **constants: Tensor) -> "Program":
+        """A copy with some constants replaced."""
+        return replace(self, constants=self.constants | constants)
+
+    def to_json(self) -> dict:
+        """Everything but the constants, for the header of a model file."""
+        return {
+            "input_shape": list(self.input_shape),
+            "ops": [{"kind": op.kind, **asdict(op)} for op in self.ops],
+            "exponents": self.exponents,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict, constants: dict[str, Tensor]) -> "Program":
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: If an operation is of a kind or with attributes this version does not know.
+        """
+        return cls(
+            tuple(value["input_shape"]), tuple(_op(entry) for entry in value["ops"]), constants, value["exponents"]
+        )
+
+
+def _op(entry: dict) -> Op:
+    kind = OPS.get(entry["kind"])
+    if kind is None or {f.name for f in fields(kind)} != set(entry) - {"kind"}:
+        raise ValueError(f"the program's operation {entry} is not one of this version: {', '.join(sorted(OPS))}")
+    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key != "kind"})
+
+
+class Evaluator:
+    """Runs a program: one method an operation kind, each in the arithmetic of the subclass."""
+
+    program: Program
+
+    def run(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Run on input `x` [batch, channels, height, width] and give each tensor by name, the logits last.
+
+        A tensor is dropped after its last use.
+        """
+        last_use = {name: op.name for op in self.program.ops for name in op.inputs}
+        values = {INPUT: x}
+        for op in self.program.ops:
+            values[op.name] = getattr(self, op.kind)(op, *(values[name] for name in op.inputs))
+            yield op.name, values[op.name]
+            for name in {*op.inputs}:
+                if last_use[name] == op.name:
+                    del values[name]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The last tensor of `run`."""
+        *_, (_, logits) = self.run(x)
+        return logits
+
+
+def power_of_two(exponent: Tensor | int, dtype: torch.dtype = torch.float32) -> Tensor | float:
+    """2**exponent, exact: a number for a number, a tensor of `dtype` (float32 or float64) for an integer tensor.
+
+    A tensor is written bit by bit, since torch.pow and torch.ldexp promise no exact result.
+    """
+    if not isinstance(exponent, Tensor):
+        return 2.0**exponent
+    if dtype == torch.float32:
+        return (exponent.to(torch.int32) + 127 << 23).view(torch.float32)
+    return (exponent.to(torch.int64) + 1023 << 52).view(torch.float64)
+
+
+def per_channel(values: Tensor, like: Tensor, dim: int) -> Tensor:
+    """`values` [channels] in a shape that broadcasts along dimension `dim` of `like`, on its device."""
+    return values.to(like.device).reshape(-1, *[1] * (like.dim() - dim - 1))
