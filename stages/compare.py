@@ -1,0 +1,121 @@
+"""The proof: QAT, integer and ONNX forms against each other, bit for bit, and the table of all forms.
+
+    python -m stages.compare
+
+Writes metrics/exactness.json (each pair of forms and ONNX Runtime executions), metrics/compare.json (the few numbers to
+watch) and metrics/summary.md. What int8_qdq.onnx does under ONNX Runtime's default options depends on the processor, so
+it is shown, and kept in runs/, but not part of the tracked results.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fixedpoint.exactness import Agreement
+from fixedpoint.integer import IntegerEvaluator, integer_input, integer_tensor
+from fixedpoint.program import Program
+from fixedpoint.qat import FakeQuantModel
+from fixedpoint.runtime import OnnxModel, saturating_weights
+from models.storage import load_model
+from stages.cli import require, run, whole_file, write_json
+from stages.databases import plain_batches
+from stages.forms import FILES, MADE_BY, integer_logits, stored_program
+from stages.machine import prepare
+from stages.params import Params, load_params
+from stages.summary import summary
+from training.augment import normalize
+from training.score import predict, score
+
+EXACT = [("qdq", "int8"), ("qdq", "off")] + [(f, e) for f in ("qoperator", "integer") for e in ("default", "off")]
+UNSAFE = ("qdq", "default")
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    params = load_params()
+    device = prepare(params.machine)
+    qat, program = (stored_program(load_model(require(FILES[form], MADE_BY[form]), (form,))) for form in ("qat", "int"))
+    scores = {form: json.loads(require(f"metrics/{form}.json", "make validate").read_text()) for form in FILES}
+
+    logits, labels = _logits(qat, program, params, device)
+    by_logits = Agreement([form for form in logits if form != _name(*UNSAFE)])
+    by_logits.add(logits)
+    by_tensor = Agreement(list(by_logits.forms))
+    names = [op.name for op in program.ops if op.name not in program.raw]
+    for values in _tensors(qat, program, params, device, names):
+        by_tensor.add(values)
+
+    unsafe = Agreement(["int", _name(*UNSAFE)])
+    unsafe.add(logits)
+    on_this_cpu = score(logits[_name(*UNSAFE)], labels) | unsafe.by_pair()
+    write_json(Path(os.environ.get("RUNS_DIR", "runs")) / "int8_qdq_default_here.json", on_this_cpu)
+    print(f"int8_qdq.onnx with ONNX Runtime's default options on this processor: {json.dumps(on_this_cpu)}")
+
+    exactness = {
+        "logits": {"images": len(labels), "pairs": by_logits.by_pair()},
+        "tensors": {"images": params.compare.intermediate_images, "names": names, "pairs": by_tensor.by_pair()},
+    }
+    compare = {
+        "int_top1_drop": round(scores["float"]["top1"] - scores["int"]["top1"], 4),
+        "qat_top1_gain": round(scores["qat"]["top1"] - scores["ptq"]["top1"], 4),
+        "mismatches": by_logits.mismatches + by_tensor.mismatches,
+        "compared": by_logits.elements + by_tensor.elements,
+    }
+    write_json("metrics/exactness.json", exactness)
+    write_json("metrics/compare.json", compare)
+    with whole_file("metrics/summary.md") as partial:
+        executions = {form: score(values, labels) for form, values in logits.items() if form.startswith("onnx")}
+        executions.pop(_name(*UNSAFE))
+        partial.write_text(summary(scores, executions, exactness, saturating_weights(program)))
+    print(f"{compare['compared']} values compared, {compare['mismatches']} mismatches")
+
+
+def _name(form: str, execution: str) -> str:
+    return f"onnx_int8_{form} ({execution})"
+
+
+def _logits(qat: Program, program: Program, params: Params, device) -> tuple[dict[str, Tensor], Tensor]:
+    """Logits float32 [images, classes] by form, and the labels."""
+    batches = plain_batches(params, images=params.compare.images)
+    forms = {"qat": FakeQuantModel(qat).to(device).eval(), "int": integer_logits(program)}
+    for form, execution in [*EXACT, UNSAFE]:
+        forms[_name(form, execution)] = _onnx(form, execution, params)
+    logits, labels = {}, torch.empty(0)
+    for form, logits_of in forms.items():
+        steps = tqdm(batches, desc=form, unit="batch", leave=False, disable=None)
+        logits[form], labels = predict(lambda pixels, f=logits_of: f(normalize(pixels.to(device))), steps)
+    return logits, labels
+
+
+def _onnx(form: str, execution: str, params: Params):
+    model = OnnxModel(f"artifacts/onnx/int8_{form}.onnx", execution, params.machine.threads)
+    return lambda x: torch.from_numpy(model(x.cpu().numpy()))
+
+
+@torch.no_grad()
+def _tensors(qat: Program, program: Program, params: Params, device, names: list[str]) -> Iterator[dict[str, Tensor]]:
+    """Every int8 tensor by form, one tensor of one batch of images at a time."""
+    models = {
+        _name(form, execution): OnnxModel(f"artifacts/onnx/int8_{form}.onnx", execution, params.machine.threads, names)
+        for form, execution in EXACT
+    }
+    fake, integer = FakeQuantModel(qat).to(device).eval(), IntegerEvaluator(program)
+    for pixels, _ in plain_batches(params, images=params.compare.intermediate_images):
+        x = normalize(pixels)
+        values = {
+            "qat": {n: integer_tensor(qat, n, v).cpu() for n, v in fake.run(x.to(device)) if n in names},
+            "int": {n: v.cpu() for n, v in integer.run(integer_input(x.to(device))) if n in names},
+        }
+        values |= {form: model.tensors(x.numpy()) for form, model in models.items()}
+        for name in names:
+            yield {form: torch.as_tensor(tensors[name]).int() for form, tensors in values.items()}
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,75 @@
+"""Export the float and the integer model to ONNX.
+
+python -m stages.export_onnx                     # the four files of the pipeline, in artifacts/onnx
+python -m stages.export_onnx --checkpoint artifacts/int/model.safetensors --onnx-name net.onnx --format integer
+"""
+
+import argparse
+from pathlib import Path
+
+from fixedpoint.onnx_float import FloatWriter
+from fixedpoint.onnx_graph import Writer
+from fixedpoint.onnx_integer import IntegerWriter
+from fixedpoint.onnx_qdq import QdqWriter
+from fixedpoint.onnx_qoperator import QOperatorWriter
+from models.storage import StoredModel, load_model
+from stages.cli import require, run, whole_file
+from stages.forms import FILES, MADE_BY, float_program, stored_program
+
+# The formats of each form of model, the default one first.
+FORMATS: dict[str, dict[str, type[Writer]]] = {
+    "float": {"float": FloatWriter},
+    "int": {"qoperator": QOperatorWriter, "qdq": QdqWriter, "integer": IntegerWriter},
+}
+OUTPUT_DIR = Path("artifacts/onnx")
+
+
+def main() -> None:
+    args = parse_arguments()
+    if args.checkpoint:
+        stored = load_model(args.checkpoint, tuple(FORMATS))
+        export(stored, args.format or next(iter(FORMATS[stored.form])), args.onnx_name)
+        return
+    for form, formats in FORMATS.items():
+        stored = load_model(require(FILES[form], MADE_BY[form]), (form,))
+        for name in formats:
+            export(stored, name, OUTPUT_DIR / (f"{name}.onnx" if form == "float" else f"int8_{name}.onnx"))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, help="a float or integer model file, instead of the pipeline's")
+    parser.add_argument("--onnx-name", type=Path, metavar="NAME.onnx", help="the file to write")
+    names = [name for formats in FORMATS.values() for name in formats]
+    parser.add_argument("--format", choices=names, help="default: float or qoperator, as the checkpoint is")
+    args = parser.parse_args()
+    if bool(args.checkpoint) != bool(args.onnx_name) or (args.format and not args.checkpoint):
+        parser.error("--checkpoint and --onnx-name go together, and --format needs them")
+    return args
+
+
+def export(stored: StoredModel, name: str, path: Path) -> None:
+    """Write the model in the format `name` to `path`.
+
+    Raises:
+        ValueError: If the format is not one of the model's form.
+    """
+    writer = FORMATS[stored.form].get(name)
+    if writer is None:
+        allowed = ", ".join(FORMATS[stored.form])
+        raise ValueError(f"a model of form {stored.form} has no format {name}; allowed: {allowed}")
+    program = float_program(stored) if stored.form == "float" else stored_program(stored)
+    info = stored.info
+    metadata = {
+        "network": info.name,
+        "class_names": info.class_names,
+        "color_space": info.color_space,
+        "image_size": info.image_size,
+    }
+    with whole_file(path) as partial:
+        partial.write_bytes(writer.export(program, metadata).SerializeToString(deterministic=True))
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    run(main)
