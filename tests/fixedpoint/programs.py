@@ -1,0 +1,162 @@
+"""Small hand-built integer programs, one for each thing that an operation can be, and inputs that are hard for them."""
+
+import numpy as np
+import torch
+
+from fixedpoint.program import INPUT, Add, AvgPool, Clamp, Concat, Conv, Flatten, Linear, MaxPool, Op, Program
+
+CLASSES = 5
+RELU, RELU6, HARDTANH = (0.0, None), (0.0, 6.0), (-1.0, 1.0)
+
+
+def build(input_shape, *ops: Op, exponents=None, kernels=None, conv_head=False, weights=127, weight_shift=0) -> Program:
+    """An integer program of `ops` and a last layer, with random constants.
+
+    Args:
+        exponents: By tensor; what is missing gets the exponent of the first operand.
+        kernels: Kernel sizes of convolutions by name; what is missing is 3x3.
+        conv_head: The last layer is a global average pool and a 1x1 convolution instead of a linear layer.
+        weights: Greatest weight, lower where the accumulators might reach 2**24.
+        weight_shift: Added to the weight exponents, which vary from channel to channel.
+    """
+    rng = np.random.default_rng(0)
+    kernels = {"logits": (1, 1)} | (kernels or {})
+    shapes, known, constants = {INPUT: input_shape}, {INPUT: 7} | (exponents or {}), {}
+    ops = [*ops, *_head(ops[-1].name, ops[-1].shape, conv_head)]
+    for op in ops:
+        if isinstance(op, Conv | Linear):
+            shape = (op.shape[0], shapes[op.inputs[0]][0])
+            if isinstance(op, Conv):
+                shape = (shape[0], shape[1] // op.groups, *kernels.get(op.name, (3, 3)))
+            limit = min(weights, (2**24 - 2**21) // (128 * int(np.prod(shape[1:]))))
+            values = {
+                "weight": rng.integers(-limit, limit + 1, shape, np.int8),
+                "bias": rng.integers(-64 * limit, 64 * limit, shape[0], np.int32),
+                "weight_exponent": (rng.integers(6, 12, shape[0]) + weight_shift).astype(np.int32),
+            }
+            constants |= {f"{op.name}.{key}": torch.from_numpy(value) for key, value in values.items()}
+        if op.name not in ("logits", "classes"):
+            known.setdefault(op.name, known[op.inputs[0]])
+        shapes[op.name] = op.shape
+    return Program(input_shape, tuple(ops), constants, known)
+
+
+def _head(source: str, shape: tuple[int, ...], conv_head: bool) -> list[Op]:
+    if conv_head:  # a layer with the name of the ONNX output, and not the last operation
+        return [
+            AvgPool("global", (source,), (shape[0], 1, 1), shape[1:], shape[1:]),
+            Conv("logits", ("global",), (CLASSES, 1, 1), (1, 1), (0, 0), (1, 1), 1),
+            Flatten("classes", ("logits",), (CLASSES,)),
+        ]
+    return [Flatten("flat", (source,), (int(np.prod(shape)),)), Linear("logits", ("flat",), (CLASSES,))]
+
+
+def conv(name, source, shape, stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1, clamp=(None, None)) -> Conv:
+    return Conv(name, (source,), shape, stride, padding, dilation, groups, clamp=clamp)
+
+
+def avg_pool(kernel, stride, side, shift) -> Program:
+    rows, columns = ((side - k) // s + 1 for k, s in zip(kernel, stride, strict=True))
+    pool = AvgPool("pool", (INPUT,), (3, rows, columns), kernel, stride)
+    return build((3, side, side), pool, exponents={"pool": 7 - shift})
+
+
+def two_branches(*ops: Op, **exponents: int) -> Program:
+    branches = conv("a", INPUT, (4, 8, 8), clamp=RELU), conv("b", INPUT, (4, 8, 8))
+    return build((3, 8, 8), *branches, *ops, exponents=exponents)
+
+
+def network() -> Program:
+    """All of it together, because ONNX Runtime fuses neighbours."""
+    size, half = (8, 16, 16), (8, 8, 8)
+    return build(
+        (3, 32, 32),
+        conv("stem", INPUT, size, stride=(2, 2), clamp=RELU),
+        conv("left", "stem", size, groups=2, clamp=RELU6),
+        conv("right", "left", size, groups=8),
+        Add("sum", ("stem", "right"), size, clamp=RELU),
+        MaxPool("max", ("sum",), half, (3, 3), (2, 2), (1, 1)),
+        AvgPool("mean", ("sum",), half, (2, 2), (2, 2)),
+        Concat("both", ("max", "mean", "max"), (24, 8, 8)),
+        conv("mix", "both", (16, 8, 8), padding=(0, 0)),
+        Clamp("bounded", ("mix",), (16, 8, 8), clamp=HARDTANH),
+        exponents={"stem": 5, "left": 4, "right": 6, "sum": 4, "mean": 5, "both": 3, "mix": 4, "bounded": 4},
+        kernels={"mix": (1, 1)},
+        conv_head=True,
+    )
+
+
+SIX, FOUR = (6, 8, 8), (4, 8, 8)
+PROGRAMS: dict[str, Program] = {
+    "conv": build((3, 8, 8), conv("x", INPUT, SIX), exponents={"x": 6}),
+    "conv_many_terms": build((64, 6, 6), conv("x", INPUT, (16, 6, 6), clamp=RELU), exponents={"x": 3}),
+    "conv_1x1": build(
+        (16, 7, 7), conv("x", INPUT, (8, 7, 7), padding=(0, 0)), exponents={"x": 4}, kernels={"x": (1, 1)}
+    ),
+    "conv_5x3_stride": build(
+        (3, 9, 9), conv("x", INPUT, (4, 5, 4), (2, 3), (2, 2)), exponents={"x": 6}, kernels={"x": (5, 3)}
+    ),
+    "conv_dilation": build((4, 9, 9), conv("x", INPUT, (4, 7, 7), dilation=(2, 2)), exponents={"x": 4}),
+    "conv_groups": build((16, 8, 8), conv("x", INPUT, (24, 8, 8), groups=2, clamp=RELU), exponents={"x": 4}),
+    "conv_depthwise": build((8, 8, 8), conv("x", INPUT, (8, 8, 8), groups=8), exponents={"x": 5}),
+    "conv_depthwise_5x5": build(
+        (8, 8, 8), conv("x", INPUT, (16, 4, 4), (2, 2), (2, 2), groups=8), exponents={"x": 5}, kernels={"x": (5, 5)}
+    ),
+    "conv_relu6": build((3, 8, 8), conv("x", INPUT, SIX, clamp=RELU6), exponents={"x": 4}),
+    "conv_hardtanh": build((3, 8, 8), conv("x", INPUT, SIX, clamp=HARDTANH), exponents={"x": 5}),
+    "conv_negative_shifts": build((3, 8, 8), conv("x", INPUT, SIX), exponents={"x": 8}, weights=2, weight_shift=-8),
+    "conv_large_exponents": build((3, 8, 8), conv("x", INPUT, SIX), exponents={"x": 18}, weight_shift=12),
+    "conv_logits": build((4, 8, 8), conv("x", INPUT, SIX), exponents={"x": 4}, conv_head=True),
+    "linear": build(
+        (40, 1, 1),
+        Flatten("f", (INPUT,), (40,)),
+        Linear("x", ("f",), (16,), clamp=RELU),
+        Linear("y", ("x",), (8,)),
+        exponents={"x": 4, "y": 3},
+    ),
+    "clamp": build((3, 8, 8), Clamp("x", (INPUT,), (3, 8, 8), clamp=RELU)),
+    "clamp_both_sides": build((3, 8, 8), Clamp("x", (INPUT,), (3, 8, 8), clamp=(-0.25, 0.6))),
+    "add": two_branches(Add("x", ("a", "b"), FOUR, clamp=RELU), a=4, b=6, x=4),
+    "add_finer_result": two_branches(Add("x", ("a", "b"), FOUR), a=3, b=2, x=5),
+    "add_three": two_branches(Add("x", ("a", "b", "a"), FOUR), Add("y", ("x", "b"), FOUR), a=7, b=4, x=3, y=2),
+    "add_to_itself": build((3, 8, 8), Add("x", (INPUT, INPUT), (3, 8, 8)), exponents={"x": 5}),
+    "concat": two_branches(Concat("x", ("a", INPUT, "b"), (11, 8, 8)), a=3, b=6, x=5),
+    "concat_clamp": two_branches(Concat("x", ("a", "b"), (8, 8, 8), clamp=RELU6), a=2, b=7, x=4),
+    "max_pool": build((3, 8, 8), MaxPool("x", (INPUT,), (3, 4, 4), (2, 2), (2, 2), (0, 0))),
+    "max_pool_padding": build((3, 9, 9), MaxPool("x", (INPUT,), (3, 5, 5), (3, 3), (2, 2), (1, 1))),
+    "avg_pool_2x2": avg_pool((2, 2), (2, 2), 8, shift=0),
+    "avg_pool_3x3": avg_pool((3, 3), (2, 2), 9, shift=1),
+    "avg_pool_3x3_finer": avg_pool((3, 3), (1, 1), 5, shift=-2),
+    "avg_pool_7x7": avg_pool((7, 7), (7, 7), 7, shift=1),
+    "avg_pool_7x7_windows": avg_pool((7, 7), (7, 7), 14, shift=2),
+    # the float32 reciprocals of 7, 14 and 121 are rounded so that a product with them moves ties
+    "avg_pool_1x7": avg_pool((1, 7), (1, 7), 7, shift=1),
+    "avg_pool_2x7": avg_pool((2, 7), (2, 7), 14, shift=0),
+    "avg_pool_11x11": avg_pool((11, 11), (11, 11), 11, shift=1),
+    "network": network(),
+}
+
+
+def hard_inputs(program: Program, count: int = 12) -> np.ndarray:
+    """Random, saturated and tie-making int8 pictures [6 * count, channels, height, width]."""
+    rng = np.random.default_rng(1)
+    shape = (count, *program.input_shape)
+    constant = np.broadcast_to(rng.integers(-128, 128, (count, 1, 1, 1)), shape)
+    return np.concatenate(
+        [
+            rng.integers(-128, 128, shape),
+            rng.choice([-128, 127], shape),
+            np.broadcast_to(np.resize([-128, 127], (count, 1, 1, 1)), shape),
+            constant,  # where odd, an average that is halved is a tie
+            constant // 2 + rng.integers(0, 2, shape),
+            rng.integers(-2, 3, shape),
+        ]
+    ).astype(np.int8)
+
+
+def numpy_constants(program: Program) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in program.constants.items()}
+
+
+def int8_tensors(program: Program) -> list[str]:
+    return [op.name for op in program.ops if op.name not in program.raw]

@@ -1,0 +1,115 @@
+from fractions import Fraction
+
+import numpy as np
+import oracle
+import pytest
+from programs import PROGRAMS, hard_inputs, numpy_constants
+
+from fixedpoint.program import QUANTIZED_KINDS
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 3, 4, 6, 7, 9, 14, 49, 64, 98, 121])
+def test_rne_is_pythons_rounding_of_the_exact_rational(divisor):
+    numerators = np.arange(-3 * divisor - 5, 3 * divisor + 6)
+    expected = [round(Fraction(int(n), divisor)) for n in numerators]
+    assert oracle.rne(numerators, divisor).tolist() == expected
+
+
+def test_divide_by_power_takes_shifts_of_both_signs_and_a_count():
+    numerators = np.array([-13, -7, -1, 0, 5, 21, 63])
+    for shift in range(-3, 5):
+        for count in (1, 4, 9):
+            expected = [round(Fraction(int(n)) / (count * Fraction(2) ** shift)) for n in numerators]
+            assert oracle.divide_by_power(numerators, shift, count).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("clamp", "exponent", "expected"),
+    [
+        ((None, None), 3, (-128, 127)),
+        ((0.0, None), 3, (0, 127)),
+        ((0.0, 6.0), 3, (0, 48)),
+        ((0.0, 6.0), 5, (0, 127)),
+        ((-1.0, 1.0), 4, (-16, 16)),
+        ((-0.25, 0.6), 1, (0, 1)),  # -0.5 is a tie and goes to the even 0
+    ],
+)
+def test_bounds(clamp, exponent, expected):
+    assert oracle.bounds(clamp, exponent) == expected
+
+
+def run(kind, operand, exponents, constants=None, clamp=(None, None), **attributes):
+    op = {"kind": kind, "name": "y", "inputs": ["input"], "clamp": clamp, **attributes}
+    return oracle.run({"ops": [op], "exponents": exponents}, constants or {}, np.array(operand, np.int8))["y"].tolist()
+
+
+def test_conv_by_hand():
+    constants = {
+        "y.weight": np.array([[[[1, 2], [3, 4]]]], np.int8),
+        "y.bias": np.array([1], np.int32),
+        "y.weight_exponent": np.array([1], np.int32),
+    }
+    window = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    picture = [[[[1, 0, 2], [0, 1, 0]]]]
+    # accumulators 1 + 4 + 1 = 6 and 2 * 2 + 3 + 1 = 8; a shift of 2 gives 1.5 -> 2 and 2
+    assert run("conv", picture, {"input": 7, "y": 6}, constants, **window) == [[[[2, 2]]]]
+    assert run("conv", picture, {"input": 7, "y": 9}, constants, **window) == [[[[12, 16]]]]  # a shift of -1
+    assert run("conv", picture, {"input": 7}, constants, **window) == [[[[6, 8]]]]  # logits stay accumulators
+
+
+def test_linear_by_hand():
+    constants = {
+        "y.weight": np.array([[1, 1], [10, -20]], np.int8),
+        "y.bias": np.array([0, -5], np.int32),
+        "y.weight_exponent": np.array([1, 3], np.int32),
+    }
+    assert run("linear", [[2, 3]], {"input": 7, "y": 7}, constants) == [[2, -6]]  # 5 / 2 and -45 / 8
+    assert run("linear", [[2, 3]], {"input": 7, "y": 7}, constants, clamp=(0.0, None)) == [[2, 0]]
+
+
+def test_add_by_hand():
+    ops = [{"kind": "add", "name": "y", "inputs": ["input", "input"], "clamp": (None, None)}]
+    x = np.array([[1, 3, 127, -128]], np.int8)
+    assert oracle.run({"ops": ops, "exponents": {"input": 7, "y": 5}}, {}, x)["y"].tolist() == [[0, 2, 64, -64]]
+    assert oracle.run({"ops": ops, "exponents": {"input": 7, "y": 7}}, {}, x)["y"].tolist() == [[2, 6, 127, -128]]
+
+
+def test_pools_by_hand():
+    picture = [[[[1, 2], [3, 4]]]]
+    window = {"kernel": (2, 2), "stride": (2, 2)}
+    assert run("avg_pool", picture, {"input": 7, "y": 7}, **window) == [[[[2]]]]  # 2.5
+    assert run("avg_pool", picture, {"input": 7, "y": 8}, **window) == [[[[5]]]]
+    negative = [[[[-1, -2], [-3, -4]]]]
+    assert run("max_pool", negative, {"input": 7, "y": 7}, kernel=(3, 3), stride=(2, 2), padding=(1, 1)) == [[[[-1]]]]
+
+
+def test_concat_by_hand():
+    ops = [{"kind": "clamp", "name": "c", "inputs": ["input"], "clamp": (0.0, None)}]
+    ops += [{"kind": "concat", "name": "y", "inputs": ["input", "c"], "clamp": (None, 0.25)}]
+    x = np.array([[-6, 10, 127]], np.int8)
+    exponents = {"input": 7, "c": 7, "y": 5}
+    assert oracle.run({"ops": ops, "exponents": exponents}, {}, x)["y"].tolist() == [[-2, 2, 8, 0, 2, 8]]
+
+
+def test_the_hand_built_programs_hold_every_kind_of_operation():
+    assert {op.kind for program in PROGRAMS.values() for op in program.ops} == QUANTIZED_KINDS
+
+
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name.startswith("avg_pool")])
+def test_the_inputs_make_average_pools_meet_ties(name):
+    program = PROGRAMS[name]
+    pool = program.ops[0]
+    total = oracle.windows(hard_inputs(program).astype(np.int64), pool.kernel, pool.stride).sum(axis=(4, 5))
+    shift = 7 - program.exponents["pool"]
+    divisor = pool.kernel[0] * pool.kernel[1] * 2.0**shift
+    ties = np.count_nonzero(total / divisor % 1 == 0.5)
+    assert ties > 0 or divisor % 2 != 0
+
+
+def test_shapes_are_those_of_the_program():
+    program = PROGRAMS["network"]
+    x = hard_inputs(program, count=1)
+    tensors = oracle.run(program.to_json(), numpy_constants(program), x)
+    assert {name: value.shape[1:] for name, value in tensors.items() if name != "input"} == {
+        op.name: op.shape for op in program.ops
+    }
