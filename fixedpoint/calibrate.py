@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fixedpoint.bounds import LIMIT, accumulator_bound, integers
+from fixedpoint.bounds import LIMIT, MAX_SHIFT, accumulator_bound, integers
 from fixedpoint.floating import FloatEvaluator
 from fixedpoint.program import INPUT, INPUT_EXPONENT, SAME_EXPONENT_KINDS, WEIGHTED_KINDS, Op, Program, power_of_two
 from fixedpoint.qat import WEIGHT_LIMIT
@@ -73,7 +73,7 @@ def _squared_error(x: Tensor, exponent: int, low: int, high: int) -> float:
 
 
 def _weight_exponents(program: Program, op: Op, finer: int) -> Tensor:
-    """The best exponent of each output channel that keeps its accumulator below 2**24; int32 [out]."""
+    """The best exponent of each output channel that keeps its accumulator below 2**23; int32 [out]."""
     weight, bias = (program.constants[f"{op.name}.{name}"] for name in ("weight", "bias"))
     rows = weight.double().flatten(1)
     covering = covering_exponent(rows.abs().amax(dim=1), WEIGHT_LIMIT)
@@ -81,10 +81,12 @@ def _weight_exponents(program: Program, op: Op, finer: int) -> Tensor:
     for i in range(finer + 1):
         step = power_of_two(-(covering + i)[:, None], torch.float64)
         errors.append((integers(rows, covering + i, WEIGHT_LIMIT) * step - rows).square().sum(dim=1))
-    exponent = covering + torch.stack(errors).argmin(dim=0).to(torch.int32)
+    finest = program.exponents.get(op.name, 0) + MAX_SHIFT - program.exponents[op.inputs[0]]
+    exponent = (covering + torch.stack(errors).argmin(dim=0).to(torch.int32)).clamp(max=finest)  # a dead channel's
     while True:
-        bias_exponent = exponent + program.exponents[op.inputs[0]]
-        bound = accumulator_bound(program, op, integers(weight, exponent, WEIGHT_LIMIT), integers(bias, bias_exponent))
-        if bool((bound < LIMIT).all()):
+        integer_bias = integers(bias, exponent + program.exponents[op.inputs[0]], LIMIT)
+        bound = accumulator_bound(program, op, integers(weight, exponent, WEIGHT_LIMIT), integer_bias)
+        too_large = bound >= LIMIT // 2  # one bit is left for what QAT does to the weights
+        if not too_large.any():
             return exponent
-        exponent = exponent - (bound >= LIMIT).to(torch.int32)
+        exponent = exponent - too_large.to(torch.int32)

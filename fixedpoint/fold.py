@@ -37,7 +37,7 @@ def _merge(program: Program, kind: str, into) -> Program:
             ops[current.name] = current
             continue
         ops[before.name], changed = merged
-        constants = {k: v for k, v in constants.items() if not k.startswith(f"{op.name}.")} | changed
+        constants = {k: v for k, v in constants.items() if k.rpartition(".")[0] != op.name} | changed
         renamed[op.name] = before.name
     return replace(program, ops=tuple(ops.values()), constants=constants)
 

@@ -150,7 +150,7 @@ class Program:
             ValueError: If something else than a flatten stands between it and the output, or it has a clamp.
         """
         tail = reversed(self.ops)
-        op = next(op for op in tail if op.kind != Flatten.kind)
+        op = next((op for op in tail if op.kind != Flatten.kind), self.ops[0])
         if op.kind not in WEIGHTED_KINDS or op.clamp != (None, None) or self.channels(op.name) != op.shape[0]:
             raise ValueError(f"the logits must come from a conv or linear without activation, not from {op.name}")
         if any(size != 1 for size in op.shape[1:]):
@@ -169,8 +169,9 @@ class Program:
 
     def bounds(self, op: Op) -> tuple[int, int]:
         """Least and greatest int8 value of the result of `op` in a calibrated program."""
-        low, high = (None if b is None else round(b * 2.0 ** self.exponents[op.name]) for b in op.clamp)
-        return max(-128, -128 if low is None else low), min(127, 127 if high is None else high)
+        scale = 2.0 ** self.exponents[op.name]
+        low, high = (end if b is None else b * scale for b, end in zip(op.clamp, (-128, 127), strict=True))
+        return round(min(max(low, -128), 127)), round(min(max(high, -128), 127))
 
     def input_bounds(self, op: Op) -> tuple[int, int]:
         """Least and greatest int8 value that the first operand of `op` can have."""

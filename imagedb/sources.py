@@ -124,7 +124,7 @@ def torchvision_source(dataset: str, root: str | Path, split: str) -> Source:
         dataset: name of a class in torchvision.datasets.
         root: the folder that the class takes; nothing is written to it, and gzip files of the MNIST family are
             unpacked elsewhere.
-        split: passed on as `split`; for a class with `train: bool`, "train" is True and any other name False.
+        split: passed on as `split`; for a class with `train: bool`, "train" is True, "test" and "val" are False.
 
     Raises:
         FileNotFoundError: if the data is not in `root`.
@@ -150,6 +150,8 @@ def _load_torchvision(dataset: str, root: Path, split: str) -> torchvision.datas
     parameters = inspect.signature(constructor).parameters
     arguments = {"download": False} if "download" in parameters else {}
     if "train" in parameters:
+        if split not in ("train", "test", "val"):
+            raise ValueError(f"split {split!r} of torchvision's {dataset} is not allowed, must be train, test or val")
         arguments["train"] = split == "train"
     elif "split" in parameters:
         arguments["split"] = split

@@ -1,0 +1,148 @@
+"""Images per second on this machine: reading, training, inference; each as a ratio to a peer on the same work.
+
+    python -m stages.bench [--rounds 7]     after `make repro`
+
+The contestants of a group take turns, round by round, so that a change of the machine's speed hits them alike; shown
+are medians. Kept in runs/bench.json, since speed belongs to the machine and not to the results.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+
+from fixedpoint.qat import FakeQuantModel
+from fixedpoint.runtime import OnnxModel
+from imagedb import ImageDatabase
+from models.storage import load_model
+from stages.cli import require, run, write_json
+from stages.databases import TRAIN, plain_batches, training_batches
+from stages.forms import FILES, MADE_BY, float_model, integer_logits, stored_program
+from stages.machine import prepare
+from stages.params import Params, load_params
+from training.augment import normalize, train_transform
+
+ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
+IMAGES = 1024  # that each contestant reads in a round, from its own kind of storage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
+    params = load_params()
+    prepare(params.machine)
+    stored = {form: load_model(require(FILES[form], MADE_BY[form]), (form,)) for form in ("float", "ptq", "int")}
+    images = torch.cat([normalize(pixels) for pixels, _ in plain_batches(params, images=params.validation.batch_size)])
+
+    results = {}
+    for group, contestants in {
+        "read and augment (peer: torchvision ImageFolder, same transform)": _reading(params),
+        "training step (peer: float)": {
+            "float": _training(float_model(stored["float"]), params),
+            "QAT": _training(FakeQuantModel(stored_program(stored["ptq"])), params),
+        },
+        "inference (peer: ONNX float, default options)": _inference(
+            float_model(stored["float"]), stored, images, params
+        ),
+    }.items():
+        print(group)
+        speeds = _interleaved(contestants, rounds)
+        peer = next(iter(speeds.values()))
+        results[group] = speeds
+        for name, speed in speeds.items():
+            print(f"  {name:34}{speed:10.0f} images/s  {speed / peer:6.2f}")
+    write_json(Path(os.environ.get("RUNS_DIR", "runs")) / "bench.json", results)
+
+
+def _interleaved(contestants: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+    """Median images per second of each contestant, a function that works once and gives its number of images."""
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds + 1):  # the first one warms up
+        for name, work in contestants.items():
+            start = time.perf_counter()
+            images = work()
+            if number:
+                speeds[name].append(images / (time.perf_counter() - start))
+    return {name: median(values) for name, values in speeds.items()}
+
+
+def _reading(params: Params) -> dict[str, Callable[[], int]]:
+    """Training batches from the database, and from the same pictures as files of an image folder."""
+    batches = training_batches(params, params.float_recipe)
+    ours = _epochs(batches.epoch)
+    folder = Path(os.environ.get("RUNS_DIR", "runs")) / "bench_images"
+    database = ImageDatabase(TRAIN)
+    for index in range(min(len(database), 2 * IMAGES)):
+        record = database[index]
+        path = folder / f"{record.label:04}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(record.image)
+    dataset = ImageFolder(folder, train_transform(params.augment, params.input))
+    loader = DataLoader(dataset, params.batch_size, shuffle=True, num_workers=params.machine.workers, drop_last=True)
+    peer = _epochs(lambda epoch: iter(loader))
+    return {"ImageFolder": lambda: _read(peer), "database": lambda: _read(ours)}
+
+
+def _epochs(epoch: Callable[[int], Iterator]) -> Iterator:
+    number = 0
+    while True:
+        yield from epoch(number)
+        number += 1
+
+
+def _read(batches: Iterator) -> int:
+    images = 0
+    while images < IMAGES:
+        images += len(next(batches)[0])
+    return images
+
+
+def _training(model: nn.Module, params: Params) -> Callable[[], int]:
+    model.train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    size, batch = params.input.size, params.batch_size
+    x = normalize(torch.randint(0, 256, (batch, 3, size, size))).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, params.model.num_classes, (batch,))
+
+    def steps() -> int:
+        for _ in range(5):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), labels).backward()
+            optimizer.step()
+        return 5 * batch
+
+    return steps
+
+
+def _inference(model: nn.Module, stored: dict, images: Tensor, params: Params) -> dict[str, Callable[[], int]]:
+    array = images.numpy()
+    integer = integer_logits(stored_program(stored["int"]))
+    forms: dict[str, Callable] = {}
+    for name in ONNX:
+        execution = "int8" if name == "int8_qdq" else "default"
+        session = OnnxModel(f"artifacts/onnx/{name}.onnx", execution, params.machine.threads)
+        forms[f"ONNX {name} ({execution})"] = lambda session=session: session(array)
+    forms["PyTorch float"] = lambda: model(images)
+    forms["PyTorch integer"] = lambda: integer(images)
+
+    def timed(form: Callable) -> Callable[[], int]:
+        @torch.no_grad()
+        def work() -> int:
+            form()
+            return len(images)
+
+        return work
+
+    return {name: timed(form) for name, form in forms.items()}
+
+
+if __name__ == "__main__":
+    run(main)
