@@ -17,8 +17,9 @@ setup: .venv/.installed  ## install the pinned packages into .venv
 
 .venv/.installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or call make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo 'installing the pinned packages into .venv (PyTorch is large: some minutes)'
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 .PHONY: repro

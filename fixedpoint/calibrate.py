@@ -12,8 +12,16 @@ from torch import Tensor
 
 from fixedpoint.bounds import LIMIT, MAX_SHIFT, accumulator_bound, integers
 from fixedpoint.floating import FloatEvaluator
-from fixedpoint.program import INPUT, INPUT_EXPONENT, SAME_EXPONENT_KINDS, WEIGHTED_KINDS, Op, Program, power_of_two
-from fixedpoint.qat import WEIGHT_LIMIT
+from fixedpoint.program import (
+    INPUT,
+    INPUT_EXPONENT,
+    SAME_EXPONENT_KINDS,
+    WEIGHT_LIMIT,
+    WEIGHTED_KINDS,
+    Op,
+    Program,
+    power_of_two,
+)
 
 
 def calibrate(program: Program, images: Callable[[], Iterable[Tensor]], finer: int = 3) -> Program:

@@ -5,8 +5,7 @@ from dataclasses import replace
 import torch
 
 from fixedpoint.bounds import check_exactness, integers
-from fixedpoint.program import WEIGHTED_KINDS, Program
-from fixedpoint.qat import WEIGHT_LIMIT
+from fixedpoint.program import WEIGHT_LIMIT, WEIGHTED_KINDS, Program
 
 
 def convert(program: Program) -> Program:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 INPUT = "input"
+WEIGHT_LIMIT = 127  # weights are symmetric: -128 is not used
 INPUT_EXPONENT = 7  # an 8-bit pixel p is carried as p - 128 and read as (p - 128) / 128
 
 Bounds = tuple[float | None, float | None]

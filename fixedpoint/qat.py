@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fixedpoint.program import WEIGHTED_KINDS, AvgPool, Conv, Evaluator, MaxPool, Op, Program, per_channel
+from fixedpoint.program import WEIGHT_LIMIT, WEIGHTED_KINDS, AvgPool, Conv, Evaluator, MaxPool, Op, Program, per_channel
 from fixedpoint.rounding import fake_quantize
-
-WEIGHT_LIMIT = 127  # weights are symmetric: -128 is not used
 
 
 class FakeQuantModel(nn.Module, Evaluator):

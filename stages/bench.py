@@ -24,8 +24,9 @@ from imagedb import ImageDatabase
 from models.storage import load_model
 from stages.cli import require, run, write_json
 from stages.databases import TRAIN, plain_batches, training_batches
-from stages.forms import FILES, MADE_BY, float_model, integer_logits, stored_program
+from stages.forms import integer_logits
 from stages.machine import prepare
+from stages.model_files import FILES, MADE_BY, float_model, stored_program
 from stages.params import Params, load_params
 from training.augment import normalize, train_transform
 

@@ -10,8 +10,8 @@ from fixedpoint.convert import convert
 from models.storage import load_model, save_model
 from stages.cli import require, run
 from stages.databases import TRAIN, plain_batches
-from stages.forms import float_program
 from stages.machine import prepare
+from stages.model_files import float_program
 from stages.params import load_params
 from training.augment import normalize
 

@@ -25,8 +25,9 @@ from fixedpoint.runtime import OnnxModel, saturating_weights
 from models.storage import load_model
 from stages.cli import require, run, whole_file, write_json
 from stages.databases import plain_batches
-from stages.forms import FILES, MADE_BY, integer_logits, stored_program
+from stages.forms import integer_logits
 from stages.machine import prepare
+from stages.model_files import FILES, MADE_BY, stored_program
 from stages.params import Params, load_params
 from stages.summary import summary
 from training.augment import normalize

@@ -58,7 +58,8 @@ def print_table(operations: Operations) -> None:
 
 
 def write(operations: Operations, totals: Path, by_layer: Path) -> None:
-    write_json(totals, {"macs": operations.macs, "params": operations.params, "uncounted": operations.uncounted})
+    uncounted = [f"{kind} x{n}" for kind, n in operations.uncounted.items()]  # a list, so that DVC shows no column each
+    write_json(totals, {"macs": operations.macs, "params": operations.params, "uncounted": uncounted})
     with whole_file(by_layer) as partial, partial.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("layer", "type", "macs", "params"))

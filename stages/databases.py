@@ -37,6 +37,6 @@ def training_batches(params: Params, recipe: Recipe) -> TrainingBatches:
 
 
 def plain_batches(params: Params, path: Path = VAL, images: int | None = None) -> DataLoader:
-    """The first `images` records of a database (all if None) in order, with the validation transform."""
+    """`images` evenly spaced records of a database (all if None) in order, with the validation transform."""
     pixels = Pixels(open_database(path, params), eval_transform(params.input))
     return ordered_batches(pixels, params.validation.batch_size, params.machine.workers, images)

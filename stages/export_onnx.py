@@ -14,7 +14,7 @@ from fixedpoint.onnx_qdq import QdqWriter
 from fixedpoint.onnx_qoperator import QOperatorWriter
 from models.storage import StoredModel, load_model
 from stages.cli import require, run, whole_file
-from stages.forms import FILES, MADE_BY, float_program, stored_program
+from stages.model_files import FILES, MADE_BY, float_program, stored_program
 
 # The formats of each form of model, the default one first.
 FORMATS: dict[str, dict[str, type[Writer]]] = {

@@ -31,12 +31,15 @@ def fit_stage(stage: str, model: nn.Module, recipe: Recipe, params: Params, mode
         model_digest: Of what `model` was made from, if not from the parameters alone.
     """
     train, val = training_batches(params, recipe), plain_batches(params)
+    databases = [data.dataset.database for data in (train.loader, val)]
+    if databases[0].class_names != databases[1].class_names:
+        raise ValueError(f"{databases[0].path} and {databases[1].path} have different classes")
     device = next(model.parameters()).device
     key = run_key(
         recipe=recipe.model_dump(),
         params=params.model_dump(include={"seed", "augment", "input", "model", "validation"}),
         machine=params.machine.model_dump(exclude={"workers"}),
-        inputs=[model_digest, *(data.dataset.database.header.digest for data in (train.loader, val))],
+        inputs=[model_digest, *(database.header.digest for database in databases)],
         code=digest_files([path for folder in CODE for path in folder.glob("*.py")]),
         versions=[torch.__version__, torchvision.__version__],
     )

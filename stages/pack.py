@@ -35,7 +35,7 @@ def open_source(args: argparse.Namespace, params: Pack) -> Source:
     kind = args.source or params.source
     root = args.src_data_dir or params.root
     # pack.splits are names in the source of params.yaml; in one of another kind a split is called what it is
-    split = params.splits[args.split_name] if kind == params.source else args.split_name
+    split = getattr(params.splits, args.split_name) if kind == params.source else args.split_name
     if kind == "folder":
         if args.dataset:
             raise ValueError(f"--dataset {args.dataset} is for --source torchvision, the source is a folder")

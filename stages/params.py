@@ -18,13 +18,20 @@ class Machine(Section):
     workers: int = Field(ge=0, description="data loader processes")
 
 
+class Splits(Section):
+    """The name of each split in the source."""
+
+    train: str
+    val: str
+
+
 class Pack(Section):
     """Where the pictures come from."""
 
     source: Literal["torchvision", "folder"]
     dataset: str | None = Field(description="class name in torchvision.datasets; null for a folder")
     root: str
-    splits: dict[Literal["train", "val"], str] = Field(description="name of each split in the source")
+    splits: Splits
 
 
 class Model(Section):
@@ -80,7 +87,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """
     try:
         values = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     try:
         params = Params.model_validate(values)
@@ -91,17 +98,20 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def _explain(problem: dict) -> str:
-    *parents, key = (str(part) for part in problem["loc"]) if problem["loc"] else ("params.yaml",)
-    name = ".".join([*parents, key])
+    name = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if problem["type"] == "extra_forbidden":
+        *parents, key = problem["loc"]
         allowed = sorted(_section(parents).model_fields)
         near = get_close_matches(key, allowed, n=1)
         hint = f"did you mean {'.'.join([*parents, near[0]])}?" if near else f"allowed: {', '.join(allowed)}"
         return f"{name} is not a parameter; {hint}"
     if problem["type"] == "missing":
         return f"{name} is missing"
-    message = problem["msg"].removeprefix("Input should be ")
-    return f"{name}: {problem['input']!r} is not allowed, must be {message}"
+    if problem["type"] == "value_error":  # of several values together
+        return f"{name}: {message}" if name else message
+    message = "a block of parameters" if problem["type"] == "model_type" else message
+    return f"{name or 'the file'}: {problem['input']!r} is not allowed, must be {message}"
 
 
 def _section(path: list[str]) -> type[BaseModel]:

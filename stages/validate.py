@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from stages.cli import run, write_json
 from stages.databases import plain_batches
-from stages.forms import FILES, load_form
+from stages.forms import load_form
 from stages.machine import prepare
+from stages.model_files import FILES
 from stages.params import load_params
 from training.augment import normalize
 from training.score import predict, score

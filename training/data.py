@@ -44,9 +44,7 @@ class TrainingBatches:
         self.seed = pixels.seed
         self.batch_size = batch_size
         self.keys: list[list[tuple[int, int]]] = []  # of the current epoch, so that workers need no state of their own
-        self.loader = DataLoader(
-            pixels, batch_sampler=self.keys, num_workers=workers, persistent_workers=workers > 0, pin_memory=_pinned()
-        )
+        self.loader = _loader(pixels, self.keys, workers, persistent_workers=workers > 0)
 
     @property
     def steps(self) -> int:
@@ -62,7 +60,13 @@ class TrainingBatches:
 
 
 def ordered_batches(pixels: Pixels, batch_size: int, workers: int, images: int | None = None) -> DataLoader:
-    """The first `images` records (all if None) in order: uint8 [batch, 3, size, size] and int64 [batch].
+    """Records in order: uint8 [batch, 3, size, size] and int64 [batch].
+
+    Args:
+        pixels: What to read.
+        batch_size: Images in a batch; the last one may be smaller.
+        workers: Processes that read; changes no batch.
+        images: How many, evenly spaced, since a database may be sorted by class; None for all.
 
     Raises:
         ValueError: If the database holds fewer images.
@@ -70,10 +74,17 @@ def ordered_batches(pixels: Pixels, batch_size: int, workers: int, images: int |
     count = len(pixels.database)
     if images is not None and images > count:
         raise ValueError(f"{images} images are asked for, but the database holds {count}")
-    indices = range(count if images is None else images)
+    indices = [i * count // images for i in range(images)] if images is not None else range(count)
     batches = [[(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
-    return DataLoader(pixels, batch_sampler=batches, num_workers=workers, pin_memory=_pinned())
+    return _loader(pixels, batches, workers)
 
 
-def _pinned() -> bool:
-    return torch.cuda.is_available()
+def _loader(pixels: Pixels, batches: list[list[tuple[int, int]]], workers: int, **options) -> DataLoader:
+    return DataLoader(
+        pixels,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # the global one would go on each epoch, or with workers only in the first
+        **options,
+    )

@@ -1,14 +1,33 @@
 """The hyperparameters of a training run."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
     """A block of parameters: read once, never changed, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switches(cls, value):
+        if isinstance(value, bool):
+            raise ValueError(f"{str(value).lower()} is not allowed, no parameter is a switch")
+        return value
+
+
+def _ascending(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError(f"{list(values)} is not allowed, the smaller value comes first")
+    return values
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(gt=0)]
+Strength = Annotated[float, Field(ge=0)]
+HueStrength = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class Optimization(Section):
@@ -46,8 +65,14 @@ class Augmentation(Section):
     """Random changes of a training picture."""
 
     crop: Literal["resized", "padded"]
-    crop_scale: tuple[float, float] = Field(description="area of a resized crop, as a share of the picture")
-    crop_ratio: tuple[float, float] = Field(description="width / height of a resized crop")
+    crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = Field(
+        description="area of a resized crop, as a share of the picture"
+    )
+    crop_ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(_ascending)] = Field(
+        description="width / height of a resized crop"
+    )
     crop_padding: int = Field(ge=0, description="pixels added on each side before a padded crop")
     flip: float = Field(ge=0, le=1, description="probability of a horizontal flip")
-    color_jitter: tuple[float, float, float, float] = Field(description="brightness, contrast, saturation, hue")
+    color_jitter: tuple[Strength, Strength, Strength, HueStrength] = Field(
+        description="brightness, contrast, saturation, hue"
+    )

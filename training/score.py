@@ -22,7 +22,12 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
     Args:
         logits: float32 [images, classes].
         labels: int64 [images].
+
+    Raises:
+        ValueError: If a logit is not finite: NaN would rank before everything.
     """
+    if not logits.isfinite().all():
+        raise ValueError("the network gives logits that are not finite; if it was just trained, lower the lr")
     own = logits.gather(1, labels[:, None])
     before = torch.arange(logits.shape[1]) < labels[:, None]
     rank = ((logits > own) | ((logits == own) & before)).sum(dim=1)

@@ -1,0 +1,271 @@
+"""dvc.yaml against the code: what a stage imports and which parameters it reads, it must list."""
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from dvc.dependency import ParamsDependency
+from dvc.repo import Repo
+from PIL import Image
+
+from stages import databases, fitting, params, train_float
+from training.recipe import Section
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGES = ("imagedb", "models", "training", "fixedpoint", "stages")
+# They check values and report errors, and compute nothing; the instruction set matters to none but floating point.
+NO_DEPENDENCIES = {f"stages/{name}.py" for name in ("__init__", "cli", "params")}
+ORDER = [
+    "pack",
+    "count_ops",
+    "train_float",
+    "calibrate",
+    "train_qat",
+    "convert_int",
+    "export_onnx",
+    "validate",
+    "compare",
+]
+
+
+@pytest.fixture(scope="module")
+def stages():
+    """The stages by name, as DVC resolves them."""
+    with Repo(str(REPOSITORY)) as repo:
+        return {stage.name: stage for stage in repo.index.stages}
+
+
+def paths(entries) -> set[str]:
+    return {Path(entry.fs_path).relative_to(REPOSITORY).as_posix() for entry in entries}
+
+
+def dependencies(stage) -> set[str]:
+    return paths(entry for entry in stage.deps if not isinstance(entry, ParamsDependency))
+
+
+def script(stage) -> str:
+    python, option, module, *_ = stage.cmd.split()
+    assert (python, option) == ("python", "-m")
+    return module.replace(".", "/") + ".py"
+
+
+def modules_of(path: str) -> Iterator[str]:
+    """Files of the repository that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse((REPOSITORY / path).read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports are not followed here"
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] in PACKAGES:
+                for count in range(1, len(parts) + 1):
+                    stem = "/".join(parts[:count])
+                    yield from (p for p in (f"{stem}.py", f"{stem}/__init__.py") if (REPOSITORY / p).is_file())
+
+
+def imported(path: str) -> set[str]:
+    """Files with code that a script needs, itself included."""
+    found, waiting = set(), [path]
+    while waiting:
+        path = waiting.pop()
+        if path not in found | NO_DEPENDENCIES:
+            found.add(path)
+            waiting += modules_of(path)
+    return {path for path in found if not only_docstring(path)}
+
+
+def only_docstring(path: str) -> bool:
+    body = ast.parse((REPOSITORY / path).read_text()).body
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+
+def test_every_stage_runs_a_script_that_exists(stages):
+    assert len(stages) == 15
+    for stage in stages.values():
+        assert (REPOSITORY / script(stage)).is_file()
+        assert script(stage) in dependencies(stage)
+
+
+def test_every_dependency_exists_or_is_made(stages):
+    made = [path for stage in stages.values() for path in paths(stage.outs)]
+    assert len(made) == len(set(made))
+    for name, stage in stages.items():
+        missing = {path for path in dependencies(stage) - set(made) if not (REPOSITORY / path).exists()}
+        assert not missing, name
+
+
+def test_every_stage_lists_the_code_it_imports(stages):
+    missing = {}
+    for name, stage in stages.items():
+        listed = dependencies(stage)
+        absent = {
+            path
+            for path in imported(script(stage))
+            if not listed & {path, *(str(parent) for parent in Path(path).parents)}
+        }
+        if absent:
+            missing[name] = sorted(absent)
+    assert not missing, missing
+
+
+def test_no_stage_lists_code_it_does_not_import(stages):
+    for name, stage in stages.items():
+        used = imported(script(stage)) | {"stages/__init__.py"}  # Python imports it before the script
+        listed = {path for path in dependencies(stage) if path.split("/")[0] in PACKAGES}
+        unused = {path for path in listed if not any(Path(module).is_relative_to(path) for module in used)}
+        assert not unused, name
+
+
+class Recorder:
+    """Parameters that note which of them are read, by their full names."""
+
+    def __init__(self, section: Section, read: set[str], prefix: str = ""):
+        self._section, self._read, self._prefix = section, read, prefix
+
+    def __getattr__(self, name: str):
+        if name == "float_recipe":
+            return params.Params.float_recipe.fget(self)
+        value = getattr(self._section, name)
+        if isinstance(value, Section):
+            return Recorder(value, self._read, f"{self._prefix}{name}.")
+        self._read.add(self._prefix + name)
+        return value
+
+    def model_dump(self, **options) -> dict:
+        values = self._section.model_dump(**options)
+        if self._prefix:  # of all parameters, it names the folder of a checkpoint and is no result
+            self._read |= {self._prefix + name for name in values}
+        return values
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """The current folder, with a small pipeline's parameters and pictures; the process is left as it was."""
+    folder = tmp_path_factory.mktemp("workspace")
+    noise = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for index in range(24):
+            path = folder / "pictures" / split / "abc"[index % 3] / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+    values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    values |= {"epochs": 1, "batch_size": 8, "machine": {"device": "cpu", "threads": 1, "workers": 0}}
+    values["train"]["warmup_epochs"] = 0
+    values["pack"] = {
+        "source": "folder",
+        "dataset": None,
+        "root": "pictures",
+        "splits": {"train": "train", "val": "val"},
+    }
+    arguments = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
+    values["model"] = {"name": "vargconvnet_32", "num_classes": 3, "arguments": arguments}
+    values["input"]["size"] = 32
+    values["calibrate"]["images"] = 24
+    values["qat"] |= {"epochs": 1, "batch_size": 8, "warmup_epochs": 0}
+    values["compare"]["intermediate_images"] = 8
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("RUNS_DIR", raising=False)
+        yield folder
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(scope="module")
+def read(workspace, stages) -> dict[str, set[str]]:
+    """The parameters that each stage reads while the whole pipeline runs in this process."""
+    names = {name: set() for name in sorted(stages, key=lambda name: ORDER.index(name.split("@")[0]))}
+    for name, seen in names.items():
+        _, _, module, *arguments = stages[name].cmd.split()
+        stage = importlib.import_module(module)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", [module, *arguments])
+            patch.setattr(stage, "load_params", lambda seen=seen: Recorder(params.load_params(), seen), raising=False)
+            stage.main()
+    return names
+
+
+def listed(stage) -> set[str]:
+    return {name for entry in stage.deps if isinstance(entry, ParamsDependency) for name in entry.params}
+
+
+def covers(name: str, key: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
+
+
+def test_every_stage_lists_the_parameters_it_reads(stages, read):
+    missing = {}
+    for name, stage in stages.items():
+        absent = {key for key in read[name] if not any(covers(entry, key) for entry in listed(stage))}
+        absent -= {"machine.workers"}  # changes no result
+        if absent:
+            missing[name] = sorted(absent)
+    assert not missing, missing
+
+
+def test_no_stage_lists_parameters_it_does_not_read(stages, read):
+    for name, stage in stages.items():
+        unused = {entry for entry in listed(stage) if not any(covers(entry, key) for key in read[name])}
+        assert not unused, name
+
+
+class Checkpointed(Exception):
+    pass
+
+
+def checkpoint_folder(monkeypatch, **changes) -> str:
+    """Where float training would keep its checkpoints, with some parameters changed."""
+
+    def fit(model, recipe, batches, validate, checkpoint, *others):
+        raise Checkpointed(checkpoint.path.parent)
+
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    for name, value in changes.items():
+        *parents, key = name.split("__")
+        (values[parents[0]] if parents else values)[key] = value
+    monkeypatch.setattr("sys.argv", ["train_float"])
+    monkeypatch.setattr(fitting, "fit", fit)
+    monkeypatch.setattr(train_float, "load_params", lambda: params.Params.model_validate(values))
+    with pytest.raises(Checkpointed) as raised:
+        train_float.main()
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"seed": 1}, {"lr": 0.2}, {"epochs": 2}, {"batch_size": 4}),
+        *({"train__momentum": 0}, {"train__weight_decay": 0}, {"train__warmup_epochs": 0.5}),
+        *({"train__label_smoothing": 0}, {"augment__flip": 0.1}, {"input__color_space": "rgb"}),
+        *({"model__arguments": {}}, {"validation__batch_size": 7}, {"machine__threads": 2}),
+    ],
+)
+def test_training_with_other_parameters_does_not_go_on_from_this_checkpoint(read, monkeypatch, changes):
+    assert checkpoint_folder(monkeypatch, **changes) != checkpoint_folder(monkeypatch)
+
+
+def test_training_on_other_pictures_does_not_go_on_from_this_checkpoint(read, monkeypatch):
+    here = checkpoint_folder(monkeypatch)
+    monkeypatch.setattr(databases, "TRAIN", databases.VAL)
+    assert checkpoint_folder(monkeypatch) != here
+
+
+def test_training_with_other_code_does_not_go_on_from_this_checkpoint(read, monkeypatch, tmp_path):
+    here = checkpoint_folder(monkeypatch)
+    monkeypatch.setattr(fitting, "CODE", [tmp_path])
+    (tmp_path / "engine.py").write_text("other code")
+    assert checkpoint_folder(monkeypatch) != here
+
+
+def test_workers_do_not_matter_to_a_checkpoint(read, monkeypatch):
+    assert checkpoint_folder(monkeypatch, machine__workers=2) == checkpoint_folder(monkeypatch)

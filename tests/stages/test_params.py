@@ -1,0 +1,175 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.params import load_params
+
+REPOSITORY = Path(__file__).parents[2]
+RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    """Loads params.yaml with one key, e.g. "qat.lr", set to a value or, without one, taken out."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(name: str, *value):
+        values = yaml.safe_load((REPOSITORY / "recipes" / "fashion_mnist.yaml").read_text())
+        *parents, key = name.split(".")
+        section = values
+        for parent in parents:
+            section = section[parent]
+        section.pop(key, None)
+        if value:
+            section[key] = value[0]
+        Path("params.yaml").write_text(yaml.safe_dump(values))
+        return load_params()
+
+    return load
+
+
+def keys(section: dict, prefix: str = "") -> set[str]:
+    """The names of all parameters; model.arguments are the network's own."""
+    names = set()
+    for name, value in section.items():
+        nested = isinstance(value, dict) and name != "arguments"
+        names |= keys(value, f"{prefix}{name}.") if nested else {prefix + name}
+    return names
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_are_complete(path):
+    assert load_params(path)
+    recipe, default = (yaml.safe_load(p.read_text()) for p in (path, REPOSITORY / "params.yaml"))
+    assert keys(recipe) == keys(default)
+
+
+def test_the_default_is_the_recipe_for_fashion_mnist():
+    assert (REPOSITORY / "params.yaml").read_text() == (REPOSITORY / "recipes" / "fashion_mnist.yaml").read_text()
+
+
+def test_values_arrive_as_written(params):
+    values = params("qat.lr", 0.25)
+    assert (values.qat.lr, values.pack.splits.val, values.augment.crop_scale) == (0.25, "test", (0.08, 1.0))
+    recipe = values.float_recipe
+    assert (recipe.lr, recipe.epochs, recipe.batch_size, recipe.warmup_epochs) == (values.lr, values.epochs, 64, 1)
+
+
+def test_exponent_without_a_point_is_a_number(params):
+    assert params("lr", "1e-3").lr == 0.001, "for YAML 1.1 it is a string"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("epoch", "did you mean epochs?"),
+        ("batchsize", "did you mean batch_size?"),
+        ("qat.lrr", "did you mean qat.lr?"),
+        ("input.colour_space", "did you mean input.color_space?"),
+        ("pack.splits.vall", "did you mean pack.splits.val?"),
+        ("machine.zzz", "allowed: device, threads, workers"),
+        (
+            "zzz",
+            "allowed: augment, batch_size, calibrate, compare, epochs, input, lr, machine, model, pack, qat, seed, "
+            "train, validation",
+        ),
+    ],
+)
+def test_unknown_keys_get_a_suggestion(params, name, hint):
+    with pytest.raises(ValueError) as raised:
+        params(name, 1)
+    assert str(raised.value) == f"params.yaml: {name} is not a parameter; {hint}"
+
+
+@pytest.mark.parametrize("name", ["lr", "qat", "qat.lr", "pack.splits.val", "machine.threads", "input.resize"])
+def test_missing_keys(params, name):
+    with pytest.raises(ValueError, match=f"^params.yaml: {name} is missing$"):
+        params(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("lr", "fast", "'fast' is not allowed, must be a valid number"),
+        ("lr", None, "None is not allowed, must be a valid number"),
+        ("epochs", 1.5, "1.5 is not allowed, must be a valid integer"),
+        ("epochs", True, "true is not allowed, no parameter is a switch"),
+        ("augment.flip", False, "false is not allowed, no parameter is a switch"),
+        ("model.name", 5, "5 is not allowed, must be a valid string"),
+        ("model.arguments", [1], r"\[1\] is not allowed, must be a valid dictionary"),
+        ("qat", 3, "3 is not allowed, must be a block of parameters"),
+        ("train", None, "None is not allowed, must be a block of parameters"),
+        ("augment.crop_scale", 0.5, "0.5 is not allowed, must be a valid tuple"),
+    ],
+)
+def test_wrong_types(params, name, value, expected):
+    with pytest.raises(ValueError, match=f"^params.yaml: {name}: {expected}[^;]*$"):
+        params(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("seed", -1, "seed: -1 is not allowed, must be greater than or equal to 0"),
+        ("lr", 0, "lr: 0.0 is not allowed, must be greater than 0"),
+        ("lr", float("inf"), "lr: inf is not allowed, must be a finite number"),
+        ("batch_size", 0, "batch_size: 0 is not allowed, must be greater than or equal to 1"),
+        ("train.momentum", 1, "train.momentum: 1 is not allowed, must be less than 1"),
+        ("qat.epochs", 0, "qat.epochs: 0 is not allowed, must be greater than or equal to 1"),
+        ("model.num_classes", 1, "model.num_classes: 1 is not allowed, must be greater than or equal to 2"),
+        ("input.color_space", "yuv", "input.color_space: 'yuv' is not allowed, must be 'yuv444' or 'rgb'"),
+        ("machine.device", "gpu", "machine.device: 'gpu' is not allowed, must be 'cpu' or 'cuda'"),
+        ("pack.source", "web", "pack.source: 'web' is not allowed, must be 'torchvision' or 'folder'"),
+        (
+            "augment.crop_scale",
+            [1, 0.1],
+            "augment.crop_scale: [1.0, 0.1] is not allowed, the smaller value comes first",
+        ),
+        (
+            "augment.color_jitter",
+            [0, 0, 0, 0.6],
+            "augment.color_jitter.3: 0.6 is not allowed, must be less than or equal",
+        ),
+        ("qat.warmup_epochs", 3, "qat: warmup_epochs 3 must be below epochs 3"),
+        ("epochs", 1, "warmup_epochs 1 must be below epochs 1"),
+    ],
+)
+def test_impossible_values(params, name, value, expected):
+    with pytest.raises(ValueError) as raised:
+        params(name, value)
+    assert str(raised.value).startswith(f"params.yaml: {expected}")
+
+
+def test_all_mistakes_in_one_line(tmp_path):
+    text = (REPOSITORY / "params.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("num_classes:", "classes:").replace("device: cpu", "device: tpu"))
+    with pytest.raises(ValueError) as raised:
+        load_params(path)
+    assert str(raised.value) == (
+        f"{path}: model.num_classes is missing; model.classes is not a parameter; did you mean model.num_classes?; "
+        "machine.device: 'tpu' is not allowed, must be 'cpu' or 'cuda'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"lr: [", "is not valid YAML: while parsing a flow node"),
+        (b"\xff\xfe\x00", "is not valid YAML: 'utf-8' codec"),
+        (b"", ": the file: None is not allowed, must be a block of parameters"),
+        (b"[1, 2]", r": the file: \[1, 2\] is not allowed, must be a block of parameters"),
+    ],
+)
+def test_files_of_another_kind(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{path} ?{message}") as raised:
+        load_params(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"params\.yaml"):
+        load_params(tmp_path / "params.yaml")

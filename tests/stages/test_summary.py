@@ -1,0 +1,59 @@
+import pytest
+
+from stages.summary import FORMS, summary
+
+SCORES = {form: {"top1": 90 - index, "top5": 99.5, "loss": 0.25, "images": 1000} for index, form in enumerate(FORMS)}
+EXACTNESS = {
+    "logits": {"images": 1000, "pairs": {"qat = int": {"elements": 10000, "mismatches": 2}}},
+    "tensors": {"images": 8, "names": ["a", "b", "c"], "pairs": {"qat = int": {"elements": 123456, "mismatches": 0}}},
+}
+EXECUTIONS = {"onnx_int8_qdq (int8)": {"top1": 87.125, "top5": 99, "loss": 0.5, "images": 1000}}
+
+
+@pytest.fixture(scope="module")
+def text():
+    return summary(SCORES, EXECUTIONS, EXACTNESS, {})
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all tables, without rules and alignment."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_a_row_for_every_form_with_its_difference_to_float(text):
+    assert rows(text)[:7] == [
+        ["form", "top-1 %", "against float", "top-5 %", "loss"],
+        ["float", "90.00", "+0.00", "99.50", "0.2500"],
+        ["calibrated (ptq)", "89.00", "-1.00", "99.50", "0.2500"],
+        ["QAT", "88.00", "-2.00", "99.50", "0.2500"],
+        ["integer", "87.00", "-3.00", "99.50", "0.2500"],
+        ["ONNX float", "86.00", "-4.00", "99.50", "0.2500"],
+        ["ONNX int8 (QOperator)", "85.00", "-5.00", "99.50", "0.2500"],
+    ]
+    assert "1000 validation images." in text
+
+
+def test_counts_of_every_pair(text):
+    assert ["qat = int", "10,000", "2", "123,456", "0"] in rows(text)
+    assert "Logits of 1000 images; each of 3 intermediate tensors of 8 images." in text
+
+
+def test_every_execution(text):
+    assert rows(text)[-1] == ["onnx_int8_qdq (int8)", "87.12", "0.5000"]
+
+
+def test_tables_are_well_formed(text):
+    for block in text.split("\n\n"):
+        lines = block.strip().splitlines()
+        if lines[0].startswith("|"):
+            assert len({line.count("|") for line in lines}) == 1
+            assert set(lines[1]) <= set("|-:")
+    assert text.endswith("\n")
+
+
+def test_a_file_that_is_not_safe_is_said_to_be(text):
+    assert "int8_qdq.onnx is exact" in text
+    unsafe = summary(SCORES, EXECUTIONS, EXACTNESS, {"conv1": 1200, "conv2": 34})
+    assert "int8_qdq.onnx is not safe" in unsafe
+    assert "1,234 weights in 2 layers" in unsafe

@@ -1,0 +1,317 @@
+"""The whole pipeline as a user runs it: `dvc repro` on a tiny network and 96 pictures of the embedded sample.
+
+It runs in two clones of one commit at once, which must end with equal bytes although one of them is killed on the way.
+"""
+
+import csv
+import importlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from imagedb import torchvision_source
+from stages.cli import run
+
+REPOSITORY = Path(__file__).parents[1]
+ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
+CONTRACT = [
+    *("artifacts/db/train.lmdb", "artifacts/db/val.lmdb", "metrics/pack_train.json", "metrics/pack_val.json"),
+    *("metrics/ops.json", "artifacts/ops.csv", "metrics/exactness.json", "metrics/summary.md"),
+    *(f"artifacts/{form}/model.safetensors" for form in ("float", "ptq", "qat", "int")),
+    *(f"artifacts/onnx/{name}.onnx" for name in ONNX),
+    *(f"metrics/{form}.json" for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8")),
+    *(f"plots/{run}/plots/metrics/{name}.tsv" for run in ("float", "qat") for name in ("train_loss", "val_top1")),
+]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Of a user without settings, who has activated the environment of this Python."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "RUNS_DIR"))}
+    people = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    own = {"PATH": path, "GIT_CONFIG_GLOBAL": os.devnull, "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc")}
+    return kept | people | own | {"DVC_NO_ANALYTICS": "1", "NO_COLOR": "1"}
+
+
+def shell(folder: Path, command: str, **variables: str) -> str:
+    """What a command that ends well prints."""
+    done = subprocess.run(
+        command.split(), cwd=folder, env=environment(folder) | variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def commit(folder: Path) -> str:
+    """The name of the tree of everything that git tracks, now committed."""
+    shell(folder, "git add --all")
+    shell(folder, "git commit --quiet --message state")
+    return shell(folder, "git rev-parse HEAD^{tree}")
+
+
+def change(folder: Path, **values) -> None:
+    """Set parameters in params.yaml, e.g. qat__lr=0.1."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for name, value in values.items():
+        *parents, key = name.split("__")
+        section = params
+        for parent in parents:
+            section = section[parent]
+        section[key] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def write_pictures(root: Path) -> None:
+    """root/{train,val}/<class>/*.png: the first 24 and 8 pictures of three classes."""
+    for split, theirs, count in (("train", "train", 24), ("val", "test", 8)):
+        source = torchvision_source("FashionMNIST", REPOSITORY / "data" / "fashion_mnist", theirs)
+        left = {name: count for name in source.class_names if name in ("Trouser", "Sneaker", "Bag")}
+        for item in source:
+            name = source.class_names[item.label]
+            if left.get(name):
+                left[name] -= 1
+                path = root / split / name / f"{item.name.replace('/', '_')}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(item.image)
+            if not any(left.values()):
+                break
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A committed copy of the repository with parameters for three classes; nothing has run."""
+    folder = tmp_path_factory.mktemp("pipeline") / "project"
+    for name in shell(REPOSITORY, "git ls-files --cached --others --exclude-standard").splitlines():
+        if not name.startswith(("data/", "metrics/", "plots/", "tests/", "dvc.lock")) and (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
+    write_pictures(folder / "pictures")
+    change(
+        folder,
+        epochs=2,
+        batch_size=16,
+        pack={"source": "folder", "dataset": None, "root": "pictures", "splits": {"train": "train", "val": "val"}},
+        model__num_classes=3,
+        model__arguments={"channels": [8, 8, 8, 16, 16], "head_width": 16},
+        calibrate__images=24,
+        qat__epochs=1,
+        qat__batch_size=16,
+        compare__intermediate_images=8,
+        machine={"device": "cpu", "threads": 1, "workers": 0},  # two pipelines on two threads each would take long
+    )
+    shell(folder, "git init --quiet")
+    commit(folder)
+    return folder
+
+
+def kill_in_training(folder: Path) -> None:
+    """`dvc repro`, it and all its processes killed after the first of two epochs."""
+    process = subprocess.Popen(
+        ["dvc", "repro"], cwd=folder, env=environment(folder), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with process:
+        assert any(line.startswith("epoch 1/2") for line in process.stdout)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / "artifacts" / "float" / "model.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def clones(project) -> tuple[Path, Path]:
+    """Two clones in which `dvc repro` has run, both committed; in the second one, it was killed in between."""
+    folders = project.with_name("first"), project.with_name("second")
+    for folder in folders:
+        shell(project, f"git clone --quiet {project} {folder}")
+
+    def reproduce(folder: Path) -> None:
+        if folder.name == "second":
+            kill_in_training(folder)
+        shell(folder, "dvc repro")
+        commit(folder)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(reproduce, folders))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def done(clones) -> Path:
+    return clones[0]
+
+
+def load(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def test_every_file_of_the_contract_is_there(done):
+    assert [name for name in CONTRACT if not (done / name).is_file()] == []
+
+
+def test_integer_forms_agree_bit_for_bit(done):
+    exactness = load(done / "metrics/exactness.json")
+    names = {"qat", "int"} | {f"onnx_{name}" for name in ONNX if name != "float"}
+    for kind, elements in (("logits", 24 * 3), ("tensors", 8 * 1000)):
+        pairs = exactness[kind]["pairs"]
+        assert {form.split(" (")[0] for pair in pairs for form in pair.split(" = ")} == names
+        assert all(count["elements"] >= elements for count in pairs.values())
+        assert {pair: count for pair, count in pairs.items() if count["mismatches"]} == {}
+    assert load(done / "metrics/compare.json")["mismatches"] == 0
+
+
+def test_scores_and_the_table_of_all_forms(done):
+    table = (done / "metrics/summary.md").read_text()
+    for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8"):
+        scores = load(done / f"metrics/{form}.json")
+        assert scores.keys() == {"top1", "top5", "loss", "images"}
+        assert scores["images"] == 24
+        assert scores["top5"] == 100, "three classes"
+        assert f"{scores['top1']:.2f}" in table
+    for label in ("| float |", "| calibrated (ptq) |", "| QAT |", "| integer |", "| ONNX float |", "| ONNX int8 "):
+        assert table.count(label) == 1
+    assert load(done / "metrics/qat.json") == load(done / "metrics/int.json") == load(done / "metrics/onnx_int8.json")
+
+
+def test_another_clone_gives_the_same_bytes_even_when_killed(clones):
+    trees = {shell(folder, "git rev-parse HEAD^{tree}") for folder in clones}
+    assert len(trees) == 1, "dvc.lock holds the digest of every output"
+    assert all((folder / "dvc.lock").is_file() for folder in clones)
+    assert [shell(folder, "git status --short") for folder in clones] == ["", ""]
+    assert files(clones[0] / "artifacts") == files(clones[1] / "artifacts")
+
+
+def test_nothing_runs_twice(done):
+    assert "Data and pipelines are up to date" in shell(done, "dvc repro")
+    assert shell(done, "git status --short") == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "stages"),
+    [
+        ({"qat__lr": 0.02}, {"train_qat"}),
+        ({"lr": 0.02}, {"train_float"}),
+        ({"machine__workers": 1}, set()),
+    ],
+)
+def test_a_parameter_reruns_only_the_stages_that_read_it(done, values, stages):
+    change(done, **values)
+    try:
+        assert set(json.loads(shell(done, "dvc status --json"))) == stages
+    finally:
+        shell(done, "git checkout --quiet params.yaml")
+
+
+def test_an_experiment_of_one_parameter(clones):
+    folder = clones[1]
+    shell(folder, "dvc exp run --name warmer -S lr=0.02 validate@float")
+    assert "metrics/float.json" in shell(folder, "dvc metrics diff --all")
+    rows = list(csv.DictReader(io.StringIO(shell(folder, "dvc exp show --csv"))))
+    assert {row["Experiment"]: row["lr"] for row in rows}["warmer"] == "0.02"
+
+
+def stale_model(folder: Path) -> None:
+    path = folder / "artifacts/float/model.safetensors"
+    save_file(load_file(path), path, {"model": json.dumps({"format_version": 2})})
+
+
+# Stage, what is wrong, and what the one line says.
+MISTAKES = {
+    "unknown parameter": (
+        "count_ops",
+        lambda folder: change(folder, qat__lrr=0.1),
+        "params.yaml: qat.lrr is not a parameter; did you mean qat.lr?",
+    ),
+    "unknown model": (
+        "train_float",
+        lambda folder: change(folder, model__name="vargconvnet_33"),
+        "model 'vargconvnet_33' is not known to timm; near matches: vargconvnet_32",
+    ),
+    "image size": (
+        "train_float",
+        lambda folder: change(folder, input__size=30),
+        "img_size 30 is not a multiple of the network's total stride 16",
+    ),
+    "empty folder": (
+        "pack --split-name val",
+        lambda folder: (folder / "pictures/val/Empty").mkdir(),
+        "pictures/val/Empty holds no pictures",
+    ),
+    "unreadable image": (
+        "pack --split-name val",
+        lambda folder: (folder / "pictures/val/Bag/broken.png").write_bytes(b"no picture"),
+        "image Bag/broken.png (pictures/val/Bag/broken.png): not an image",
+    ),
+    "missing input": (
+        "calibrate",
+        lambda folder: shutil.rmtree(folder / "artifacts/float"),
+        "artifacts/float/model.safetensors does not exist; `make train-float` makes it",
+    ),
+    "other version": (
+        "calibrate",
+        stale_model,
+        "artifacts/float/model.safetensors has format version 2, supported is 1",
+    ),
+    "class count": (
+        "train_float",
+        lambda folder: change(folder, model__num_classes=4),
+        "artifacts/db/train.lmdb has 3 classes, but model.num_classes is 4",
+    ),
+}
+
+
+@pytest.fixture
+def spoiled(done, tmp_path, monkeypatch):
+    """The current folder: a copy of the finished pipeline with one mistake made in it."""
+
+    def spoil(mistake) -> Path:
+        folder = tmp_path / "copy"
+        shutil.copytree(done, folder, ignore=shutil.ignore_patterns(".git", ".dvc", "runs", "__pycache__"))
+        monkeypatch.chdir(folder)
+        monkeypatch.delenv("TRACEBACK", raising=False)
+        mistake(folder)
+        return folder
+
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield spoil
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_and_changes_no_file(spoiled, monkeypatch, capfd, name):
+    command, mistake, message = MISTAKES[name]
+    folder = spoiled(mistake)
+    before = files(folder)
+    module, *arguments = command.split()
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        run(importlib.import_module(f"stages.{module}").main)
+    assert stop.value.code.startswith(f"error: {message}"), "Python prints it on stderr and exits with code 1"
+    assert "\n" not in stop.value.code
+    assert capfd.readouterr().err == ""
+    assert files(folder) == before
+
+
+def test_a_mistake_ends_the_process_with_code_1(spoiled):
+    folder = spoiled(MISTAKES["class count"][1])
+    command = [sys.executable, "-B", "-m", "stages.train_float"]
+    before = files(folder)
+    result = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == f"error: {MISTAKES['class count'][2]}\n"
+    assert files(folder) == before

@@ -1,0 +1,128 @@
+import pytest
+import torch
+
+from training.augment import eval_transform, train_transform
+from training.data import Pixels, TrainingBatches, ordered_batches
+from training.recipe import Augmentation, InputFormat
+
+RGB = InputFormat(size=8, color_space="rgb", resize=None)
+AUGMENTATION = Augmentation(
+    crop="padded", crop_scale=(1, 1), crop_ratio=(1, 1), crop_padding=3, flip=0.5, color_jitter=(0.5, 0.5, 0, 0)
+)
+
+
+def augmented(database, seed=0):
+    return Pixels(database, train_transform(AUGMENTATION, RGB), seed)
+
+
+def plain(database, seed=0):
+    """Pixels whose value is the number of the picture."""
+    return Pixels(database, eval_transform(RGB), seed)
+
+
+def numbers(batches):
+    """The picture numbers in each batch of `plain`."""
+    return [pixels[:, 0, 0, 0].tolist() for pixels, _ in batches]
+
+
+def flat(lists):
+    return [number for numbers in lists for number in numbers]
+
+
+def same(left, right):
+    pairs = zip(left, right, strict=True)
+    return all(torch.equal(p, q) and torch.equal(k, m) for (p, k), (q, m) in pairs)
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone(database):
+    sample, label = augmented(database)[1, 20]
+    assert (sample.dtype, sample.shape, label) == (torch.uint8, (3, 8, 8), 20 % 3)
+    torch.manual_seed(99)
+    pixels = augmented(database)
+    for other in ((1, 19), (0, 20)):
+        pixels[other]
+    assert torch.equal(pixels[1, 20][0], sample)
+    assert len({pixels[epoch, 20][0].numpy().tobytes() for epoch in range(10)}) > 5
+    assert len({augmented(database, seed)[1, 20][0].numpy().tobytes() for seed in range(10)}) > 5
+
+
+def test_reading_leaves_the_global_generator_as_it_was(database):
+    state = torch.get_rng_state()
+    batches = TrainingBatches(augmented(database), 8, 0)
+    for epoch in range(2):
+        list(batches.epoch(epoch))
+    list(ordered_batches(plain(database), 8, 0))
+    assert torch.equal(torch.get_rng_state(), state), "or dropout would depend on how batches are read"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_do_not_depend_on_the_number_of_workers(database, workers):
+    alone, shared = (TrainingBatches(augmented(database), 8, n) for n in (0, workers))
+    for epoch in range(3):
+        assert same(alone.epoch(epoch), shared.epoch(epoch))
+    state = torch.get_rng_state()
+    list(shared.epoch(3))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert same(ordered_batches(plain(database), 8, 0), ordered_batches(plain(database), 8, workers))
+
+
+def test_batches_do_not_depend_on_what_was_read_before(database):
+    straight, resumed = TrainingBatches(augmented(database), 8, 0), TrainingBatches(augmented(database), 8, 0)
+    list(straight.epoch(0))
+    next(straight.epoch(1))  # left in the middle
+    assert same(straight.epoch(2), resumed.epoch(2))
+
+
+def test_an_epoch_holds_every_picture_at_most_once(database):
+    batches = TrainingBatches(plain(database), 8, 0)
+    assert batches.steps == 3
+    epochs = [numbers(batches.epoch(epoch)) for epoch in range(30)]
+    for epoch in epochs:
+        assert [len(batch) for batch in epoch] == [8, 8, 8]
+        assert len(set(flat(epoch))) == 24
+    assert set(flat(flat(epochs))) == set(range(26))
+
+
+def test_an_epoch_of_whole_batches_is_a_permutation(database):
+    (batch,) = numbers(TrainingBatches(plain(database), 26, 0).epoch(0))
+    assert sorted(batch) == list(range(26))
+    assert batch != sorted(batch)
+
+
+def test_order_differs_by_epoch_and_seed(database):
+    orders = [numbers(TrainingBatches(plain(database, s), 13, 0).epoch(e)) for s in range(3) for e in range(3)]
+    assert len({str(order) for order in orders}) == 9
+
+
+def test_labels_belong_to_their_pictures(database):
+    for pixels, labels in TrainingBatches(plain(database), 8, 0).epoch(0):
+        assert labels.dtype == torch.int64
+        assert torch.equal(pixels[:, 0, 0, 0].long() % 3, labels)
+
+
+def test_a_batch_larger_than_the_database_is_refused(database):
+    with pytest.raises(ValueError, match="a batch of 27 images is more than the 26 in the training database"):
+        TrainingBatches(plain(database), 27, 0)
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (None, list(range(26))),
+        (26, list(range(26))),
+        (13, list(range(0, 26, 2))),
+        (4, [0, 6, 13, 19]),  # 26/4 = 6.5
+        (1, [0]),
+    ],
+)
+def test_ordered_batches_are_evenly_spaced_and_in_order(database, images, expected):
+    batches = ordered_batches(plain(database), 10, 0, images)
+    for _ in range(2):
+        found = numbers(batches)
+        assert flat(found) == expected
+        assert all(len(batch) == 10 for batch in found[:-1])
+
+
+def test_more_images_than_there_are(database):
+    with pytest.raises(ValueError, match="27 images are asked for, but the database holds 26"):
+        ordered_batches(plain(database), 10, 0, 27)

@@ -1,0 +1,294 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from imagedb import ImageDatabase
+from training import engine
+from training.augment import eval_transform, normalize
+from training.checkpoint import Checkpoint
+from training.data import Pixels, TrainingBatches, ordered_batches
+from training.recipe import InputFormat, Recipe
+from training.score import predict, score
+
+FORMAT = InputFormat(size=8, color_space="rgb", resize=None)
+STEPS = 3  # of 8 of the 26 pictures, an epoch
+
+
+class Stop(Exception):
+    pass
+
+
+def recipe(**changes) -> Recipe:
+    values = {"lr": 0.1, "epochs": 4, "momentum": 0.9, "weight_decay": 0.01, "warmup_epochs": 1, "label_smoothing": 0.1}
+    return Recipe(batch_size=8, **values | changes)
+
+
+def network(seed=0, dropout=0.5) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(dropout), nn.Linear(144, 3)
+    )
+
+
+def batches(database, workers=0) -> TrainingBatches:
+    return TrainingBatches(Pixels(database, eval_transform(FORMAT), seed=5), 8, workers)
+
+
+def validation(database):
+    data = ordered_batches(Pixels(database, eval_transform(FORMAT)), 10, 0)
+    return lambda model: score(*predict(lambda pixels: model(normalize(pixels)), data))
+
+
+def scripted(*top1):
+    """Scores from a list, whatever the model does."""
+    scores = iter(top1)
+    return lambda model: {"top1": next(scores), "loss": 1.0}
+
+
+def fit(database, folder, model=None, given=None, workers=0, **options):
+    """Trains on `database`, with the checkpoint in `folder`."""
+    arguments = {"validate": validation(database), "checkpoint": Checkpoint(folder)}
+    return engine.fit(model or network(), given or recipe(), batches(database, workers), **arguments | options)
+
+
+def contents(fitted) -> tuple:
+    """Everything of a run, to the byte."""
+    weights = [
+        (name, str(value.dtype), tuple(value.shape), value.stride(), value.numpy().tobytes())
+        for part in (fitted.best, fitted.last)
+        for name, value in part.items()
+    ]
+    return weights, repr(fitted.history)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(database, tmp_path_factory):
+    return contents(fit(database, tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture
+def optimizers(monkeypatch):
+    """The optimizers that `fit` makes."""
+    made, original = [], engine.create_optimizer_v2
+    monkeypatch.setattr(engine, "create_optimizer_v2", lambda *a, **k: made.append(original(*a, **k)) or made[-1])
+    return made
+
+
+def lr_at(step: int, warmup: int, given: Recipe) -> float:
+    if step < warmup:
+        return given.lr * step / warmup
+    return given.lr * (1 + math.cos(math.pi * (step - warmup) / (given.epochs * STEPS - warmup))) / 2
+
+
+@pytest.mark.parametrize(("warmup_epochs", "warmup"), [(0, 0), (1, 3), (1.5, 4), (3, 9)])
+def test_learning_rate_of_each_step(database, tmp_path, optimizers, warmup_epochs, warmup):
+    given, found = recipe(warmup_epochs=warmup_epochs), []
+
+    def validate(model):
+        return {"top1": 0, "loss": 0}
+
+    def progress(steps, total, label):
+        assert total == STEPS
+        for step in steps:
+            yield step  # and comes back after the optimizer's step
+            found.append(optimizers[0].param_groups[0]["lr"])
+
+    history = fit(database, tmp_path, given=given, validate=validate, progress=progress).history
+    assert found == pytest.approx([lr_at(step, warmup, given) for step in range(4 * STEPS)], rel=1e-9, abs=1e-12)
+    assert [row["lr"] for row in history] == found[STEPS - 1 :: STEPS]
+    assert {group["lr"] for group in optimizers[0].param_groups} == {found[-1]}
+
+
+class Silent(nn.Module):
+    """A network without gradients: they are all zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = network()
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.fill_(1)
+
+    def forward(self, x):
+        return 0 * self.layers(x)
+
+
+def test_weight_decay_is_on_weights_only(database, tmp_path):
+    given = recipe(momentum=0, weight_decay=0.5)
+    last = fit(database, tmp_path, Silent(), given).last
+    shrunk = math.prod(1 - 0.5 * lr_at(step, 3, given) for step in range(4 * STEPS))
+    assert 0.5 < shrunk < 0.9
+    for name in ("layers.0.weight", "layers.5.weight"):
+        assert torch.allclose(last[name], torch.tensor(shrunk))
+    for name in ("layers.0.bias", "layers.1.weight", "layers.1.bias", "layers.5.bias"):
+        assert (last[name] == 1).all()
+
+
+def test_training_is_sgd_with_momentum_on_smoothed_labels(database, tmp_path):
+    given, model = recipe(epochs=2), network(dropout=0).double()
+    parameters = {name: value.detach().clone() for name, value in model.named_parameters()}
+    velocity = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    step, losses = 0, []
+    reference = network(dropout=0).double().train()
+    for epoch in range(2):
+        for pixels, labels in batches(database).epoch(epoch):
+            reference.load_state_dict(parameters, strict=False)
+            reference.zero_grad()
+            logits = reference((pixels.double() - 128) / 128)
+            target = 0.9 * nn.functional.one_hot(labels, 3) + 0.1 / 3
+            loss = -(target * logits.log_softmax(1)).sum(1).mean()
+            loss.backward()
+            losses.append(float(loss.detach()))
+            for name, parameter in reference.named_parameters():
+                decay = 0.01 * parameters[name] if parameter.ndim > 1 else 0
+                velocity[name] = 0.9 * velocity[name] + parameter.grad + decay
+                parameters[name] = parameters[name] - lr_at(step, 3, given) * velocity[name]
+            step += 1
+
+    model[0].register_forward_pre_hook(lambda module, inputs: inputs[0].double())
+    fitted = fit(database, tmp_path, model, given, validate=scripted(0, 0))
+    for name, value in parameters.items():
+        assert torch.allclose(fitted.last[name], value, rtol=1e-9), name
+    assert [row["train_loss"] for row in fitted.history] == pytest.approx(
+        [sum(losses[:STEPS]) / STEPS, sum(losses[STEPS:]) / STEPS], abs=1e-6
+    )
+
+
+def test_history_has_a_row_an_epoch(database, tmp_path):
+    rows = []
+    fitted = fit(database, tmp_path, report=rows.append)
+    assert [set(row) for row in rows] == [{"train_loss", "lr", "val_loss", "val_top1"}] * 4
+    assert rows == fitted.history
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_epochs_before(database, tmp_path, value):
+    class Diverging(nn.Sequential):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x) * (value if self.calls == STEPS + 2 else 1)
+
+    with pytest.raises(ValueError, match=r"^the loss is (nan|inf) in epoch 2, step 2: lower the lr$"):
+        fit(database, tmp_path, Diverging(*network()), validate=scripted(1, 2, 3, 4))
+    assert Checkpoint(tmp_path).load()["epoch"] == 1
+
+
+def test_best_is_the_first_of_the_highest_top1_and_last_is_the_last(database, tmp_path):
+    seen, scores = [], scripted(50, 70, 70, 60)
+
+    def validate(model):
+        assert not model.training
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return scores(model)
+
+    fitted = fit(database, tmp_path, validate=validate)
+    assert [row["val_top1"] for row in fitted.history] == [50, 70, 70, 60]
+    for weights, expected in ((fitted.best, seen[1]), (fitted.last, seen[3])):
+        assert weights.keys() == expected.keys()
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_the_same_run_gives_the_same_bytes(database, tmp_path, uninterrupted):
+    torch.manual_seed(77)
+    assert contents(fit(database, tmp_path)) == uninterrupted
+
+
+def test_dropout_does_not_depend_on_the_number_of_workers(database, tmp_path, uninterrupted):
+    assert contents(fit(database, tmp_path, workers=2)) == uninterrupted
+
+
+@pytest.mark.parametrize("where", ["training", "validation", "report"])
+@pytest.mark.parametrize("epoch", [1, 2, 3, 4])
+def test_an_interrupted_run_ends_with_the_same_bytes(database, tmp_path, uninterrupted, epoch, where):
+    def progress(steps, total, label):
+        for number, step in enumerate(steps):
+            if where == "training" and label == f"epoch {epoch}/4" and number == 1:
+                raise Stop
+            yield step
+
+    rows = []
+
+    def report(row):
+        rows.append(row)
+        if where == "report" and len(rows) == epoch:
+            raise Stop
+
+    def validate(model):
+        if where == "validation" and len(rows) == epoch - 1:
+            raise Stop
+        return validation(database)(model)
+
+    with pytest.raises(Stop):
+        fit(database, tmp_path, validate=validate, report=report, progress=progress)
+
+    labels, again = [], []
+    done = epoch if where == "report" else epoch - 1
+    fitted = fit(
+        database,
+        tmp_path,
+        network(seed=9 if done else 0),  # after a whole epoch the weights come from the checkpoint
+        report=again.append,
+        progress=lambda steps, total, label: labels.append(label) or steps,
+    )
+    assert contents(fitted) == uninterrupted
+    assert again == fitted.history
+    assert labels == [f"epoch {number}/4" for number in range(done + 1, 5)]
+
+
+def test_a_finished_run_is_not_trained_again(database, tmp_path, uninterrupted):
+    fit(database, tmp_path)
+
+    def validate(model):
+        raise AssertionError
+
+    rows = []
+    assert contents(fit(database, tmp_path, network(seed=9), validate=validate, report=rows.append)) == uninterrupted
+    assert len(rows) == 4
+
+
+def run_script(database: Path, folder: Path, **options) -> None:
+    """For the test below, in a process of its own."""
+    fitted = fit(ImageDatabase(database), folder, **options)
+    (folder / "result").write_text(repr(contents(fitted)))
+
+
+def hang_in_the_third_save() -> None:
+    original, calls = os.fsync, []
+
+    def fsync(descriptor):
+        calls.append(original(descriptor))
+        if len(calls) == 3:
+            print("saving", flush=True)
+            time.sleep(600)
+
+    os.fsync = fsync
+
+
+def test_a_run_killed_while_it_saves_ends_with_the_same_bytes(database, tmp_path):
+    def start(call, **options):
+        here = Path(__file__)
+        environment = os.environ | {"PYTHONPATH": f"{here.parent}{os.pathsep}{here.parents[2]}", "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-c", f"from {here.stem} import *\n{call}"], env=environment, **options
+        )
+
+    run = "run_script({!r}, Path({!r}))".format
+    killed, straight = tmp_path / "killed", tmp_path / "straight"
+    with start(f"hang_in_the_third_save()\n{run(str(database.path), str(killed))}", stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"saving\n"
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert Checkpoint(killed).load()["epoch"] == 2
+    both = "\n".join(run(str(database.path), str(folder)) for folder in (killed, straight))
+    assert start(both).wait() == 0
+    assert (killed / "result").read_bytes() == (straight / "result").read_bytes()

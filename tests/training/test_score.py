@@ -1,0 +1,74 @@
+import math
+
+import pytest
+import torch
+
+from training.score import predict, score
+
+
+def brute_force(logits, labels):
+    """Ranks by sorting, loss by its definition."""
+    top1 = top5 = loss = 0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        order = sorted(range(len(row)), key=lambda c: (-row[c], c))
+        top1 += label in order[:1]
+        top5 += label in order[:5]
+        loss += math.log(sum(math.exp(value) for value in row)) - row[label]
+    n = len(labels)
+    return {"top1": round(100 * top1 / n, 4), "top5": round(100 * top5 / n, 4), "loss": round(loss / n, 6), "images": n}
+
+
+def test_by_hand():
+    logits = torch.tensor(
+        [[2.0, 1, 0, 0, 0, 0, 0], [2, 1, 0, 0, 0, 0, 0], [2, 1, 0, 0, 0, 0, 0], [2, 1, 0, 0, 0, 0, 0]]
+    )
+    labels = torch.tensor([0, 1, 4, 5])  # ranks 1, 2, 5 and, as the last of equal logits, 6
+    log_sum = math.log(math.e**2 + math.e + 5)
+    assert score(logits, labels) == {"top1": 25, "top5": 75, "loss": round(log_sum - 3 / 4, 6), "images": 4}
+
+
+@pytest.mark.parametrize(("label", "top1"), [(0, 100), (1, 0), (2, 0)])
+def test_of_equal_logits_the_lower_class_comes_first(label, top1):
+    assert score(torch.ones(1, 3), torch.tensor([label]))["top1"] == top1
+
+
+@pytest.mark.parametrize("classes", [2, 4, 5])
+def test_top5_of_up_to_five_classes_is_everything(classes):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20, classes, generator=generator)
+    assert score(logits, torch.randint(classes, (20,), generator=generator))["top5"] == 100
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("classes", [3, 10, 100])
+def test_against_sorting(classes, ties):
+    generator = torch.Generator().manual_seed(classes)
+    logits = 3 * torch.randn(700, classes, generator=generator)
+    if ties:
+        logits = logits.round()
+    labels = torch.randint(classes, (700,), generator=generator)
+    assert score(logits, labels) == brute_force(logits, labels)
+
+
+def test_loss_of_large_logits_is_finite():
+    assert score(torch.tensor([[1000.0, 0.0]]), torch.tensor([1]))["loss"] == 1000
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_broken_logits_are_no_success(value):
+    with pytest.raises(ValueError, match="not finite"):
+        score(torch.tensor([[value, value, value]]), torch.tensor([0]))
+
+
+def test_predict_keeps_the_order():
+    batches = [(torch.full((2, 3, 4, 4), i, dtype=torch.uint8), torch.tensor([i, -i])) for i in range(3)]
+    logits, labels = predict(lambda pixels: pixels.double().mean((2, 3)), batches)
+    assert logits.dtype == torch.float32
+    assert logits.tolist() == [[i] * 3 for i in (0, 0, 1, 1, 2, 2)]
+    assert labels.tolist() == [0, 0, 1, -1, 2, -2]
+
+
+def test_predict_keeps_no_graph():
+    layer = torch.nn.Linear(2, 2)
+    logits, _ = predict(layer, [(torch.zeros(1, 2), torch.tensor([0]))])
+    assert not logits.requires_grad
