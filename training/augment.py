@@ -35,14 +35,23 @@ def eval_transform(input_format: InputFormat) -> Transform:
     return v2.Compose([*resize, v2.CenterCrop(input_format.size), ToPixels(input_format.color_space)])
 
 
+# JPEG's full-range BT.601 (ITU-T T.871, section 7), rounded, in the 16-bit fixed point of JPEG encoders; a half less one
+# keeps 255.5 at 255. Pillow's own conversion rounds down, which makes grey 11 a Y of 10.
+YCBCR = np.array([[19595, 38470, 7471], [-11059, -21709, 32768], [32768, -27439, -5329]], dtype=np.int32)
+YCBCR_OFFSET = np.array([1 << 15, (128 << 16) + (1 << 15) - 1, (128 << 16) + (1 << 15) - 1], dtype=np.int32)
+
+
 class ToPixels:
-    """RGB picture to uint8 [3, H, W] in a colour space; YUV444 is JPEG's full-range BT.601."""
+    """RGB picture to uint8 [3, H, W] in a colour space, "yuv444" or "rgb"."""
 
     def __init__(self, color_space: str):
-        self.mode = {"yuv444": "YCbCr", "rgb": "RGB"}[color_space]
+        self.color_space = color_space
 
     def __call__(self, image: Image) -> Tensor:
-        return torch.from_numpy(np.array(image.convert(self.mode))).permute(2, 0, 1)
+        pixels = np.array(image)
+        if self.color_space == "yuv444":
+            pixels = (pixels.astype(np.int32) @ YCBCR.T + YCBCR_OFFSET >> 16).astype(np.uint8)
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def normalize(pixels: Tensor) -> Tensor:
