@@ -35,8 +35,8 @@ def eval_transform(input_format: InputFormat) -> Transform:
     return v2.Compose([*resize, v2.CenterCrop(input_format.size), ToPixels(input_format.color_space)])
 
 
-# JPEG's full-range BT.601 (ITU-T T.871, section 7), rounded, in the 16-bit fixed point of JPEG encoders; a half less one
-# keeps 255.5 at 255. Pillow's own conversion rounds down, which makes grey 11 a Y of 10.
+# JPEG's full-range BT.601 (ITU-T T.871, section 7), rounded, in the 16-bit fixed point of JPEG encoders; the half less
+# one keeps 255.5 at 255. Pillow's own conversion rounds down, which makes grey 11 a Y of 10.
 YCBCR = np.array([[19595, 38470, 7471], [-11059, -21709, 32768], [32768, -27439, -5329]], dtype=np.int32)
 YCBCR_OFFSET = np.array([1 << 15, (128 << 16) + (1 << 15) - 1, (128 << 16) + (1 << 15) - 1], dtype=np.int32)
 
