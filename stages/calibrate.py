@@ -9,7 +9,7 @@ from fixedpoint.calibrate import calibrate
 from fixedpoint.convert import convert
 from models.storage import load_model, save_model
 from stages.cli import require, run
-from stages.databases import TRAIN, plain_batches
+from stages.databases import TRAIN, check_model, plain_batches
 from stages.machine import prepare
 from stages.model_files import float_program
 from stages.params import load_params
@@ -23,6 +23,7 @@ def main() -> None:
     params = load_params()
     prepare(params.machine)
     stored = load_model(require(arguments.checkpoint, "make train-float"), ("float",))
+    check_model(arguments.checkpoint, stored.info, params)
     batches = plain_batches(params, TRAIN, params.calibrate.images)
     program = calibrate(
         float_program(stored), lambda: (normalize(pixels) for pixels, _ in batches), params.calibrate.finer_exponents

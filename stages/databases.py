@@ -5,6 +5,7 @@ from pathlib import Path
 from torch.utils.data import DataLoader
 
 from imagedb import ImageDatabase
+from models.storage import ModelInfo
 from stages.cli import require
 from stages.params import Params
 from training.augment import eval_transform, train_transform
@@ -27,6 +28,22 @@ def open_database(path: Path, params: Params) -> ImageDatabase:
             f"{path} has {len(database.class_names)} classes, but model.num_classes is {params.model.num_classes}"
         )
     return database
+
+
+def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
+    """Make sure that a model file is for the pictures that `params` describe.
+
+    Raises:
+        ValueError: Naming the file and the value that differs.
+    """
+    described = {
+        "image_size": ("input.size", params.input.size),
+        "color_space": ("input.color_space", params.input.color_space),
+        "num_classes": ("model.num_classes", params.model.num_classes),
+    }
+    for name, (parameter, value) in described.items():
+        if getattr(info, name) != value:
+            raise ValueError(f"{path} has {name} {getattr(info, name)}, but {parameter} is {value}")
 
 
 def training_batches(params: Params, recipe: Recipe) -> TrainingBatches:

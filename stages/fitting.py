@@ -1,10 +1,10 @@
 """What train_float and train_qat share: curves, progress, checkpoints for going on, best and last weights."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
-import torchvision
 from dvclive import Live
 from torch import nn
 from tqdm import tqdm
@@ -41,7 +41,7 @@ def fit_stage(stage: str, model: nn.Module, recipe: Recipe, params: Params, mode
         machine=params.machine.model_dump(exclude={"workers"}),
         inputs=[model_digest, *(database.header.digest for database in databases)],
         code=digest_files([path for folder in CODE for path in folder.glob("*.py")]),
-        versions=[torch.__version__, torchvision.__version__],
+        versions=[version(package) for package in ("torch", "torchvision", "timm", "numpy", "pillow")],
     )
     folder = Path(os.environ.get("RUNS_DIR", "runs")) / f"{stage}-{key}"
 

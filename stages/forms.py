@@ -12,23 +12,26 @@ from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel
 from models.storage import load_model
 from stages.cli import require
+from stages.databases import check_model
 from stages.model_files import FILES, MADE_BY, float_model, stored_program
+from stages.params import Params
 
 Logits = Callable[[Tensor], Tensor]
 
 
-def load_form(step: str, path: str | Path | None, device: torch.device, threads: int) -> Logits:
+def load_form(step: str, path: str | Path | None, device: torch.device, params: Params) -> Logits:
     """The logits float32 [batch, classes] of network input float32 [batch, 3, size, size], by the model file of a form.
 
     Raises:
         FileNotFoundError: Naming the command that makes the missing file.
-        ValueError: If the file is not one of this form.
+        ValueError: If the file is not one of this form, or not for the pictures that `params` describe.
     """
     path = require(path or FILES[step], MADE_BY[step])
     if step.startswith("onnx"):
-        model = OnnxModel(path, "default", threads)
+        model = OnnxModel(path, "default", params.machine.threads)
         return lambda x: torch.from_numpy(model(x.cpu().numpy()))
     stored = load_model(path, (step,))
+    check_model(path, stored.info, params)
     if step == "float":
         return float_model(stored).to(device).to(memory_format=torch.channels_last)
     program = stored_program(stored)

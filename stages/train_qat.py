@@ -11,6 +11,7 @@ from fixedpoint.program import Program
 from fixedpoint.qat import FakeQuantModel
 from models.storage import load_model, save_model
 from stages.cli import require, run
+from stages.databases import check_model
 from stages.fitting import fit_stage
 from stages.machine import prepare
 from stages.params import load_params
@@ -25,6 +26,7 @@ def main() -> None:
     device = prepare(params.machine)
     path = require(arguments.checkpoint, "make calibrate")
     stored = load_model(path, ("ptq",))
+    check_model(path, stored.info, params)
     model = FakeQuantModel(Program.from_json(stored.program, stored.tensors)).to(device)
     fitted = fit_stage("qat", model, params.qat, params, digest_files([Path(path)]))
     for name, weights in {"last": fitted.last, "model": fitted.best}.items():

@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     device = prepare(params.machine)
-    logits_of = load_form(arguments.step, arguments.checkpoint, device, params.machine.threads)
+    logits_of = load_form(arguments.step, arguments.checkpoint, device, params)
     batches = tqdm(plain_batches(params), desc=arguments.step, unit="batch", leave=False, disable=None)
     scores = score(*predict(lambda pixels: logits_of(normalize(pixels.to(device))), batches))
     print(json.dumps(scores))

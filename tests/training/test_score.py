@@ -15,7 +15,7 @@ def brute_force(logits, labels):
         top5 += label in order[:5]
         loss += math.log(sum(math.exp(value) for value in row)) - row[label]
     n = len(labels)
-    return {"top1": round(100 * top1 / n, 4), "top5": round(100 * top5 / n, 4), "loss": round(loss / n, 6), "images": n}
+    return {"top1": round(100 * top1 / n, 4), "top5": round(100 * top5 / n, 4), "loss": round(loss / n, 4), "images": n}
 
 
 def test_by_hand():
@@ -24,7 +24,7 @@ def test_by_hand():
     )
     labels = torch.tensor([0, 1, 4, 5])  # ranks 1, 2, 5 and, as the last of equal logits, 6
     log_sum = math.log(math.e**2 + math.e + 5)
-    assert score(logits, labels) == {"top1": 25, "top5": 75, "loss": round(log_sum - 3 / 4, 6), "images": 4}
+    assert score(logits, labels) == {"top1": 25, "top5": 75, "loss": round(log_sum - 3 / 4, 4), "images": 4}
 
 
 @pytest.mark.parametrize(("label", "top1"), [(0, 100), (1, 0), (2, 0)])
