@@ -4,7 +4,7 @@
 
 Writes metrics/exactness.json (each pair of forms and ONNX Runtime executions), metrics/compare.json (the few numbers to
 watch) and metrics/summary.md. What int8_qdq.onnx does under ONNX Runtime's default options depends on the processor, so
-it is shown, and kept in runs/, but not part of the tracked results.
+it is shown, and kept in runs/, but not part of the tracked results. Fails if any two values differ.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel, saturating_weights
 from models.storage import load_model
 from stages.cli import require, run, whole_file, write_json
-from stages.databases import plain_batches
+from stages.databases import check_model, plain_batches
 from stages.forms import integer_logits
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, stored_program
@@ -41,7 +41,10 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     params = load_params()
     device = prepare(params.machine)
-    qat, program = (stored_program(load_model(require(FILES[form], MADE_BY[form]), (form,))) for form in ("qat", "int"))
+    stored = {form: load_model(require(FILES[form], MADE_BY[form]), (form,)) for form in ("qat", "int")}
+    for form, contents in stored.items():
+        check_model(FILES[form], contents.info, params)
+    qat, program = map(stored_program, stored.values())
     scores = {form: json.loads(require(f"metrics/{form}.json", "make validate").read_text()) for form in FILES}
 
     logits, labels = _logits(qat, program, params, device)
@@ -74,7 +77,9 @@ def main() -> None:
         executions = {form: score(values, labels) for form, values in logits.items() if form.startswith("onnx")}
         executions.pop(_name(*UNSAFE))
         partial.write_text(summary(scores, executions, exactness, saturating_weights(program)))
-    print(f"{compare['compared']} values compared, {compare['mismatches']} mismatches")
+    if compare["mismatches"]:
+        raise ValueError(f"{compare['mismatches']} of {compare['compared']} values differ, see metrics/exactness.json")
+    print(f"{compare['compared']:,} values compared, none differs")
 
 
 def _name(form: str, execution: str) -> str:

@@ -26,7 +26,7 @@ def load_form(step: str, path: str | Path | None, device: torch.device, params: 
         FileNotFoundError: Naming the command that makes the missing file.
         ValueError: If the file is not one of this form, or not for the pictures that `params` describe.
     """
-    path = require(path or FILES[step], MADE_BY[step])
+    path = require(FILES[step], MADE_BY[step]) if path is None else Path(path)
     if step.startswith("onnx"):
         model = OnnxModel(path, "default", params.machine.threads)
         return lambda x: torch.from_numpy(model(x.cpu().numpy()))

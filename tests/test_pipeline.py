@@ -15,6 +15,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
 import torch
 import yaml
@@ -172,6 +175,25 @@ def test_integer_forms_agree_bit_for_bit(done):
         assert all(count["elements"] >= elements for count in pairs.values())
         assert {pair: count for pair, count in pairs.items() if count["mismatches"]} == {}
     assert load(done / "metrics/compare.json")["mismatches"] == 0
+
+
+def test_one_weight_changed_in_one_onnx_file_is_found(clones, tmp_path):
+    folder = tmp_path / "changed"
+    shutil.copytree(clones[0], folder, symlinks=True)
+    path = folder / "artifacts/onnx/int8_integer.onnx"
+    model = onnx.load(path)
+    bias = next(c for c in model.graph.initializer if c.name == "head.classifier.conv/bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.int32([[[1]], [[0]], [[0]]])))
+    bias.name = "head.classifier.conv/bias"
+    path.unlink()  # a link into DVC's cache
+    onnx.save(model, path)
+    failed = subprocess.run(
+        [sys.executable, "-m", "stages.compare"], cwd=folder, env=environment(folder), capture_output=True, text=True
+    )
+    assert failed.returncode == 1
+    # one logit of 24 images in the two executions of this file, against qat, int, two of qdq and two of qoperator
+    assert f"error: {24 * 2 * 6} of " in failed.stderr
+    assert "see metrics/exactness.json" in failed.stderr
 
 
 def test_scores_and_the_table_of_all_forms(done):
