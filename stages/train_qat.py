@@ -29,10 +29,12 @@ def main() -> None:
     check_model(path, stored.info, params)
     model = FakeQuantModel(Program.from_json(stored.program, stored.tensors)).to(device)
     fitted = fit_stage("qat", model, params.qat, params, digest_files([Path(path)]))
+    programs = {}
     for name, weights in {"last": fitted.last, "model": fitted.best}.items():
         model.load_state_dict(weights)
-        program = model.trained()
-        convert(program)  # proves that training kept the accumulators below 2**24
+        programs[name] = model.trained()
+        convert(programs[name])  # proves that training kept the accumulators below 2**24
+    for name, program in programs.items():
         save_model(f"artifacts/qat/{name}.safetensors", "qat", program.constants, stored.info, program.to_json())
 
 
