@@ -57,7 +57,7 @@ def _into_weights(program: Program, before: Op, norm: Op):
 def _into_bounds(program: Program, before: Op, clamp: Op):
     if before.kind in SAME_EXPONENT_KINDS - {Clamp.kind}:
         return None
-    # the later clamp wins where the two exclude each other: min(max(x, low), high) of the earlier, then of the later
+    # two clamps that exclude each other are no single one: the later one decides, so both stay
     low, high = ([b for b in pair if b is not None] for pair in zip(before.clamp, clamp.clamp, strict=True))
     bounds = (max(low, default=None), min(high, default=None))
     if None not in bounds and bounds[0] > bounds[1]:
