@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 INPUT = "input"
-WEIGHT_LIMIT = 127  # weights are symmetric: -128 is not used
 INPUT_EXPONENT = 7  # an 8-bit pixel p is carried as p - 128 and read as (p - 128) / 128
 
 Bounds = tuple[float | None, float | None]
@@ -61,7 +60,7 @@ class Linear(Op):
 
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """Per-channel `x * scale + shift` of a float program, constants [channels]; `fold` removes it."""
+    """Per-channel `x * scale + shift` of a float program, constants [channels]; `fold` turns it into convolutions."""
 
     kind = "batch_norm"
 
@@ -74,10 +73,44 @@ class Clamp(Op):
 
 
 @dataclass(frozen=True)
+class Lookup(Op):
+    """An elementwise function of one tensor, `fixedpoint.functions.FUNCTIONS[function](x, *arguments)`.
+
+    Once calibrated it is the constant `<name>.table` (int8 [256]): the result for the integer q is `table[q + 128]`,
+    clamp included.
+    """
+
+    kind = "lookup"
+    function: str
+    arguments: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Pad(Op):
+    """Rows and columns of a constant around the map.
+
+    Attributes:
+        padding: Top, bottom, left, right.
+        value: Real numbers, one for all channels or one a channel; None is the least value there is (for max pools).
+    """
+
+    kind = "pad"
+    padding: tuple[int, int, int, int]
+    value: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
 class Add(Op):
     """Sum of two or more tensors of equal shape."""
 
     kind = "add"
+
+
+@dataclass(frozen=True)
+class Mul(Op):
+    """Product of two tensors, of equal shape or one [channels, 1, 1] for each map of the other."""
+
+    kind = "mul"
 
 
 @dataclass(frozen=True)
@@ -114,11 +147,11 @@ class Flatten(Op):
 
 
 OPS: dict[str, type[Op]] = {
-    op.kind: op for op in (Conv, Linear, BatchNorm, Clamp, Add, AvgPool, MaxPool, Concat, Flatten)
+    op.kind: op for op in (Conv, Linear, BatchNorm, Clamp, Lookup, Pad, Add, Mul, AvgPool, MaxPool, Concat, Flatten)
 }
 QUANTIZED_KINDS = frozenset(OPS) - {BatchNorm.kind}
 WEIGHTED_KINDS = frozenset({Conv.kind, Linear.kind})
-SAME_EXPONENT_KINDS = frozenset({Clamp.kind, MaxPool.kind, Flatten.kind})  # the result keeps its input's exponent
+SAME_EXPONENT_KINDS = frozenset({Clamp.kind, Pad.kind, MaxPool.kind, Flatten.kind})  # the result keeps its input's exponent
 
 
 @dataclass(frozen=True)
@@ -129,14 +162,16 @@ class Program:
         input_shape: Channels, height, width.
         ops: The operations.
         constants: By `<op>.<constant>`: float32 up to QAT; int8 weights and int32 biases in an integer program;
-            `<op>.weight_exponent` (int32, [out]) once calibrated.
+            `<op>.weight_exponent` (int32, [out]) and `<op>.table` (int8, [256]) once calibrated.
         exponents: By tensor, once calibrated. Raw accumulators (`raw`) have none.
+        weight_limit: Greatest magnitude of an integer weight: 127 of 8 bits or 63 of 7, for weights are symmetric.
     """
 
     input_shape: tuple[int, int, int]
     ops: tuple[Op, ...]
     constants: dict[str, Tensor]
     exponents: dict[str, int] = field(default_factory=dict)
+    weight_limit: int = 127
 
     @property
     def output(self) -> str:
@@ -169,18 +204,27 @@ class Program:
         return len(self.constants[f"{name}.bias"])
 
     def bounds(self, op: Op) -> tuple[int, int]:
-        """Least and greatest int8 value of the result of `op` in a calibrated program."""
+        """Least and greatest int8 value to which the result of `op` is clamped in a calibrated program."""
         scale = 2.0 ** self.exponents[op.name]
         low, high = (end if b is None else b * scale for b, end in zip(op.clamp, (-128, 127), strict=True))
         return round(min(max(low, -128), 127)), round(min(max(high, -128), 127))
 
+    def pad_values(self, op: Pad) -> list[int]:
+        """The int8 value of `op.value`, for all channels or each."""
+        scale = 2.0 ** self.exponents[op.name]
+        return [-128 if v is None else round(min(max(v * scale, -128), 127)) for v in op.value]
+
     def input_bounds(self, op: Op) -> tuple[int, int]:
-        """Least and greatest int8 value that the first operand of `op` can have."""
+        """Least and greatest int8 value that the first operand of `op` can have in a calibrated program."""
         source = next((o for o in self.ops if o.name == op.inputs[0]), None)
         if source is None:
             return -128, 127
+        if isinstance(source, Lookup):
+            table = self.constants[f"{source.name}.table"]
+            return int(table.min()), int(table.max())
         if source.kind in SAME_EXPONENT_KINDS - {Clamp.kind}:
-            return self.input_bounds(source)
+            values = [*self.input_bounds(source), *(self.pad_values(source) if isinstance(source, Pad) else ())]
+            return min(values), max(values)
         return self.bounds(source)
 
     def accumulator_exponent(self, op: Op) -> Tensor:
@@ -202,6 +246,7 @@ class Program:
             "input_shape": list(self.input_shape),
             "ops": [{"kind": op.kind, **asdict(op)} for op in self.ops],
             "exponents": self.exponents,
+            "weight_limit": self.weight_limit,
         }
 
     @classmethod
@@ -211,9 +256,8 @@ class Program:
         Raises:
             ValueError: If an operation is of a kind or with attributes this version does not know.
         """
-        return cls(
-            tuple(value["input_shape"]), tuple(_op(entry) for entry in value["ops"]), constants, value["exponents"]
-        )
+        ops = tuple(_op(entry) for entry in value["ops"])
+        return cls(tuple(value["input_shape"]), ops, constants, value["exponents"], value["weight_limit"])
 
 
 def _op(entry: dict) -> Op:
