@@ -10,30 +10,35 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fixedpoint.bounds import LIMIT, MAX_SHIFT, accumulator_bound, integers
+from fixedpoint.bounds import LIMIT, MAX_DIVISOR, MAX_SHIFT, accumulator_bound, integers
 from fixedpoint.floating import FloatEvaluator
+from fixedpoint.functions import table
 from fixedpoint.program import (
     INPUT,
     INPUT_EXPONENT,
     SAME_EXPONENT_KINDS,
-    WEIGHT_LIMIT,
     WEIGHTED_KINDS,
+    AvgPool,
+    Lookup,
     Op,
     Program,
     power_of_two,
 )
 
 
-def calibrate(program: Program, images: Callable[[], Iterable[Tensor]], finer: int = 3) -> Program:
-    """Give a folded float program its exponents.
+def calibrate(
+    program: Program, images: Callable[[], Iterable[Tensor]], finer: int = 3, weight_bits: int = 8
+) -> Program:
+    """Give a folded float program its exponents and its tables.
 
     Args:
         program: Folded.
         images: Called twice; each call gives the same batches of network input, float32 [batch, channels, h, w].
         finer: How many exponents to try beyond the one that covers the largest value.
+        weight_bits: 8, or 7, with which ONNX Runtime's default options are exact on every x86 CPU.
 
     Returns:
-        The program with `exponents` and `<op>.weight_exponent` constants; its weights stay float.
+        The program with `exponents`, `<op>.weight_exponent` and `<op>.table` constants; its weights stay float.
     """
     raw = program.raw
     activations = [op for op in program.ops if op.name not in raw and op.kind not in SAME_EXPONENT_KINDS]
@@ -41,7 +46,12 @@ def calibrate(program: Program, images: Callable[[], Iterable[Tensor]], finer: i
     for op in program.ops:
         if op.kind in SAME_EXPONENT_KINDS and op.name not in raw:
             exponents[op.name] = exponents[op.inputs[0]]
-    program = replace(program, exponents=exponents)
+        if isinstance(op, AvgPool) and op.name not in raw:
+            most = ((MAX_DIVISOR - 1) // (op.kernel[0] * op.kernel[1])).bit_length() - 1
+            exponents[op.name] = max(exponents[op.name], exponents[op.inputs[0]] - most)
+    program = replace(program, exponents=exponents, weight_limit=2 ** (weight_bits - 1) - 1)
+    tables = {f"{op.name}.table": table(program, op) for op in program.ops if isinstance(op, Lookup)}
+    program = program.with_constants(**tables)
     for op in program.ops:
         if op.kind in WEIGHTED_KINDS:
             exponent = _weight_exponents(program, op, finer)
@@ -81,20 +91,21 @@ def _squared_error(x: Tensor, exponent: int, low: int, high: int) -> float:
 
 
 def _weight_exponents(program: Program, op: Op, finer: int) -> Tensor:
-    """The best exponent of each output channel that keeps its accumulator below 2**23; int32 [out]."""
+    """The best exponent of each output channel that keeps its accumulator below 2**24; int32 [out]."""
     weight, bias = (program.constants[f"{op.name}.{name}"] for name in ("weight", "bias"))
     rows = weight.double().flatten(1)
-    covering = covering_exponent(rows.abs().amax(dim=1), WEIGHT_LIMIT)
+    limit = program.weight_limit
+    covering = covering_exponent(rows.abs().amax(dim=1), limit)
     errors = []
     for i in range(finer + 1):
         step = power_of_two(-(covering + i)[:, None], torch.float64)
-        errors.append((integers(rows, covering + i, WEIGHT_LIMIT) * step - rows).square().sum(dim=1))
+        errors.append((integers(rows, covering + i, limit) * step - rows).square().sum(dim=1))
     finest = program.exponents.get(op.name, 0) + MAX_SHIFT - program.exponents[op.inputs[0]]
     exponent = (covering + torch.stack(errors).argmin(dim=0).to(torch.int32)).clamp(max=finest)  # a dead channel's
     while True:
         integer_bias = integers(bias, exponent + program.exponents[op.inputs[0]], LIMIT)
-        bound = accumulator_bound(program, op, integers(weight, exponent, WEIGHT_LIMIT), integer_bias)
-        too_large = bound >= LIMIT // 2  # one bit is left for what QAT does to the weights
+        bound = accumulator_bound(program, op, integers(weight, exponent, limit), integer_bias)
+        too_large = bound >= LIMIT
         if not too_large.any():
             return exponent
         exponent = exponent - too_large.to(torch.int32)

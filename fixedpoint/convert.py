@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from fixedpoint.bounds import check_exactness, integers
-from fixedpoint.program import WEIGHT_LIMIT, WEIGHTED_KINDS, Program
+from fixedpoint.program import WEIGHTED_KINDS, Program
 
 
 def convert(program: Program) -> Program:
@@ -21,7 +21,7 @@ def convert(program: Program) -> Program:
         if op.kind in WEIGHTED_KINDS:
             weight, bias = (constants[f"{op.name}.{name}"] for name in ("weight", "bias"))
             exponent = constants[f"{op.name}.weight_exponent"]
-            constants[f"{op.name}.weight"] = integers(weight, exponent, WEIGHT_LIMIT).to(torch.int8)
+            constants[f"{op.name}.weight"] = integers(weight, exponent, program.weight_limit).to(torch.int8)
             wide = integers(bias, program.accumulator_exponent(op))
             constants[f"{op.name}.bias"] = wide.clamp(-(2**31), 2**31 - 1).to(torch.int32)
     converted = replace(program, constants=constants)

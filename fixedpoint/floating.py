@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fixedpoint.program import AvgPool, Conv, Evaluator, MaxPool, Op, Program
+from fixedpoint.functions import evaluate
+from fixedpoint.program import AvgPool, Conv, Evaluator, Lookup, MaxPool, Op, Pad, Program
 
 
 class FloatEvaluator(Evaluator):
@@ -28,6 +29,15 @@ class FloatEvaluator(Evaluator):
     def clamp(self, op: Op, x: Tensor) -> Tensor:
         return _clamp(op, x)
 
+    def lookup(self, op: Lookup, x: Tensor) -> Tensor:
+        return evaluate(op, x)
+
+    def pad(self, op: Pad, x: Tensor) -> Tensor:
+        return pad(x, op, [-float("inf") if value is None else value for value in op.value])
+
+    def mul(self, op: Op, a: Tensor, b: Tensor) -> Tensor:
+        return _clamp(op, a * b)
+
     def add(self, op: Op, *operands: Tensor) -> Tensor:
         return _clamp(op, sum(operands[1:], operands[0]))
 
@@ -45,6 +55,16 @@ class FloatEvaluator(Evaluator):
 
     def _constant(self, op: Op, name: str, x: Tensor) -> Tensor:
         return self.program.constants[f"{op.name}.{name}"].to(x.device)
+
+
+def pad(x: Tensor, op: Pad, values: list[float]) -> Tensor:
+    """`x` [batch, channels, h, w] with rows and columns of `values`, one number for all channels or one for each."""
+    top, bottom, left, right = op.padding
+    sides = (left, right, top, bottom)
+    if len(values) == 1:
+        return F.pad(x, sides, value=values[0])
+    offset = torch.tensor(values, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
+    return torch.where(F.pad(torch.ones_like(x[:1], dtype=torch.bool), sides), F.pad(x, sides), offset)
 
 
 def _clamp(op: Op, x: Tensor) -> Tensor:

@@ -1,20 +1,27 @@
-"""Fold: BatchNorm into the convolution or linear before it, ReLU and other clamps into the operation before them."""
+"""Fold: BatchNorm into the convolution or linear beside it, ReLU and other clamps into the operation before them."""
 
 from dataclasses import replace
 
-from fixedpoint.program import SAME_EXPONENT_KINDS, WEIGHTED_KINDS, BatchNorm, Clamp, Op, Program
+from torch import Tensor
+
+from fixedpoint.program import INPUT, SAME_EXPONENT_KINDS, WEIGHTED_KINDS, BatchNorm, Clamp, Conv, Op, Pad, Program
+
+FACTOR_AND_OFFSET = dict.fromkeys(WEIGHTED_KINDS, ("weight", "bias")) | {BatchNorm.kind: ("scale", "shift")}
 
 
 def fold(program: Program) -> Program:
     """The same function without BatchNorm and with as few separate clamps as possible.
 
+    A BatchNorm goes into the convolution or linear before it, if it is that one's only reader; else into the one after
+    it; else, as between a concatenation and a ReLU, it becomes a 1x1 convolution of each channel by itself.
+
     Raises:
-        ValueError: If a BatchNorm does not follow a convolution or linear of which it is the only reader.
+        ValueError: If a BatchNorm of features [batch, channels] has no linear beside it.
     """
     program = _merge(program, BatchNorm.kind, _into_weights)
-    left = [op.name for op in program.ops if op.kind == BatchNorm.kind]
-    if left:
-        raise ValueError(f"batch_norm {left[0]} does not follow a convolution or linear that it could be folded into")
+    for op in program.ops:
+        if op.kind == BatchNorm.kind:
+            program = _into_next(program, op)
     return _merge(program, Clamp.kind, _into_bounds)
 
 
@@ -43,15 +50,52 @@ def _merge(program: Program, kind: str, into) -> Program:
 
 
 def _into_weights(program: Program, before: Op, norm: Op):
-    if before.kind not in WEIGHTED_KINDS or before.clamp != (None, None):
+    if before.kind not in WEIGHTED_KINDS | {BatchNorm.kind} or before.clamp != (None, None):
         return None
     scale, shift = (program.constants[f"{norm.name}.{key}"].double() for key in ("scale", "shift"))
-    weight, bias = (program.constants[f"{before.name}.{key}"].double() for key in ("weight", "bias"))
+    factor, offset = (f"{before.name}.{key}" for key in FACTOR_AND_OFFSET[before.kind])
+    weight, bias = program.constants[factor].double(), program.constants[offset].double()
     weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
-    return before, {
-        f"{before.name}.weight": weight.float(),
-        f"{before.name}.bias": (bias * scale + shift).float(),
-    }
+    return before, {factor: weight.float(), offset: (bias * scale + shift).float()}
+
+
+def _into_next(program: Program, norm: Op) -> Program:
+    """Fold `norm` into the convolution or linear that alone reads it, or else make it a convolution."""
+    scale, shift = (program.constants[f"{norm.name}.{key}"].double() for key in ("scale", "shift"))
+    constants = {k: v for k, v in program.constants.items() if k.rpartition(".")[0] != norm.name}
+    readers = [op for op in program.ops if norm.name in op.inputs]
+    reader = readers[0] if len(readers) == 1 and readers[0].kind in WEIGHTED_KINDS else None
+    padded = isinstance(reader, Conv) and any(reader.padding)
+    if reader is not None and (not padded or norm.inputs == (INPUT,)):
+        constants |= _scaled_inputs(reader, constants, scale, shift)
+        source, before = norm.inputs[0], []
+        if padded:  # by what the BatchNorm turns into zero
+            rows, columns = reader.padding
+            shape = (norm.shape[0], norm.shape[1] + 2 * rows, norm.shape[2] + 2 * columns)
+            around = tuple((-shift / scale).tolist())
+            source, before = norm.name, [Pad(norm.name, norm.inputs, shape, (rows, rows, columns, columns), around)]
+            reader = replace(reader, padding=(0, 0))
+        replaced = {norm.name: before, reader.name: [replace(reader, inputs=(source,))]}
+    elif len(norm.shape) == 3:
+        constants |= {f"{norm.name}.weight": scale.reshape(-1, 1, 1, 1).float(), f"{norm.name}.bias": shift.float()}
+        replaced = {norm.name: [Conv(norm.name, norm.inputs, norm.shape, (1, 1), (0, 0), (1, 1), norm.shape[0])]}
+    else:
+        raise ValueError(f"batch_norm {norm.name} of features has no linear beside it that it could be folded into")
+    ops = [new for op in program.ops for new in replaced.get(op.name, [op])]
+    return replace(program, ops=tuple(ops), constants=constants)
+
+
+def _scaled_inputs(op: Op, constants: dict[str, Tensor], scale: Tensor, shift: Tensor) -> dict[str, Tensor]:
+    """The constants of a conv or linear that reads x where `op` reads `x * scale + shift`."""
+    weight, bias = (constants[f"{op.name}.{key}"].double() for key in ("weight", "bias"))
+    groups = op.groups if isinstance(op, Conv) else 1
+
+    def of_weight(values: Tensor) -> Tensor:  # [in] in the shape of the weights' input channels, group by group
+        rows = values.reshape(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
+        return rows.reshape(*rows.shape, *[1] * (weight.dim() - 2))
+
+    bias = bias + (weight * of_weight(shift)).flatten(1).sum(dim=1)
+    return {f"{op.name}.weight": (weight * of_weight(scale)).float(), f"{op.name}.bias": bias.float()}
 
 
 def _into_bounds(program: Program, before: Op, clamp: Op):

@@ -6,20 +6,19 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
 
 from fixedpoint.program import Lookup, Program
 
-# By name, each called as f(x, *arguments).
+# By the name of the ATen operation, each called as f(x, *arguments).
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "add_scalar": torch.add,
-    "elu": lambda x, alpha, scale, input_scale: scale * F.elu(x * input_scale, alpha),
+    "elu": F.elu,
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
     "hardsigmoid": F.hardsigmoid,
     "hardswish": F.hardswish,
     "leaky_relu": F.leaky_relu,
     "mish": F.mish,
-    "mul_scalar": torch.mul,
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
     "softplus": F.softplus,
@@ -51,3 +50,18 @@ def slopes(program: Program, op: Lookup) -> Tensor:
 
 def _reals(program: Program, op: Lookup) -> Tensor:
     return torch.arange(-128, 128, dtype=torch.float64) * 2.0 ** -program.exponents[op.inputs[0]]
+
+
+class TableLookup(Function):
+    """`values[q + 128]` of the integers q that a float tensor holds; the gradient is `slopes[q + 128]`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, exponent: int, values: Tensor, slopes: Tensor) -> Tensor:
+        index = (x * 2.0**exponent).to(torch.int32).add_(128)
+        ctx.save_for_backward(index, slopes)
+        return values[index]
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        index, slopes = ctx.saved_tensors
+        return gradient * slopes[index], None, None, None

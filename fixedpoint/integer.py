@@ -1,73 +1,129 @@
-"""The integer model: int8 tensors, int32 accumulators, and nothing else.
+"""The integer model: int8 tensors, int32 accumulators, and one rounding for each result.
 
-A convolution runs in float32 on integer values: below 2**24, which `fixedpoint.bounds` proves for each channel of an
-integer program, every partial sum is exact in any order, and it is the only fast convolution PyTorch has for them.
+PyTorch has no fast convolution of integers, so they are carried as float32 numbers. Nothing is lost by that:
+`fixedpoint.bounds` proves for an integer program that every sum and every product stays below 2**24 in magnitude, where
+each integer is a float32 and sums are exact in any order; a power of two scales without rounding; a correctly rounded
+quotient by less than 2**17 rounds to the same integer as the exact one. `tests/fixedpoint/oracle.py` computes the same
+in int64.
 """
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from fixedpoint.program import INPUT, AvgPool, Conv, Evaluator, MaxPool, Op, Program, per_channel, power_of_two
-from fixedpoint.rounding import rounded_division
+from fixedpoint.floating import pad
+from fixedpoint.program import (
+    INPUT,
+    WEIGHTED_KINDS,
+    AvgPool,
+    Conv,
+    Evaluator,
+    Lookup,
+    MaxPool,
+    Op,
+    Pad,
+    Program,
+    per_channel,
+    power_of_two,
+)
 
 
-class IntegerEvaluator(Evaluator):
-    """Runs an integer program on int8 input [batch, channels, height, width], p - 128; logits are int32."""
+class IntegerEvaluator(nn.Module, Evaluator):
+    """Runs an integer program; `.to(device)` moves it."""
 
     def __init__(self, program: Program):
+        super().__init__()
         self.program = program
+        for op in program.ops:
+            if isinstance(op, Lookup):
+                self._keep(op, "table", program.constants[f"{op.name}.table"])
+            if op.kind in WEIGHTED_KINDS:
+                for name in ("weight", "bias"):
+                    self._keep(op, name, program.constants[f"{op.name}.{name}"])
+                if op.name not in program.raw:
+                    shift = program.accumulator_exponent(op) - program.exponents[op.name]
+                    self._keep(op, "scale", power_of_two(-shift).reshape(-1, *[1] * (len(op.shape) - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits int32 [batch, classes] of `x` int8 [batch, channels, height, width], pixels as p - 128."""
+        return self.logits(x)
+
+    @torch.no_grad()
+    def run(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Each tensor by name, int8 or, the raw accumulators, int32; `x` as in `forward`."""
+        for name, value in super().run(x.float()):
+            yield name, value.to(torch.int8 if name in self.program.exponents else torch.int32)
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        *_, (_, logits) = super().run(x.float().contiguous(memory_format=torch.channels_last))
+        return logits.to(torch.int32)
 
     def conv(self, op: Conv, x: Tensor) -> Tensor:
-        weight, bias = self._constants(op, x)
-        accumulator = F.conv2d(x.float(), weight, bias, op.stride, op.padding, op.dilation, op.groups)
-        return self._requantize(op, accumulator.to(torch.int32))
+        weight, bias = self._kept(op, "weight"), self._kept(op, "bias")
+        return self._requantize(op, F.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups))
 
     def linear(self, op: Op, x: Tensor) -> Tensor:
-        return self._requantize(op, F.linear(x.float(), *self._constants(op, x)).to(torch.int32))
+        return self._requantize(op, F.linear(x, self._kept(op, "weight"), self._kept(op, "bias")))
 
     def clamp(self, op: Op, x: Tensor) -> Tensor:
         return x.clamp(*self.program.bounds(op))
 
+    def lookup(self, op: Lookup, x: Tensor) -> Tensor:
+        return self._kept(op, "table")[x.to(torch.int32) + 128]
+
+    def pad(self, op: Pad, x: Tensor) -> Tensor:
+        return pad(x, op, self.program.pad_values(op))
+
     def add(self, op: Op, *operands: Tensor) -> Tensor:
         exponents = [self.program.exponents[name] for name in op.inputs]
         finest = max(exponents)
-        total = sum(x.to(torch.int32) << (finest - e) for x, e in zip(operands, exponents, strict=True))
-        return self._divide(op, total, finest - self.program.exponents[op.name])
+        total = sum(x * 2.0 ** (finest - e) for x, e in zip(operands, exponents, strict=True))
+        return self._round(op, total * self._scale(op, finest))
+
+    def mul(self, op: Op, a: Tensor, b: Tensor) -> Tensor:
+        return self._round(op, a * b * self._scale(op, sum(self.program.exponents[name] for name in op.inputs)))
 
     def avg_pool(self, op: AvgPool, x: Tensor) -> Tensor:
-        count = op.kernel[0] * op.kernel[1]
-        total = F.avg_pool2d(x.float(), op.kernel, op.stride, divisor_override=1).to(torch.int32)
-        shift = self.program.exponents[op.inputs[0]] - self.program.exponents[op.name]
-        return self._divide(op, total, shift, count)
+        total = F.avg_pool2d(x, op.kernel, op.stride, divisor_override=1)
+        divisor = op.kernel[0] * op.kernel[1] / self._scale(op, self.program.exponents[op.inputs[0]])
+        # by a tensor: CUDA turns a division by a Python number into a product with its rounded reciprocal
+        return self._round(op, total / torch.full_like(total, divisor))
 
     def max_pool(self, op: MaxPool, x: Tensor) -> Tensor:
-        return F.max_pool2d(x.float(), op.kernel, op.stride, op.padding).to(torch.int8)
+        return F.max_pool2d(x, op.kernel, op.stride, op.padding)
 
     def concat(self, op: Op, *operands: Tensor) -> Tensor:
-        target = self.program.exponents[op.name]
-        shifts = (self.program.exponents[name] - target for name in op.inputs)
-        return torch.cat([self._divide(op, x, shift) for x, shift in zip(operands, shifts, strict=True)], dim=1)
+        scales = (self._scale(op, self.program.exponents[name]) for name in op.inputs)
+        return torch.cat([self._round(op, x * scale) for x, scale in zip(operands, scales, strict=True)], dim=1)
 
     def flatten(self, op: Op, x: Tensor) -> Tensor:
         return x.flatten(1)
 
-    def _constants(self, op: Op, x: Tensor) -> tuple[Tensor, Tensor]:
-        weight, bias = (self.program.constants[f"{op.name}.{name}"] for name in ("weight", "bias"))
-        return weight.to(x.device).float(), bias.to(x.device).float()
-
     def _requantize(self, op: Op, accumulator: Tensor) -> Tensor:
-        if op.name not in self.program.exponents:  # the logits stay accumulators
+        if op.name in self.program.raw:
             return accumulator
-        shift = self.program.accumulator_exponent(op) - self.program.exponents[op.name]
-        return self._divide(op, accumulator, per_channel(shift, accumulator, 1))
+        return self._round(op, accumulator * self._kept(op, "scale"))
 
-    def _divide(self, op: Op, numerator: Tensor, shift: Tensor | int, count: int = 1) -> Tensor:
-        """`numerator / (count * 2**shift)` rounded half to even, clamped, int8; a negative shift multiplies."""
-        shift = torch.as_tensor(shift, device=numerator.device, dtype=torch.int64)
-        scaled = numerator.long() << (-shift).clamp(min=0)
-        quotient = rounded_division(scaled, count << shift.clamp(min=0))
-        return quotient.clamp(*self.program.bounds(op)).to(torch.int8)
+    def _scale(self, op: Op, exponent: int) -> float:
+        """What brings an integer of `exponent` to the exponent of the result of `op`."""
+        return 2.0 ** (self.program.exponents[op.name] - exponent)
+
+    def _round(self, op: Op, x: Tensor) -> Tensor:
+        """`x`, which nobody else holds, rounded half to even and clamped."""
+        return x.round_().clamp_(*self.program.bounds(op))
+
+    def _keep(self, op: Op, name: str, value: Tensor) -> None:
+        self.register_buffer(_key(op, name), value.float(), persistent=False)
+
+    def _kept(self, op: Op, name: str) -> Tensor:
+        return getattr(self, _key(op, name))
+
+
+def _key(op: Op, name: str) -> str:
+    return f"{op.name}.{name}".replace(".", "/")  # PyTorch reserves the dot
 
 
 def integer_input(x: Tensor) -> Tensor:

@@ -1,9 +1,37 @@
 """float.onnx: a folded float program in the ordinary ONNX operators."""
 
+import math
+
 import numpy as np
 
 from fixedpoint.onnx_graph import Writer, window
-from fixedpoint.program import AvgPool, Conv, MaxPool, Op
+from fixedpoint.program import AvgPool, Conv, Lookup, MaxPool, Op, Pad
+
+# How the operators of opset 17 compute each function: nodes in order, each with its inputs: "x", the index of an
+# earlier node, or a constant.
+FORMULAS: dict[str, list[tuple]] = {
+    "elu": [("Elu", "x")],
+    "gelu": [("Mul", "x", math.sqrt(0.5)), ("Erf", 0), ("Add", 1, 1.0), ("Mul", "x", 2), ("Mul", 3, 0.5)],
+    "gelu_tanh": [
+        ("Mul", "x", "x"),
+        ("Mul", 0, 0.044715),
+        ("Add", 1, 1.0),
+        ("Mul", "x", 2),
+        ("Mul", 3, math.sqrt(2 / math.pi)),
+        ("Tanh", 4),
+        ("Add", 5, 1.0),
+        ("Mul", "x", 6),
+        ("Mul", 7, 0.5),
+    ],
+    "hardsigmoid": [("Add", "x", 3.0), ("Clip", 0, 0.0, 6.0), ("Div", 1, 6.0)],
+    "hardswish": [("HardSwish", "x")],
+    "leaky_relu": [("LeakyRelu", "x")],
+    "mish": [("Softplus", "x"), ("Tanh", 0), ("Mul", "x", 1)],
+    "sigmoid": [("Sigmoid", "x")],
+    "silu": [("Sigmoid", "x"), ("Mul", "x", 0)],
+    "softplus": [("Softplus", "x")],
+    "tanh": [("Tanh", "x")],
+}
 
 
 class FloatWriter(Writer):
@@ -17,6 +45,22 @@ class FloatWriter(Writer):
 
     def clamp(self, op: Op, x: str) -> str:
         return self._clamped(op, x)
+
+    def lookup(self, op: Lookup, x: str) -> str:
+        *steps, (kind, *operands) = FORMULAS[op.function]
+        results: list[str] = []
+        for i, (step, *inputs) in enumerate(steps):
+            output = f"{op.name}/step{i}"
+            results.append(self.graph.node(step, self._operands(output, x, results, inputs), output))
+        attributes = {"alpha": op.arguments[0]} if op.arguments else {}
+        return self._node(op, kind, self._operands(f"{op.name}/last", x, results, operands), **attributes)
+
+    def pad(self, op: Pad, x: str) -> str:
+        values = np.array([-np.inf if value is None else value for value in op.value], np.float32)
+        return self.graph.pad(x, op.padding, values, self.result(op))
+
+    def mul(self, op: Op, a: str, b: str) -> str:
+        return self._node(op, "Mul", [a, b])
 
     def add(self, op: Op, *operands: str) -> str:
         total = operands[0]
@@ -35,6 +79,15 @@ class FloatWriter(Writer):
 
     def flatten(self, op: Op, x: str) -> str:
         return self._node(op, "Flatten", [x])
+
+    def _operands(self, owner: str, x: str, results: list[str], operands: list[str | int | float]) -> list[str]:
+        """The tensors that the operands of a node in FORMULAS stand for."""
+        return [
+            self.graph.constant(f"{owner}/constant{i}", np.float32(operand))
+            if isinstance(operand, float)
+            else (x if operand == "x" else results[operand])
+            for i, operand in enumerate(operands)
+        ]
 
     def _parameters(self, op: Op) -> list[str]:
         return [self.graph.constant(f"{op.name}/{name}", self.constant(op, name)) for name in ("weight", "bias")]

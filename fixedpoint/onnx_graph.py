@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
-from fixedpoint.program import INPUT, QUANTIZED_KINDS, AvgPool, Conv, MaxPool, Op, Program
+from fixedpoint.program import INPUT, QUANTIZED_KINDS, AvgPool, Conv, Lookup, MaxPool, Op, Pad, Program
 
 # A pair of 2022 that every ONNX Runtime since 1.12 loads; no operator used here has a newer version that adds anything.
 # The int8 files gave the same bits in ONNX Runtime 1.16, 1.23 and 1.32.
@@ -42,6 +42,32 @@ class Graph:
         bounds = (("low", low), ("high", high))
         names = ["" if value is None else self.constant(f"{output}/{side}", value) for side, value in bounds]
         return self.node("Clip", [x, *names], output)
+
+    def pad(self, x: str, padding: tuple[int, int, int, int], values: np.ndarray, output: str) -> str:
+        """Add what puts rows (top, bottom) and columns (left, right) around the map `x`.
+
+        Args:
+            values: Of the type of `x`, one for all channels or one a channel. The latter is a Pad with zeros of the
+                difference, so there the type must hold `x - values`.
+        """
+        top, bottom, left, right = padding
+        sides = self.constant(f"{output}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+        if len(values) == 1:
+            return self.node("Pad", [x, sides, self.constant(f"{output}/value", values[0])], output)
+        offset = self.constant(f"{output}/value", values.reshape(-1, 1, 1))
+        difference = self.node("Sub", [x, offset], f"{output}/difference")
+        return self.node("Add", [self.node("Pad", [difference, sides], f"{output}/padded"), offset], output)
+
+    def gather(self, table: np.ndarray, x: str, output: str) -> str:
+        """Add `table[x + 128]` for an int8 tensor: exact in every runtime, since none computes the function."""
+        index = self.node("Cast", [x], f"{output}/index", to=TensorProto.INT32)
+        # an index below 0 counts from the end
+        return self.node("Gather", [self.constant(f"{output}/table", np.roll(table, -128)), index], output)
+
+    def map_sum(self, x: str, output: str) -> str:
+        """Add the sum over height and width, [batch, channels, 1, 1]."""
+        axes = self.constant(f"{output}/axes", np.array([2, 3], np.int64))
+        return self.node("ReduceSum", [x, axes], output)
 
     def finish(self, inputs: list, outputs: list, metadata: Mapping[str, object]) -> ModelProto:
         """The checked model; `metadata` values are stored as JSON.
@@ -79,6 +105,7 @@ class Writer(ABC):
 
     def __init__(self, program: Program):
         self.program, self.graph, self.raw = program, Graph(), program.raw
+        self.shapes = {INPUT: program.input_shape} | {op.name: op.shape for op in program.ops}
 
     @classmethod
     def export(cls, program: Program, metadata: Mapping[str, object]) -> ModelProto:
@@ -120,6 +147,10 @@ class Writer(ABC):
         """A constant of the program."""
         return self.program.constants[f"{op.name}.{name}"].detach().cpu().numpy()
 
+    def is_global(self, op: AvgPool) -> bool:
+        """Whether the pool has one window, the whole map."""
+        return op.kernel == self.shapes[op.inputs[0]][1:]
+
     @abstractmethod
     def conv(self, op: Conv, x: str) -> str: ...
 
@@ -130,7 +161,16 @@ class Writer(ABC):
     def clamp(self, op: Op, x: str) -> str: ...
 
     @abstractmethod
+    def lookup(self, op: Lookup, x: str) -> str: ...
+
+    @abstractmethod
+    def pad(self, op: Pad, x: str) -> str: ...
+
+    @abstractmethod
     def add(self, op: Op, *operands: str) -> str: ...
+
+    @abstractmethod
+    def mul(self, op: Op, a: str, b: str) -> str: ...
 
     @abstractmethod
     def avg_pool(self, op: AvgPool, x: str) -> str: ...

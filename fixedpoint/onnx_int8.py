@@ -4,16 +4,26 @@ import numpy as np
 from onnx import TensorProto
 
 from fixedpoint.onnx_graph import Writer, window
-from fixedpoint.program import Conv, MaxPool, Op
+from fixedpoint.program import Conv, Lookup, MaxPool, Op, Pad
 
 ZERO_POINT = 128
 
 
 class Int8Operators(Writer):
-    """Clamp, max pool and flatten on int8 tensors, and int32 accumulators."""
+    """Operations that only choose or move int8 values, and int32 accumulators."""
 
     def clamp(self, op: Op, x: str) -> str:
         return self.graph.clip(x, *(np.int8(b) for b in self.program.bounds(op)), op.name)
+
+    def lookup(self, op: Lookup, x: str) -> str:
+        return self.graph.gather(self.constant(op, "table"), x, op.name)
+
+    def pad(self, op: Pad, x: str) -> str:
+        values = self.program.pad_values(op)
+        if len(values) == 1:
+            return self.graph.pad(x, op.padding, np.array(values, np.int8), op.name)
+        padded = self.graph.pad(self.int32(x), op.padding, np.array(values, np.int32), f"{op.name}/wide")
+        return self.graph.node("Cast", [padded], op.name, to=TensorProto.INT8)
 
     def max_pool(self, op: MaxPool, x: str) -> str:
         return self.graph.node("MaxPool", [x], op.name, **window(op))
@@ -50,14 +60,17 @@ class Int8Operators(Writer):
         inputs += [self.graph.constant(f"{output}/{name}_zero_point", np.uint8(ZERO_POINT)) for name in ("x", "weight")]
         return self.graph.node("ConvInteger", inputs, output, **attributes)
 
+    def int32(self, x: str) -> str:
+        """The int32 tensor of an int8 tensor, made once."""
+        wide = f"{x}/int32"
+        return wide if wide in self.graph else self.graph.node("Cast", [x], wide, to=TensorProto.INT32)
+
     def _unsigned(self, x: str) -> str:
         """The uint8 tensor `x + 128`, made once."""
         if f"{x}/unsigned" in self.graph:
             return f"{x}/unsigned"
-        wide = self.graph.node("Cast", [x], f"{x}/int32", to=TensorProto.INT32)
-        shifted = self.graph.node(
-            "Add", [wide, self.graph.constant(f"{x}/offset", np.int32(ZERO_POINT))], f"{x}/shifted"
-        )
+        offset = self.graph.constant(f"{x}/offset", np.int32(ZERO_POINT))
+        shifted = self.graph.node("Add", [self.int32(x), offset], f"{x}/shifted")
         return self.graph.node("Cast", [shifted], f"{x}/unsigned", to=TensorProto.UINT8)
 
 

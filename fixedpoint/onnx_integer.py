@@ -30,6 +30,12 @@ class IntegerWriter(Int8Operators):
     def linear(self, op: Op, x: str) -> str:
         return self.conv(op, x)
 
+    def mul(self, op: Op, a: str, b: str) -> str:
+        factors = [self._wide(x, f"{op.name}/wide{i}") for i, x in enumerate((a, b))]
+        product = self.graph.node("Mul", factors, f"{op.name}/product")
+        shift = sum(self.program.exponents[name] for name in op.inputs) - self._exponent(op)
+        return self._int8(op, self._divide(op, product, [shift], 128 * 128, f"{op.name}/rounded"))
+
     def add(self, op: Op, *operands: str) -> str:
         exponents = [self.program.exponents[name] for name in op.inputs]
         finest = max(exponents)
@@ -44,9 +50,12 @@ class IntegerWriter(Int8Operators):
         return self._int8(op, self._divide(op, total, [finest - self._exponent(op)], bound, f"{op.name}/rounded"))
 
     def avg_pool(self, op: AvgPool, x: str) -> str:
-        channels, count = op.shape[0], op.kernel[0] * op.kernel[1]
-        ones = np.ones((channels, 1, *op.kernel), np.int8)
-        total = self.convolve(x, ones, f"{op.name}/sum", group=channels, strides=list(op.stride))
+        count = op.kernel[0] * op.kernel[1]
+        if self.is_global(op):
+            total = self.graph.map_sum(self.int32(x), f"{op.name}/sum")
+        else:
+            ones = np.ones((op.shape[0], 1, *op.kernel), np.int8)
+            total = self.convolve(x, ones, f"{op.name}/sum", group=op.shape[0], strides=list(op.stride))
         shift = self.program.exponents[op.inputs[0]] - self._exponent(op)
         wide = self._wide(total, f"{op.name}/wide")
         return self._int8(op, self._divide(op, wide, [shift], 128 * count, f"{op.name}/rounded", count))

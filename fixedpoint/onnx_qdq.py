@@ -7,7 +7,7 @@ rounds half to even and saturates (https://onnx.ai/onnx/operators/onnx__Quantize
 import numpy as np
 
 from fixedpoint.onnx_graph import Writer, window
-from fixedpoint.program import INPUT, AvgPool, Conv, MaxPool, Op, Program
+from fixedpoint.program import INPUT, AvgPool, Conv, Lookup, MaxPool, Op, Pad, Program
 
 INT8_INPUT = f"{INPUT}/int8"
 
@@ -31,6 +31,17 @@ class QdqWriter(Writer):
     def clamp(self, op: Op, x: str) -> str:
         return self.quantize(self.clamped(op, self.dequantize(x)), op.name)
 
+    def lookup(self, op: Lookup, x: str) -> str:
+        return self.graph.gather(self.constant(op, "table"), x, op.name)
+
+    def pad(self, op: Pad, x: str) -> str:
+        step = float32_scale(self.exponents[op.name], op.name)
+        values = np.array(self.program.pad_values(op), np.float32) * step
+        return self.quantize(self.graph.pad(self.dequantize(x), op.padding, values, f"{op.name}/exact"), op.name)
+
+    def mul(self, op: Op, a: str, b: str) -> str:
+        return self._node(op, "Mul", [self.dequantize(a), self.dequantize(b)])
+
     def add(self, op: Op, *operands: str) -> str:
         total, *others = (self.dequantize(operand) for operand in operands)
         for i, operand in enumerate(others[:-1], start=1):
@@ -39,14 +50,15 @@ class QdqWriter(Writer):
 
     def avg_pool(self, op: AvgPool, x: str) -> str:
         count = op.kernel[0] * op.kernel[1]
-        if _reciprocal_is_exact(count):
+        if count & (count - 1) == 0:
             return self._node(op, "AveragePool", [self.dequantize(x)], **window(op))
         # ONNX Runtime's int8 pool multiplies by 1 / count, which moves ties; a sum and a true division do not
-        channels = op.shape[0]
-        ones = self.graph.constant(f"{op.name}/ones", np.ones((channels, 1, *op.kernel), np.float32))
-        total = self.graph.node(
-            "Conv", [self.dequantize(x), ones], f"{op.name}/sum", group=channels, strides=list(op.stride)
-        )
+        if self.is_global(op):
+            total = self.graph.map_sum(self.dequantize(x), f"{op.name}/sum")
+        else:
+            ones = self.graph.constant(f"{op.name}/ones", np.ones((op.shape[0], 1, *op.kernel), np.float32))
+            attributes = {"group": op.shape[0], "strides": list(op.stride)}
+            total = self.graph.node("Conv", [self.dequantize(x), ones], f"{op.name}/sum", **attributes)
         return self._node(op, "Div", [total, self.graph.constant(f"{op.name}/count", np.float32(count))])
 
     def max_pool(self, op: MaxPool, x: str) -> str:
@@ -118,12 +130,3 @@ def float32_scale(exponent: np.ndarray | int, owner: str) -> np.ndarray:
     if np.any(np.abs(exponent) > 126):
         raise ValueError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")
     return np.ldexp(np.float32(1), np.negative(exponent))
-
-
-def _reciprocal_is_exact(count: int) -> bool:
-    """Whether `sum * float32(1 / count)` keeps every tie of an int8 result, a sum of `count * odd / 2`, exact.
-
-    Away from a tie both the product and the division round correctly (`bounds.check_exactness` limits the divisor).
-    """
-    odd = np.arange(1, 256, 2, dtype=np.float32)
-    return bool(np.array_equal(np.float32(count) * odd * (np.float32(1) / np.float32(count)), odd))

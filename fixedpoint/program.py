@@ -151,7 +151,8 @@ OPS: dict[str, type[Op]] = {
 }
 QUANTIZED_KINDS = frozenset(OPS) - {BatchNorm.kind}
 WEIGHTED_KINDS = frozenset({Conv.kind, Linear.kind})
-SAME_EXPONENT_KINDS = frozenset({Clamp.kind, Pad.kind, MaxPool.kind, Flatten.kind})  # the result keeps its input's exponent
+# The result keeps its input's exponent.
+SAME_EXPONENT_KINDS = frozenset({Clamp.kind, Pad.kind, MaxPool.kind, Flatten.kind})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Quantization-aware training: the integer model in float32, with gradients.
 
 Train mode and eval mode compute the same function, and every tensor of it is the integer model's times a power of two,
-bit for bit, as long as the accumulators stay below 2**24 (`fixedpoint.bounds`).
+bit for bit, as long as the accumulators stay below 2**24 (`fixedpoint.bounds`), where `FakeQuantModel.project` keeps
+them.
 """
 
 from dataclasses import replace
@@ -10,27 +11,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fixedpoint.program import WEIGHT_LIMIT, WEIGHTED_KINDS, AvgPool, Conv, Evaluator, MaxPool, Op, Program, per_channel
+from fixedpoint.bounds import LIMIT, accumulator_bound, integers
+from fixedpoint.floating import pad
+from fixedpoint.functions import TableLookup, slopes
+from fixedpoint.program import (
+    WEIGHTED_KINDS,
+    AvgPool,
+    Conv,
+    Evaluator,
+    Lookup,
+    MaxPool,
+    Op,
+    Pad,
+    Program,
+    per_channel,
+    power_of_two,
+)
 from fixedpoint.rounding import fake_quantize
 
 
 class FakeQuantModel(nn.Module, Evaluator):
     """A calibrated program as a trainable module; its input is float32 [batch, channels, h, w], (p - 128) / 128.
 
-    The parameters are the program's float weights and biases; exponents and clamps stay as calibrated.
+    The parameters are the program's float weights and biases; exponents, clamps and tables stay as calibrated.
     """
 
     def __init__(self, program: Program):
         super().__init__()
         self.program = program
+        self.weighted = [op for op in program.ops if op.kind in WEIGHTED_KINDS]
         self.parameters_of = nn.ParameterDict(
             {
                 _key(op, name): nn.Parameter(program.constants[f"{op.name}.{name}"].clone())
-                for op in program.ops
-                if op.kind in WEIGHTED_KINDS
+                for op in self.weighted
                 for name in ("weight", "bias")
             }
         )
+        for op in self.weighted:
+            self._keep(op, "weight_exponent", program.constants[f"{op.name}.weight_exponent"])
+            self._keep(op, "bias_exponent", program.accumulator_exponent(op))
+        for op in program.ops:
+            if isinstance(op, Lookup):
+                self._keep(op, "values", program.constants[f"{op.name}.table"] * self._step(op))
+                self._keep(op, "slopes", slopes(program, op))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, float32 [batch, classes]."""
@@ -40,18 +63,33 @@ class FakeQuantModel(nn.Module, Evaluator):
         """The program with the weights and biases as they are now, in float."""
         constants = {
             f"{op.name}.{name}": self.parameters_of[_key(op, name)].detach().cpu().clone()
-            for op in self.program.ops
-            if op.kind in WEIGHTED_KINDS
+            for op in self.weighted
             for name in ("weight", "bias")
         }
         return replace(self.program, constants=self.program.constants | constants)
 
+    @torch.no_grad()
+    def project(self) -> None:
+        """Shrink the weights of each channel whose accumulators could reach 2**24 until they cannot.
+
+        Soft thresholding, the Euclidean projection onto a ball of the l1 norm (Duchi et al. 2008,
+        https://doi.org/10.1145/1390156.1390191), which is what bounds an accumulator (A2Q, https://arxiv.org/abs/2308.13504).
+        """
+        for op in self.weighted:
+            weight, bias = (self.parameters_of[_key(op, name)] for name in ("weight", "bias"))
+            step = per_channel(power_of_two(-self._kept(op, "weight_exponent")), weight, 0) / 8
+            limit = power_of_two(-self._kept(op, "bias_exponent")) * (LIMIT - 1)
+            bias.copy_(torch.maximum(torch.minimum(bias, limit), -limit))
+            while (too_large := self._accumulator_bound(op) >= LIMIT).any():
+                shrunk = torch.sign(weight) * (weight.abs() - step).clamp(min=0)
+                weight.copy_(torch.where(per_channel(too_large, weight, 0), shrunk, weight))
+
     def quantized_constants(self, op: Op) -> tuple[Tensor, Tensor]:
         """Weight and bias of a conv or linear as the integer model has them, times their powers of two."""
         weight, bias = (self.parameters_of[_key(op, name)] for name in ("weight", "bias"))
-        exponent = self.program.constants[f"{op.name}.weight_exponent"]
-        weight = fake_quantize(weight, per_channel(exponent, weight, 0), -WEIGHT_LIMIT, WEIGHT_LIMIT)
-        return weight, fake_quantize(bias, per_channel(self.program.accumulator_exponent(op), bias, 0))
+        limit = self.program.weight_limit
+        weight = fake_quantize(weight, per_channel(self._kept(op, "weight_exponent"), weight, 0), -limit, limit)
+        return weight, fake_quantize(bias, self._kept(op, "bias_exponent"))
 
     def conv(self, op: Conv, x: Tensor) -> Tensor:
         weight, bias = self.quantized_constants(op)
@@ -63,8 +101,18 @@ class FakeQuantModel(nn.Module, Evaluator):
     def clamp(self, op: Op, x: Tensor) -> Tensor:
         return self._requantize(op, x)
 
+    def lookup(self, op: Lookup, x: Tensor) -> Tensor:
+        exponent = self.program.exponents[op.inputs[0]]
+        return TableLookup.apply(x, exponent, self._kept(op, "values"), self._kept(op, "slopes"))
+
+    def pad(self, op: Pad, x: Tensor) -> Tensor:
+        return pad(x, op, [value * self._step(op) for value in self.program.pad_values(op)])
+
     def add(self, op: Op, *operands: Tensor) -> Tensor:
         return self._requantize(op, sum(operands[1:], operands[0]))
+
+    def mul(self, op: Op, a: Tensor, b: Tensor) -> Tensor:
+        return self._requantize(op, a * b)
 
     def avg_pool(self, op: AvgPool, x: Tensor) -> Tensor:
         total = F.avg_pool2d(x, op.kernel, op.stride, divisor_override=1)
@@ -84,6 +132,20 @@ class FakeQuantModel(nn.Module, Evaluator):
         if op.name not in self.program.exponents:  # the logits stay accumulators
             return x
         return fake_quantize(x, self.program.exponents[op.name], *self.program.bounds(op))
+
+    def _accumulator_bound(self, op: Op) -> Tensor:
+        weight, bias = (self.parameters_of[_key(op, name)] for name in ("weight", "bias"))
+        weight = integers(weight, self._kept(op, "weight_exponent"), self.program.weight_limit)
+        return accumulator_bound(self.program, op, weight, integers(bias, self._kept(op, "bias_exponent")))
+
+    def _step(self, op: Op) -> float:
+        return 2.0 ** -self.program.exponents[op.name]
+
+    def _keep(self, op: Op, name: str, value: Tensor) -> None:
+        self.register_buffer(_key(op, name), value, persistent=False)
+
+    def _kept(self, op: Op, name: str) -> Tensor:
+        return getattr(self, _key(op, name))
 
 
 def _key(op: Op, name: str) -> str:

@@ -32,7 +32,8 @@ class FakeQuantize(Function):
     @staticmethod
     def forward(ctx, x: Tensor, exponent: Tensor | int, low: float, high: float) -> Tensor:
         scaled = (x * power_of_two(exponent)).round_()
-        ctx.save_for_backward((scaled >= low) & (scaled <= high))
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward((scaled >= low) & (scaled <= high))
         return scaled.clamp_(low, high).mul_(power_of_two(-exponent))
 
     @staticmethod

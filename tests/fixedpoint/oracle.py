@@ -1,4 +1,4 @@
-"""The oracle: an integer program in plain NumPy int64, written from the rules alone and as simply as possible.
+"""The oracle: an integer program in plain NumPy int64, written from docs/arithmetic.md alone and as simply as possible.
 
 It shares no code with `fixedpoint` and knows neither torch nor ONNX. Every result is int64.
 """
@@ -28,24 +28,36 @@ def run(program: dict, constants: dict[str, np.ndarray], x: np.ndarray) -> dict[
             if low is not None:
                 shift = operand_exponents[0] + weight_exponent - exponents[op["name"]]
                 result = np.clip(divide_by_power(result, shift.reshape(along_channels)), low, high)
-        elif kind == "clamp":
-            result = np.clip(operands[0], low, high)
         elif kind == "add":
             finest = max(operand_exponents)
             total = sum(q * 2 ** (finest - e) for q, e in zip(operands, operand_exponents, strict=True))
             result = np.clip(divide_by_power(total, finest - exponents[op["name"]]), low, high)
+        elif kind == "mul":
+            product = operands[0] * operands[1]
+            result = np.clip(divide_by_power(product, sum(operand_exponents) - exponents[op["name"]]), low, high)
         elif kind == "avg_pool":
             count = op["kernel"][0] * op["kernel"][1]
             total = windows(operands[0], op["kernel"], op["stride"]).sum(axis=(4, 5))
             result = np.clip(divide_by_power(total, operand_exponents[0] - exponents[op["name"]], count), low, high)
-        elif kind == "max_pool":
-            down, right = op["padding"]
-            padded = np.pad(operands[0], ((0, 0), (0, 0), (down, down), (right, right)), constant_values=-(2**40))
-            result = windows(padded, op["kernel"], op["stride"]).max(axis=(4, 5))
+        elif kind == "lookup":
+            result = constants[f"{op['name']}.table"].astype(np.int64)[operands[0] + 128]
         elif kind == "concat":
             target = exponents[op["name"]]
             rescaled = [divide_by_power(q, e - target) for q, e in zip(operands, operand_exponents, strict=True)]
             result = np.clip(np.concatenate(rescaled, axis=1), low, high)
+        elif kind == "clamp":
+            result = np.clip(operands[0], low, high)
+        elif kind == "max_pool":
+            down, right = op["padding"]
+            padded = np.pad(operands[0], ((0, 0), (0, 0), (down, down), (right, right)), constant_values=-(2**40))
+            result = windows(padded, op["kernel"], op["stride"]).max(axis=(4, 5))
+        elif kind == "pad":
+            top, bottom, left, right = op["padding"]
+            values = [integer(value, exponents[op["name"]], -128) for value in op["value"]]
+            batch, channels, rows, columns = operands[0].shape
+            result = np.empty((batch, channels, top + rows + bottom, left + columns + right), np.int64)
+            result[:] = np.array(values).reshape(-1, 1, 1)
+            result[:, :, top : top + rows, left : left + columns] = operands[0]
         elif kind == "flatten":
             result = operands[0].reshape(len(x), -1)
         else:
@@ -69,11 +81,12 @@ def divide_by_power(numerator: np.ndarray, shift: np.ndarray | int, count: int =
 
 def bounds(clamp: tuple[float | None, float | None], exponent: int) -> tuple[int, int]:
     """The int8 bounds of a tensor that is clamped in real numbers."""
-    low, high = clamp
-    scale = Fraction(2) ** exponent
-    low = -128 if low is None else max(-128, round(Fraction(low) * scale))
-    high = 127 if high is None else min(127, round(Fraction(high) * scale))
-    return low, high
+    return integer(clamp[0], exponent, -128), integer(clamp[1], exponent, 127)
+
+
+def integer(real: float | None, exponent: int, absent: int) -> int:
+    """rne(real * 2**exponent) within int8, or `absent` where there is no number."""
+    return absent if real is None else min(max(round(Fraction(real) * Fraction(2) ** exponent), -128), 127)
 
 
 def windows(x: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], dilation=(1, 1)) -> np.ndarray:

@@ -32,6 +32,8 @@ def test_divide_by_power_takes_shifts_of_both_signs_and_a_count():
         ((0.0, 6.0), 5, (0, 127)),
         ((-1.0, 1.0), 4, (-16, 16)),
         ((-0.25, 0.6), 1, (0, 1)),  # -0.5 is a tie and goes to the even 0
+        ((2.0, 3.0), 7, (127, 127)),
+        ((-3.0, -2.0), 7, (-128, -128)),
     ],
 )
 def test_bounds(clamp, exponent, expected):
@@ -81,6 +83,49 @@ def test_pools_by_hand():
     assert run("avg_pool", picture, {"input": 7, "y": 8}, **window) == [[[[5]]]]
     negative = [[[[-1, -2], [-3, -4]]]]
     assert run("max_pool", negative, {"input": 7, "y": 7}, kernel=(3, 3), stride=(2, 2), padding=(1, 1)) == [[[[-1]]]]
+
+
+def test_mul_by_hand():
+    x = np.array([[3, 5, -7, 127, -128]], np.int8)
+    square = {"kind": "mul", "name": "y", "inputs": ["input", "input"], "clamp": (None, None)}
+    # halves of 9, 25, 49, 16129 and 16384
+    assert oracle.run({"ops": [square], "exponents": {"input": 7, "y": 13}}, {}, x)["y"].tolist() == [
+        [4, 12, 24, 127, 127]
+    ]
+
+
+@pytest.mark.parametrize("inputs", [["g", "input"], ["input", "g"]])
+@pytest.mark.parametrize(
+    ("exponent", "expected"),
+    [
+        (11, [[[2, 2]], [[3, 0]]]),  # eighths: 1.5, 2.5, 2.625 and -0.375
+        (13, [[[6, 10]], [[10, -2]]]),  # halves: the last two are 10.5 and -1.5
+        (16, [[[48, 80]], [[84, -12]]]),  # times four
+    ],
+)
+def test_mul_by_a_factor_for_each_map_by_hand(inputs, exponent, expected):
+    gate = {"kind": "avg_pool", "name": "g", "inputs": ["input"], "kernel": (1, 2), "stride": (1, 2)}  # 4 and -3
+    ops = [gate, {"kind": "mul", "name": "y", "inputs": inputs}]
+    program = {"ops": [{"clamp": (None, None), **op} for op in ops], "exponents": {"input": 7, "g": 7, "y": exponent}}
+    x = np.array([[[[3, 5]], [[-7, 1]]]], np.int8)  # products 12, 20, 21, -3
+    assert oracle.run(program, {}, x)["y"].tolist() == [expected]
+
+
+def test_lookup_by_hand():
+    table = np.zeros(256, np.int8)
+    table[[0, 127, 128, 255]] = 5, -128, 127, -7
+    picture = [[[[-128, -1], [0, 127]]]]
+    assert run("lookup", picture, {"input": 7, "y": 3}, {"y.table": table}) == [[[[5, -128], [127, -7]]]]
+
+
+def test_pad_by_hand():
+    picture, exponents = [[[[1, 2]], [[3, 4]]]], {"input": 3, "y": 3}
+    pads = {"padding": (1, 0, 0, 2), "value": (0.3125, None)}  # above and on the right; 2.5 is a tie
+    assert run("pad", picture, exponents, **pads) == [
+        [[[2, 2, 2, 2], [1, 2, 2, 2]], [[-128, -128, -128, -128], [3, 4, -128, -128]]]
+    ]
+    pads = {"padding": (0, 1, 1, 0), "value": (-100.0,)}  # below and on the left, for all channels
+    assert run("pad", picture, exponents, **pads) == [[[[-128, 1, 2], [-128] * 3], [[-128, 3, 4], [-128] * 3]]]
 
 
 def test_concat_by_hand():

@@ -1,0 +1,101 @@
+"""Walking the graph that torch.export gives, node by node, into the operations of a program."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from fixedpoint.program import INPUT, Op, Program
+
+Operand = Node | str  # of the graph, or a tensor that the program has already
+
+
+class ExportedGraph:
+    """Builds the program; a subclass has one method for each ATen operation, `aten_<name>(node, arguments)`.
+
+    A method gives the name of the tensor that the node's value has become.
+
+    Attributes:
+        values: The parameters and other constants of the module, by the name of their node.
+    """
+
+    def __init__(self, exported: torch.export.ExportedProgram):
+        values = {**exported.state_dict, **exported.constants}
+        signature = exported.graph_signature
+        targets = {s.arg.name: s.target for s in signature.input_specs if s.target is not None}
+        self.nodes = list(exported.graph.nodes)
+        self.values = {name: values[target].detach() for name, target in targets.items()}
+        self.tensors = dict.fromkeys(signature.user_inputs, INPUT)
+        self.result = signature.user_outputs
+        self.ops: list[Op] = []
+        self.constants: dict[str, Tensor] = {}
+
+    def program(self, input_shape: tuple[int, int, int]) -> Program:
+        """The program of the whole graph. Raises ValueError for what no program has."""
+        for node in self.nodes:
+            if node.op == "call_function" and isinstance(node.meta.get("val"), Tensor | list | tuple):
+                self._call(node)
+        last = self.ops[-1].name if self.ops else None
+        if len(self.result) != 1 or self.tensors.get(self.result[0]) != last:
+            raise ValueError("the network must have one output, computed by its last operation")
+        return Program(tuple(input_shape), tuple(self.ops), self.constants)
+
+    def _call(self, node: Node) -> None:
+        method: Callable[..., str] | None = getattr(self, f"aten_{operation(node)}", None)
+        if method is None:
+            known = ", ".join(sorted(name.removeprefix("aten_") for name in dir(self) if name.startswith("aten_")))
+            raise ValueError(f"{operation(node)} in {place(node)} is not supported; supported are {known}")
+        self.tensors[node.name] = method(node, arguments(node))
+
+    def add(
+        self,
+        node: Node,
+        op: type[Op],
+        inputs: Sequence[Operand],
+        constants: dict[str, Tensor] | None = None,
+        **attributes,
+    ) -> str:
+        """Append an operation and give its name; its result has the shape of the node's unless `shape` is given."""
+        for source in inputs:
+            if not isinstance(source, str) and (not isinstance(source, Node) or source.name not in self.tensors):
+                raise ValueError(f"{op.kind} in {place(node)}: its operand {source} is not computed from the input")
+        stem = _path(node) if _path(node) and _is_leaf(node) else f"{_path(node)}.{op.kind}".removeprefix(".")
+        taken = {INPUT} | {o.name for o in self.ops}
+        name = next(n for i in range(len(taken) + 1) if (n := f"{stem}_{i}" if i else stem) not in taken)
+        tensors = tuple(source if isinstance(source, str) else self.tensors[source.name] for source in inputs)
+        self.ops.append(op(name=name, inputs=tensors, **{"shape": shape(node)} | attributes))
+        self.constants |= {f"{name}.{key}": value.float().contiguous() for key, value in (constants or {}).items()}
+        return name
+
+
+def operation(node: Node) -> str:
+    """The name of the node's ATen operation, that of `add_` being `add`."""
+    return node.target._schema.name.removeprefix("aten::").removesuffix("_")
+
+
+def arguments(node: Node) -> dict:
+    """The arguments of an ATen call by name, defaults included."""
+    schema = node.target._schema.arguments
+    defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
+    return defaults | dict(zip((a.name for a in schema), node.args, strict=False)) | node.kwargs
+
+
+def shape(node: Node) -> tuple[int, ...]:
+    """Of the node's value, without the batch dimension."""
+    return tuple(int(size) for size in node.meta["val"].shape[1:])
+
+
+def place(node: Node) -> str:
+    """The module that the node belongs to, for messages."""
+    return _path(node) or "the network"
+
+
+def _path(node: Node) -> str:
+    stack = node.meta.get("nn_module_stack") or {"": ("", None)}
+    return list(stack.values())[-1][0]
+
+
+def _is_leaf(node: Node) -> bool:
+    stack = node.meta.get("nn_module_stack") or {"": ("", "")}
+    return str(list(stack.values())[-1][1]).startswith("torch.nn.modules.")
