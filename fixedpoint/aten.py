@@ -136,7 +136,8 @@ class AtenOperations(ExportedGraph):
     def aten_adaptive_avg_pool2d(self, node: Node, a: dict) -> str:
         axes = list(_axes(a["self"], _pair(a["output_size"])))
         if any(size % output for size, output in axes):
-            raise ValueError(f"adaptive_avg_pool2d in {place(node)}: {axes[0][0]}x{axes[1][0]} is not a multiple of it")
+            sizes = " is not a multiple of ".join("x".join(map(str, pair)) for pair in zip(*axes, strict=True))
+            raise ValueError(f"adaptive_avg_pool2d in {place(node)}: {sizes}")
         kernel = tuple(size // output for size, output in axes)
         return self._mean(node, a["self"], kernel, kernel)
 

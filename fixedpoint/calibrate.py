@@ -102,10 +102,10 @@ def _weight_exponents(program: Program, op: Op, finer: int) -> Tensor:
         errors.append((integers(rows, covering + i, limit) * step - rows).square().sum(dim=1))
     finest = program.exponents.get(op.name, 0) + MAX_SHIFT - program.exponents[op.inputs[0]]
     exponent = (covering + torch.stack(errors).argmin(dim=0).to(torch.int32)).clamp(max=finest)  # a dead channel's
-    while True:
-        integer_bias = integers(bias, exponent + program.exponents[op.inputs[0]], LIMIT)
-        bound = accumulator_bound(program, op, integers(weight, exponent, limit), integer_bias)
-        too_large = bound >= LIMIT
-        if not too_large.any():
-            return exponent
-        exponent = exponent - too_large.to(torch.int32)
+    left = torch.arange(len(weight))  # the channels whose accumulators may still be too large
+    while len(left):
+        integer_bias = integers(bias[left], exponent[left] + program.exponents[op.inputs[0]], LIMIT)
+        bound = accumulator_bound(program, op, integers(weight[left], exponent[left], limit), integer_bias)
+        left = left[bound >= LIMIT]
+        exponent[left] -= 1
+    return exponent

@@ -1,5 +1,7 @@
 """Capture: a PyTorch module in eval mode becomes a float program, by torch.export."""
 
+import copy
+
 import torch
 from torch import nn
 
@@ -22,7 +24,9 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
         program = AtenOperations(exported).program(input_shape)
         probe = torch.rand(example.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
         expected, found = module(probe), FloatEvaluator(program).logits(probe)
+        # a network that has not been trained may amplify the last bits as far as it likes
+        rounding = (expected - copy.deepcopy(module).double()(probe.double())).abs().max()
     # such as an in-place operation on a view, which the exported graph does not show
-    if not torch.allclose(expected, found, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+    if float((expected - found).abs().max()) > 1e-3 * float(expected.abs().max()) + 10 * float(rounding):
         raise ValueError("the captured program computes something else than the network; is a view changed in place?")
     return program

@@ -75,10 +75,10 @@ def operation(node: Node) -> str:
 
 
 def arguments(node: Node) -> dict:
-    """The arguments of an ATen call by name, defaults included."""
+    """The arguments of an ATen call by name, defaults included, in the order of its signature."""
     schema = node.target._schema.arguments
-    defaults = {a.name: a.default_value for a in schema if a.has_default_value()}
-    return defaults | dict(zip((a.name for a in schema), node.args, strict=False)) | node.kwargs
+    given = dict(zip((a.name for a in schema), node.args, strict=False)) | node.kwargs
+    return {a.name: given.get(a.name, a.default_value) for a in schema}
 
 
 def shape(node: Node) -> tuple[int, ...]:

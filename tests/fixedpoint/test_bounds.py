@@ -30,20 +30,37 @@ def classifier(weight, bias, clamp=(None, None), weight_exponent=6):
 
 
 @pytest.mark.parametrize(
-    ("clamp", "largest"), [((None, None), 128), ((0.0, None), 127), ((0.0, 0.5), 64), ((-0.75, 0.5), 96)]
+    ("clamp", "low", "high"),
+    [((None, None), -128, 127), ((0.0, None), 0, 127), ((0.0, 0.5), 0, 64), ((-0.75, 0.5), -96, 64)],
 )
-def test_the_bound_by_hand(clamp, largest):
+def test_the_bound_by_hand(clamp, low, high):
     program = classifier([[1, -2, 3], [-127, 127, 127]], [-10, 5], clamp)
     bound = layer_bounds(program)["fc"]
     assert bound.dtype == torch.int64
-    assert bound.tolist() == [6 * largest + 10, 381 * largest + 5]
+    first = max(4 * high - 2 * low, 2 * high - 4 * low + 10)
+    second = max(254 * high - 127 * low + 5, 127 * high - 254 * low)
+    assert bound.tolist() == [first, second]
+
+
+def test_the_bound_is_the_largest_partial_sum_of_any_order():
+    """Every subset of the products and the bias, at the ends of the input's range."""
+    for clamp in ((None, None), (0.0, None), (0.25, 0.5), (-0.75, -0.5)):
+        weight, bias = [[5, -3, 0, 7, -2]], [-11]
+        program = classifier(weight, bias, clamp)
+        ends = program.input_bounds(program.ops[-1])
+        sums = {0}
+        for terms in ([w * x for x in ends] for w in weight[0]):
+            sums |= {total + term for total in sums for term in terms}
+        sums |= {total + bias[0] for total in sums}
+        assert layer_bounds(program)["fc"].tolist() == [max(abs(total) for total in sums)]
 
 
 def test_the_bound_of_a_convolution_sums_over_its_group():
     op = conv("c", INPUT, (2, 4, 4), groups=2)
     weight = torch.tensor([1, -1] * 9, dtype=torch.int8).reshape(2, 1, 3, 3)
     program = Program((2, 4, 4), (op,), {})
-    assert accumulator_bound(program, op, weight, torch.tensor([7, -9])).tolist() == [9 * 128 + 7, 9 * 128 + 9]
+    expected = [max(5 * 127 + 4 * 128 + 7, 5 * 128 + 4 * 127), max(4 * 127 + 5 * 128, 4 * 128 + 5 * 127 + 9)]
+    assert accumulator_bound(program, op, weight, torch.tensor([7, -9])).tolist() == expected
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -60,7 +77,7 @@ def test_no_input_exceeds_the_bound_and_some_nearly_reach_it(name):
         worst = [(np.where(rows > 0, a, b) * rows).sum(axis=1) + bias for a, b in ((low, high), (high, low))]
         below = bounds[op.name].numpy() - np.abs(worst).max(axis=0)
         assert (below >= 0).all()
-        assert (low, high) != (-128, 127) or (below <= np.abs(rows).sum(axis=1)).all()  # 127 instead of 128
+        assert low > 0 or high < 0 or (below <= np.abs(bias)).all()  # a bias that the products outweigh
 
 
 def test_the_oracles_accumulators_stay_below_the_bound():
@@ -139,11 +156,11 @@ def pool(kernel, shift):
 
 @pytest.mark.parametrize(
     ("kernel", "shift", "divisor"),
-    [((181, 181), 0, 32761), ((127, 129), 1, 32766), ((7, 7), 9, 25088), ((181, 181), -2, 32761)],
+    [((361, 363), 0, 131043), ((241, 271), 1, 130622), ((7, 7), 11, 100352), ((361, 363), -2, 131043)],
 )
 def test_averages_below_the_limit_are_exact(kernel, shift, divisor):
     """Both models against fractions, at totals on and beside the edges between two results."""
-    assert divisor < 2**15
+    assert divisor < 2**17
     program, count = pool(kernel, shift), kernel[0] * kernel[1]
     check_exactness(program)
     rng = np.random.default_rng(0)
@@ -168,10 +185,10 @@ def test_averages_below_the_limit_are_exact(kernel, shift, divisor):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "shift", "divisor"), [((128, 256), 0, 2**15), ((7, 7), 10, 50176), ((182, 181), -1, 32942)]
+    ("kernel", "shift", "divisor"), [((256, 512), 0, 2**17), ((7, 7), 12, 200704), ((363, 362), -1, 131406)]
 )
 def test_averages_over_too_many_elements_are_named(kernel, shift, divisor):
-    with pytest.raises(ValueError, match=rf"mean: divides by {divisor}; float32 rounds right below 32768"):
+    with pytest.raises(ValueError, match=rf"mean: divides by {divisor}; float32 rounds right below 131072"):
         check_exactness(pool(kernel, shift))
 
 

@@ -116,20 +116,20 @@ def classifier(weight, bias):
     return Program((24, 10, 10), ops, {"fc.weight": weight, "fc.bias": bias})
 
 
-def test_weights_get_coarser_where_the_accumulator_could_reach_half_the_limit():
+def test_weights_get_coarser_where_the_accumulator_could_reach_the_limit():
     weight = torch.zeros(5, 2400)
-    weight[0] = weight[1, :2000] = 1.0  # 32 * 2400 * 128 >= 2**23 > 16 * 2400 * 128 and 32 * 2000 * 128
+    weight[0] = weight[1, :2000] = 1.0  # 64 * 2400 * 128 >= 2**24 > 32 * 2400 * 128 and 64 * 2000 * 128
     weight[2, 0] = weight[4, 0] = 1.0
     bias = torch.tensor([0.0, 0.0, 2.0**20, 0.0, 2.0**18])
     program = calibrate(classifier(weight, bias), lambda: [torch.zeros(1, 24, 10, 10)])
-    # 2**20 * 2**(7 + e) < 2**23 from e = -5 down; 2**18 likewise from -3
-    assert program.constants["fc.weight_exponent"].tolist() == [4, 5, -5, 0, -3]
+    # 2**20 * 2**(7 + e) < 2**24 from e = -4 down; 2**18 likewise from -2
+    assert program.constants["fc.weight_exponent"].tolist() == [5, 6, -4, 0, -2]
     convert(program)
 
 
-def test_weights_that_just_stay_below_half_the_limit_keep_their_exponent():
-    weight = torch.ones(2, 2400)
-    weight[:, 1023:] = 0  # 64 * 1023 * 128 = 2**23 - 2**13, so the bias may be 2**13 - 1 steps of 2**-13
+def test_weights_that_just_stay_below_the_limit_keep_their_exponent():
+    weight = -torch.ones(2, 2400)
+    weight[:, 2047:] = 0  # 64 * 2047 * 128 = 2**24 - 2**13, so the bias may be 2**13 - 1 steps of 2**-13
     bias = torch.tensor([1 - 2.0**-13, 1.0])
     program = calibrate(classifier(weight, bias), lambda: [torch.zeros(1, 24, 10, 10)])
     assert program.constants["fc.weight_exponent"].tolist() == [6, 5]

@@ -155,18 +155,55 @@ def test_a_result_that_two_operations_read_is_not_clamped():
 
 
 @pytest.mark.parametrize(
-    "ops",
+    ("ops", "kinds"),
     [
-        [norm("bn", INPUT), conv("a", "bn")],
-        [conv("a", INPUT), clamp("relu", "a", *RELU), norm("bn", "relu")],
-        [conv("a", INPUT), conv("b", INPUT), Add("sum", ("a", "b"), MAP), norm("bn", "sum")],
-        [conv("a", INPUT), norm("bn", "a"), Add("sum", ("bn", "a"), MAP)],
+        ([norm("bn", INPUT), conv("a", "bn")], "conv"),
+        ([conv("a", INPUT), clamp("relu", "a", *RELU), norm("bn", "relu")], "conv conv"),
+        ([conv("a", INPUT), conv("b", INPUT), Add("sum", ("a", "b"), MAP), norm("bn", "sum")], "conv conv add conv"),
+        ([conv("a", INPUT), norm("bn", "a"), Add("sum", ("bn", "a"), MAP)], "conv conv add"),
+        ([norm("bn", INPUT), norm("bn2", "bn"), conv("a", "bn2")], "conv"),
+        ([norm("bn", INPUT), clamp("relu", "bn", *RELU), conv("a", "relu")], "conv conv"),
     ],
-    ids=["first", "after an activation", "after an add", "two readers"],
+    ids=["first", "after an activation", "after an add", "two readers", "two", "before an activation"],
 )
-def test_a_norm_that_cannot_be_folded_is_named(ops):
-    with pytest.raises(ValueError, match="batch_norm bn does not follow a convolution or linear"):
-        fold(build(*ops))
+def test_a_norm_that_no_layer_before_it_takes(ops, kinds):
+    before = build(*ops)
+    after = fold(before)
+    assert [op.kind for op in after.ops] == kinds.split()
+    assert_equal_functions(before, after)
+
+
+@pytest.mark.parametrize("options", [{"padding": 0}, {"padding": 0, "groups": 2}, {"kernel_size": 1, "padding": 0}])
+def test_a_norm_between_an_activation_and_an_unpadded_layer_goes_into_that(options):
+    norms = nn.BatchNorm2d(4), nn.BatchNorm1d(6)
+    layers = nn.Conv2d(4, 6, **{"kernel_size": 3} | options), nn.Linear(6, 5)
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.ReLU()
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), norms[0], layers[0], *head, norms[1], layers[1]).eval()
+    for module in norms:
+        module.running_mean.normal_()
+        module.running_var.uniform_(0.5, 2)
+    before = capture(network, (3, 9, 9))
+    after = fold(before)
+    assert [op.kind for op in after.ops] == ["conv", "conv", "avg_pool", "flatten", "clamp", "linear"]
+    assert_equal_functions(before, after)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_norm_of_the_input_goes_into_a_padded_convolution(groups):
+    """Zeros around the normalized map are the mean before it: other ones in each channel."""
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 6, 3, 2, (1, 2), groups=groups), nn.ReLU()).eval()
+    network[0].running_mean.copy_(torch.tensor([0.1, -0.2, 0.5]))
+    before = capture(network, (3, 9, 9))
+    after = fold(before)
+    assert [op.kind for op in after.ops] == ["pad", "conv"]
+    assert after.ops[0].value == pytest.approx((0.1, -0.2, 0.5))
+    assert_equal_functions(before, after)
+
+
+def test_a_norm_of_features_without_a_linear_is_named():
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3), nn.ReLU()).eval()
+    with pytest.raises(ValueError, match="batch_norm 2 of features has no linear beside it"):
+        fold(capture(network, MAP))
 
 
 def test_constants_of_modules_with_similar_names_stay():
