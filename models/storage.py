@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FORMS = ("float", "ptq", "qat", "int")
 
 
@@ -24,6 +24,7 @@ class ModelInfo:
         image_size: height and width of the input in pixels.
         color_space: colour space of the input.
         class_names: one name a logit.
+        normalization: "mean" and "std" if the network has an input normalization of its own (`Normalized`).
     """
 
     name: str
@@ -32,6 +33,7 @@ class ModelInfo:
     image_size: int
     color_space: str
     class_names: list[str]
+    normalization: dict[str, list[float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def float_model(stored: StoredModel) -> nn.Module:
         ValueError: If the weights in the file are not those of the network it names.
     """
     info = stored.info
-    model = create_model(info.name, info.num_classes, info.image_size, info.arguments)
+    model = create_model(info.name, info.num_classes, info.image_size, info.arguments, info.normalization)
     try:
         model.load_state_dict(stored.tensors)
     except RuntimeError as error:

@@ -17,6 +17,12 @@ def test_other_models_of_timm():
     assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
 
 
+def test_models_of_torchvision():
+    model = create_model("torchvision/resnet18", 5, 64, {}).eval()
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
+    assert create_model("torchvision/resnet18", None, 64, {}).fc.out_features == 1000
+
+
 def test_number_of_classes_may_be_the_models_own():
     assert create_model("vargconvnet", None, 224, {}).num_classes == 1000
 
@@ -26,6 +32,7 @@ def test_number_of_classes_may_be_the_models_own():
     [
         ("vargconvnet_33", 32, {}, "model 'vargconvnet_33' is not known to timm; near matches: vargconvnet_32, vargc"),
         ("hf-hub:timm/resnet18", 32, {}, "model 'hf-hub:timm/resnet18' is not known to timm; near matches: none"),
+        ("torchvision/resnet19", 32, {}, "'resnet19' is not known to torchvision; near matches: .*resnet18"),
         ("vargconvnet", 100, {}, "img_size 100 is not a multiple of the network's total stride 32"),
         ("vargconvnet", 224, {"chanels": [1]}, "vargconvnet does not take the arguments .*'chanels'"),
         ("resnet18", 224, {"depth": 3}, "resnet18 does not take the arguments .*'depth'"),

@@ -1,0 +1,35 @@
+"""A network that was trained with an input normalization of its own."""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalization(nn.Module):
+    """Pixels p, given as (p - 128) / 128, to `(p / 255 - mean) / std`.
+
+    Args:
+        mean: One number a channel, of pixels in 0..1.
+        std: Likewise, not 0.
+    """
+
+    def __init__(self, mean: list[float], std: list[float]):
+        super().__init__()
+        self.register_buffer("mean", (255 * torch.tensor(mean).reshape(-1, 1, 1) - 128) / 128)
+        self.register_buffer("std", 255 * torch.tensor(std).reshape(-1, 1, 1) / 128)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Normalized(nn.Sequential):
+    """`network` behind its normalization.
+
+    `fixedpoint.fold` moves it into the first convolution, whose weights take the scales and whose bias takes the means.
+    So the integer model sees all 256 values of a pixel. An int8 tensor of normalized values could not hold them: its
+    step is a power of two, 2^-5 for ImageNet's statistics, where a pixel's is 2^-5.8.
+    """
+
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float]):
+        super().__init__(OrderedDict(normalization=Normalization(mean, std), network=network))
