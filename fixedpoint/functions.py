@@ -52,16 +52,25 @@ def _reals(program: Program, op: Lookup) -> Tensor:
     return torch.arange(-128, 128, dtype=torch.float64) * 2.0 ** -program.exponents[op.inputs[0]]
 
 
+def look_up(values: Tensor, x: Tensor) -> Tensor:
+    """`values[x + 128]` for a float tensor that holds integers, in the memory format of `x`.
+
+    Over the flat memory, since indexing by a tensor of several dimensions takes ten times as long.
+    """
+    index = x.to(torch.int32).add_(128)
+    return values.index_select(0, index.as_strided((index.numel(),), (1,))).as_strided(index.shape, index.stride())
+
+
 class TableLookup(Function):
-    """`values[q + 128]` of the integers q that a float tensor holds; the gradient is `slopes[q + 128]`."""
+    """`values[q + 128]` for a float tensor that holds q * 2**-exponent; the gradient is `slopes[q + 128]`."""
 
     @staticmethod
     def forward(ctx, x: Tensor, exponent: int, values: Tensor, slopes: Tensor) -> Tensor:
-        index = (x * 2.0**exponent).to(torch.int32).add_(128)
-        ctx.save_for_backward(index, slopes)
-        return values[index]
+        integers = x * 2.0**exponent
+        ctx.save_for_backward(integers, slopes)
+        return look_up(values, integers)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        index, slopes = ctx.saved_tensors
-        return gradient * slopes[index], None, None, None
+        integers, slopes = ctx.saved_tensors
+        return gradient * look_up(slopes, integers), None, None, None

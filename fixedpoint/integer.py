@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fixedpoint.floating import pad
+from fixedpoint.functions import look_up
 from fixedpoint.program import (
     INPUT,
     WEIGHTED_KINDS,
@@ -72,19 +73,21 @@ class IntegerEvaluator(nn.Module, Evaluator):
         return x.clamp(*self.program.bounds(op))
 
     def lookup(self, op: Lookup, x: Tensor) -> Tensor:
-        return self._kept(op, "table")[x.to(torch.int32) + 128]
+        return look_up(self._kept(op, "table"), x)
 
     def pad(self, op: Pad, x: Tensor) -> Tensor:
         return pad(x, op, self.program.pad_values(op))
 
     def add(self, op: Op, *operands: Tensor) -> Tensor:
-        exponents = [self.program.exponents[name] for name in op.inputs]
-        finest = max(exponents)
-        total = sum(x * 2.0 ** (finest - e) for x, e in zip(operands, exponents, strict=True))
-        return self._round(op, total * self._scale(op, finest))
+        # all in units of the result: multiples of a power of two, of which the sum is below 2**24
+        scales = [self._scale(op, self.program.exponents[name]) for name in op.inputs]
+        total = operands[0] * scales[0]
+        for x, scale in zip(operands[1:], scales[1:], strict=True):
+            total.add_(x, alpha=scale)
+        return self._round(op, total)
 
     def mul(self, op: Op, a: Tensor, b: Tensor) -> Tensor:
-        return self._round(op, a * b * self._scale(op, sum(self.program.exponents[name] for name in op.inputs)))
+        return self._round(op, (a * b).mul_(self._scale(op, sum(self.program.exponents[name] for name in op.inputs))))
 
     def avg_pool(self, op: AvgPool, x: Tensor) -> Tensor:
         total = F.avg_pool2d(x, op.kernel, op.stride, divisor_override=1)
@@ -105,7 +108,7 @@ class IntegerEvaluator(nn.Module, Evaluator):
     def _requantize(self, op: Op, accumulator: Tensor) -> Tensor:
         if op.name in self.program.raw:
             return accumulator
-        return self._round(op, accumulator * self._kept(op, "scale"))
+        return self._round(op, accumulator.mul_(self._kept(op, "scale")))
 
     def _scale(self, op: Op, exponent: int) -> float:
         """What brings an integer of `exponent` to the exponent of the result of `op`."""

@@ -77,12 +77,19 @@ class FakeQuantModel(nn.Module, Evaluator):
         """
         for op in self.weighted:
             weight, bias = (self.parameters_of[_key(op, name)] for name in ("weight", "bias"))
-            step = per_channel(power_of_two(-self._kept(op, "weight_exponent")), weight, 0) / 8
             limit = power_of_two(-self._kept(op, "bias_exponent")) * (LIMIT - 1)
             bias.copy_(torch.maximum(torch.minimum(bias, limit), -limit))
-            while (too_large := self._accumulator_bound(op) >= LIMIT).any():
-                shrunk = torch.sign(weight) * (weight.abs() - step).clamp(min=0)
-                weight.copy_(torch.where(per_channel(too_large, weight, 0), shrunk, weight))
+            channels = self._suspects(op)
+            while len(channels):
+                exponent, bias_exponent = (
+                    self._kept(op, name)[channels] for name in ("weight_exponent", "bias_exponent")
+                )
+                quantized = integers(weight[channels], exponent, self.program.weight_limit)
+                bound = accumulator_bound(self.program, op, quantized, integers(bias[channels], bias_exponent))
+                too_large = bound >= LIMIT
+                channels, step = channels[too_large], power_of_two(-exponent[too_large]) / 8
+                kept = (weight[channels].abs() - per_channel(step, weight, 0)).clamp(min=0)
+                weight[channels] = kept.copysign(weight[channels])
 
     def quantized_constants(self, op: Op) -> tuple[Tensor, Tensor]:
         """Weight and bias of a conv or linear as the integer model has them, times their powers of two."""
@@ -133,10 +140,16 @@ class FakeQuantModel(nn.Module, Evaluator):
             return x
         return fake_quantize(x, self.program.exponents[op.name], *self.program.bounds(op))
 
-    def _accumulator_bound(self, op: Op) -> Tensor:
+    def _suspects(self, op: Op) -> Tensor:
+        """The channels that a bound far quicker to compute than the exact one does not clear."""
         weight, bias = (self.parameters_of[_key(op, name)] for name in ("weight", "bias"))
-        weight = integers(weight, self._kept(op, "weight_exponent"), self.program.weight_limit)
-        return accumulator_bound(self.program, op, weight, integers(bias, self._kept(op, "bias_exponent")))
+        rows = weight.flatten(1)
+        total = torch.linalg.vector_norm(rows, 1, dim=1) * power_of_two(self._kept(op, "weight_exponent"))
+        largest = max(abs(bound) for bound in self.program.input_bounds(op))
+        bound = (total * 1.01 + rows.shape[1] / 2) * largest + bias.abs() * power_of_two(
+            self._kept(op, "bias_exponent")
+        )
+        return (bound >= LIMIT - 1).nonzero().flatten()
 
     def _step(self, op: Op) -> float:
         return 2.0 ** -self.program.exponents[op.name]

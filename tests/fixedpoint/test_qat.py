@@ -7,8 +7,9 @@ import pytest
 import torch
 from programs import PROGRAMS, build, conv, hard_inputs, numpy_constants
 
+from fixedpoint.convert import convert
 from fixedpoint.integer import integer_tensor
-from fixedpoint.program import INPUT, Flatten, Linear, Program
+from fixedpoint.program import INPUT, Clamp, Flatten, Linear, Program
 from fixedpoint.qat import FakeQuantModel
 
 
@@ -153,3 +154,75 @@ def test_parameters_are_those_of_the_layers_and_survive_a_copy():
     other.load_state_dict(model.state_dict())
     x = network_input(program, 2)
     assert torch.equal(other(x), model(x)) and torch.equal(copy.deepcopy(model)(x), model(x))
+
+
+def at_the_limit(weight, bias=0.0, signed=False):
+    """A linear of 2,400 inputs in [0, 127] (or [-128, 127]), weights with exponent 6 and accumulators with 13."""
+    ops = (
+        Clamp("x", (INPUT,), (24, 10, 10), clamp=(None, None) if signed else (0.0, None)),
+        Flatten("flat", ("x",), (2400,)),
+        Linear("fc", ("flat",), (len(weight),)),
+    )
+    constants = {"fc.weight": weight, "fc.bias": torch.full((len(weight),), bias)}
+    constants["fc.weight_exponent"] = torch.full((len(weight),), 6, dtype=torch.int32)
+    return Program((24, 10, 10), ops, constants, {INPUT: 7, "x": 7, "flat": 7})
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bias", [0.0, -1000.0, 3000.0])
+def test_project_shrinks_the_channels_that_break_the_bound_and_no_other(signed, bias):
+    torch.manual_seed(0)
+    weight = torch.randn(6, 2400) * torch.tensor([0.1, 0.3, 1.0, 2.0, 2.0, 1.5])[:, None]
+    weight[1] = weight[1].abs()
+    weight[4] = -weight[4].abs()
+    model = FakeQuantModel(at_the_limit(weight, bias, signed))
+    with pytest.raises(ValueError, match="fc: the accumulator of channel"):
+        convert(model.trained())
+    before = [exact_bound(model.trained(), channel, signed) for channel in range(6)]
+    model.project()
+    after = model.trained()
+    converted = convert(after)
+    for channel in range(6):
+        found, given = after.constants["fc.weight"][channel], weight[channel]
+        if before[channel] < 2**24:
+            assert torch.equal(found, given)
+            continue
+        # soft thresholding: all by the same amount, none changes its sign, and not further than needed
+        shrunk = given.abs() - found.abs()
+        kept = found != 0
+        assert torch.allclose(shrunk[kept], shrunk[kept][0], atol=1e-5) and (found * given >= 0).all()
+        assert (given.abs()[~kept] <= shrunk[kept][0] + 1e-5).all()
+        assert 2**24 * 0.97 < exact_bound(converted, channel, signed) < 2**24
+    model.project()
+    assert torch.equal(model.trained().constants["fc.weight"], after.constants["fc.weight"])
+
+
+def exact_bound(program, channel, signed):
+    weight, bias = program.constants["fc.weight"][channel].double(), float(program.constants["fc.bias"][channel])
+    if program.constants["fc.weight"].dtype == torch.float32:
+        weight, bias = (weight * 64).round().clamp(-127, 127), round(bias * 2**13)
+    low, high = (-128, 127) if signed else (0, 127)
+    products = torch.stack([weight * low, weight * high])
+    return max(
+        float(products.amax(0).clamp(min=0).sum()) + max(bias, 0),
+        float(-products.amin(0).clamp(max=0).sum()) - min(bias, 0),
+    )
+
+
+def test_project_keeps_a_bias_that_alone_breaks_the_bound_below_it():
+    model = FakeQuantModel(at_the_limit(torch.zeros(1, 2400), 1e9))
+    model.project()
+    assert convert(model.trained()).constants["fc.bias"].tolist() == [2**24 - 1]
+
+
+def test_training_with_project_can_always_be_converted():
+    torch.manual_seed(0)
+    model = FakeQuantModel(at_the_limit(torch.rand(3, 2400) * 0.4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    x = torch.rand(4, 24, 10, 10).mul(128).floor() / 128
+    for _ in range(4):  # towards ever larger logits
+        optimizer.zero_grad()
+        (-model(x).sum()).backward()
+        optimizer.step()
+        model.project()
+        convert(model.trained())
