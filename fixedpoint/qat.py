@@ -76,7 +76,7 @@ class FakeQuantModel(nn.Module, Evaluator):
         https://doi.org/10.1145/1390156.1390191), which is what bounds an accumulator (A2Q, https://arxiv.org/abs/2308.13504).
         """
         for op in self.weighted:
-            weight, bias = (self.parameters_of[_key(op, name)] for name in ("weight", "bias"))
+            weight, bias = self.constants(op)
             limit = power_of_two(-self._kept(op, "bias_exponent")) * (LIMIT - 1)
             bias.copy_(torch.maximum(torch.minimum(bias, limit), -limit))
             channels = self._suspects(op)
@@ -91,19 +91,29 @@ class FakeQuantModel(nn.Module, Evaluator):
                 kept = (weight[channels].abs() - per_channel(step, weight, 0)).clamp(min=0)
                 weight[channels] = kept.copysign(weight[channels])
 
+    def constants(self, op: Op) -> tuple[nn.Parameter, nn.Parameter]:
+        """Weight and bias of a conv or linear."""
+        return self.parameters_of[_key(op, "weight")], self.parameters_of[_key(op, "bias")]
+
     def quantized_constants(self, op: Op) -> tuple[Tensor, Tensor]:
         """Weight and bias of a conv or linear as the integer model has them, times their powers of two."""
-        weight, bias = (self.parameters_of[_key(op, name)] for name in ("weight", "bias"))
+        weight, bias = self.constants(op)
         limit = self.program.weight_limit
         weight = fake_quantize(weight, per_channel(self._kept(op, "weight_exponent"), weight, 0), -limit, limit)
         return weight, fake_quantize(bias, self._kept(op, "bias_exponent"))
 
-    def conv(self, op: Conv, x: Tensor) -> Tensor:
+    def accumulator(self, op: Op, x: Tensor) -> Tensor:
+        """What a conv or linear computes before it is rounded and clamped."""
         weight, bias = self.quantized_constants(op)
-        return self._requantize(op, F.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups))
+        if isinstance(op, Conv):
+            return F.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups)
+        return F.linear(x, weight, bias)
+
+    def conv(self, op: Conv, x: Tensor) -> Tensor:
+        return self._requantize(op, self.accumulator(op, x))
 
     def linear(self, op: Op, x: Tensor) -> Tensor:
-        return self._requantize(op, F.linear(x, *self.quantized_constants(op)))
+        return self._requantize(op, self.accumulator(op, x))
 
     def clamp(self, op: Op, x: Tensor) -> Tensor:
         return self._requantize(op, x)
@@ -142,7 +152,7 @@ class FakeQuantModel(nn.Module, Evaluator):
 
     def _suspects(self, op: Op) -> Tensor:
         """The channels that a bound far quicker to compute than the exact one does not clear."""
-        weight, bias = (self.parameters_of[_key(op, name)] for name in ("weight", "bias"))
+        weight, bias = self.constants(op)
         rows = weight.flatten(1)
         total = torch.linalg.vector_norm(rows, 1, dim=1) * power_of_two(self._kept(op, "weight_exponent"))
         largest = max(abs(bound) for bound in self.program.input_bounds(op))
