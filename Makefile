@@ -30,6 +30,10 @@ repro: setup  ## run the whole pipeline, what is up to date excepted
 test: setup  ## run the tests
 	@python -m pytest
 
+.PHONY: test-networks
+test-networks: setup  ## take a dozen networks of timm and torchvision through every form (minutes)
+	@python -m pytest -m networks tests/fixedpoint/test_networks.py
+
 .PHONY: lint
 lint: setup  ## check the code's form
 	@ruff check . && ruff format --check .

@@ -38,6 +38,7 @@ def table(program: Program, op: Lookup) -> Tensor:
     return values.round().clamp(*program.bounds(op)).to(torch.int8)
 
 
+@torch.enable_grad()
 def slopes(program: Program, op: Lookup) -> Tensor:
     """float32 [256]: the derivative of the function at each integer q, zero where its result is clamped."""
     x = _reals(program, op).requires_grad_()

@@ -1,12 +1,14 @@
 """Where each int8 tensor of a program lies in one block of memory, whose bytes the tensors use by turns.
 
 A tensor lives from the operation that computes it to the last one that reads it. An elementwise operation writes over
-an operand that nobody reads again. The largest buffers are placed first, each into the smallest gap between those that
-live at the same time (greedy by size: Pisarchyk and Lee 2020, https://arxiv.org/abs/2001.03288).
+an operand that nobody reads again. Buffers are placed one by one, each into the smallest gap between those that live at
+the same time: the largest first, and in a second attempt the longest-lived first; the smaller result counts (greedy by
+size: Pisarchyk and Lee 2020, https://arxiv.org/abs/2001.03288).
 """
 
 from dataclasses import dataclass
 from math import prod
+from operator import itemgetter
 
 import numpy as np
 
@@ -32,14 +34,13 @@ class Plan:
     peak: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Buffer:
     """Memory needed from operation `first` to operation `last`."""
 
     size: int
     first: int
     last: int
-    offset: int = 0
 
 
 def plan(program: Program) -> Plan:
@@ -62,25 +63,30 @@ def plan(program: Program) -> Plan:
         if buffer:
             buffer.last = max(buffer.last, last_read.get(op.name, i))
     placed = {name: buffer for name, buffer in tensors.items() if buffer}
-    peak = _place([*{id(buffer): buffer for buffer in placed.values()}.values(), *patches.values()])
-    found = Plan({n: b.offset for n, b in placed.items()}, {n: b.offset for n, b in patches.items()}, peak)
+    buffers = [*dict.fromkeys([*placed.values(), *patches.values()])]  # no set, whose order would vary
+    largest, longest = (lambda b: (-b.size, b.first)), (lambda b: (b.first - b.last, -b.size, b.first))
+    peak, offsets = min((_place(sorted(buffers, key=order)) for order in (largest, longest)), key=itemgetter(0))
+    found = Plan({n: offsets[b] for n, b in placed.items()}, {n: offsets[b] for n, b in patches.items()}, peak)
     check(program, found)
     return found
 
 
-def _place(buffers: list[_Buffer]) -> int:
-    """Give each buffer its offset; the size of the block."""
-    done: list[_Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
-        alive = sorted((b for b in done if b.first <= buffer.last and buffer.first <= b.last), key=lambda b: b.offset)
+def _place(buffers: list[_Buffer]) -> tuple[int, dict[_Buffer, int]]:
+    """The size of the block and the offset of each buffer, placed in the given order."""
+    offsets: dict[_Buffer, int] = {}
+    for buffer in buffers:
+        alive = [(offset, b.size) for b, offset in offsets.items() if b.first <= buffer.last and buffer.first <= b.last]
         gaps, end = [], 0
-        for other in alive:
-            if other.offset - end >= buffer.size:
-                gaps.append((other.offset - end, end))
-            end = max(end, -(-(other.offset + other.size) // ALIGNMENT) * ALIGNMENT)
-        buffer.offset = min(gaps)[1] if gaps else end
-        done.append(buffer)
-    return max((b.offset + b.size for b in done), default=0)
+        for offset, size in sorted(alive):
+            if offset - end >= buffer.size:
+                gaps.append((offset - end, end))
+            end = max(end, _aligned(offset + size))
+        offsets[buffer] = min(gaps)[1] if gaps else end
+    return _aligned(max(offset + b.size for b, offset in offsets.items())), offsets
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def check(program: Program, plan: Plan) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from fixedpoint.bounds import LIMIT
 from fixedpoint.floating import FloatEvaluator
 from fixedpoint.integer import IntegerEvaluator, integer_input
-from fixedpoint.program import INPUT, SAME_EXPONENT_KINDS, WEIGHTED_KINDS, Op, Program, per_channel, power_of_two
+from fixedpoint.program import INPUT, WEIGHTED_KINDS, Op, Program, per_channel, power_of_two
 
 INT8 = range(-128, 128)
 
@@ -69,7 +69,7 @@ class OwnNoise:
 
     Attributes:
         total: Of the integer operation against the float one.
-        result: The part of it that comes from rounding and clipping the result; the rest comes from the weights.
+        result: The part of it that comes from rounding and clipping the result; the rest comes from weights and biases.
     """
 
     total: Noise = field(default_factory=Noise)
@@ -147,10 +147,11 @@ def integer_values(program: Program, batches: Iterable[Tensor]) -> dict[str, Val
             if op.kind in WEIGHTED_KINDS:
                 scale = per_channel(power_of_two(program.accumulator_exponent(op)), result, 1)
                 found.accumulator = max(found.accumulator, int((result * scale).abs().max()))
-            if op.name not in program.raw and op.kind not in SAME_EXPONENT_KINDS:
+            if op.name not in program.raw:
                 result = result if op.clamp == (None, None) else result.clamp(*op.clamp)
                 unlimited = (result * power_of_two(program.exponents[op.name])).round()
-                found.clipped += int(((unlimited < INT8[0]) | (unlimited > INT8[-1])).sum())
+                beyond = (unlimited < INT8[0]) | (unlimited > INT8[-1])
+                found.clipped += int((beyond & unlimited.isfinite()).sum())
     return values
 
 
@@ -203,9 +204,7 @@ def _integers(program: Program, name: str, x: Tensor) -> Tensor:
     """The integers, carried in float32, that a tensor has instead of the real numbers `x`."""
     if name not in program.exponents:
         return (x * per_channel(power_of_two(program.logit_exponent), x, 1)).round()
-    ops = {op.name: op for op in program.ops}
-    bounds = result_bounds(program, ops[name]) if name in ops else (INT8[0], INT8[-1])
-    return (x * power_of_two(program.exponents[name])).round().clamp(*bounds)
+    return (x * power_of_two(program.exponents[name])).round().clamp(INT8[0], INT8[-1])
 
 
 def _real_constants(program: Program) -> Program:

@@ -1,10 +1,11 @@
-"""The proof: QAT, integer and ONNX forms against each other, bit for bit, and the table of all forms.
+"""The proof: QAT, integer, ONNX and C forms against each other, bit for bit, and the table of all forms.
 
     python -m stages.compare
 
 Writes metrics/exactness.json (each pair of forms and ONNX Runtime executions), metrics/compare.json (the few numbers to
-watch) and metrics/summary.md. What int8_qdq.onnx does under ONNX Runtime's default options depends on the processor, so
-it is shown, and kept in runs/, but not part of the tracked results. Fails if any two values differ.
+watch) and metrics/summary.md. What int8_qdq.onnx does under ONNX Runtime's default options depends on the processor if
+weights have 8 bits: then it is shown, and kept in runs/, but not part of the tracked results. Fails if any two values
+differ.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fixedpoint.c_runtime import CModel
 from fixedpoint.exactness import Agreement
 from fixedpoint.integer import IntegerEvaluator, integer_input, integer_tensor
 from fixedpoint.program import Program
@@ -25,7 +27,7 @@ from fixedpoint.runtime import OnnxModel, saturating_weights
 from models.storage import load_model
 from stages.cli import require, run, whole_file, write_json
 from stages.databases import check_model, plain_batches
-from stages.forms import integer_logits
+from stages.forms import c_logits, integer_logits
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, stored_program
 from stages.params import Params, load_params
@@ -33,8 +35,10 @@ from stages.summary import summary
 from training.augment import normalize
 from training.score import predict, score
 
-EXACT = [("qdq", "int8"), ("qdq", "off")] + [(f, e) for f in ("qoperator", "integer") for e in ("default", "off")]
-UNSAFE = ("qdq", "default")
+EXECUTIONS = [("qdq", execution) for execution in ("default", "int8", "off")]
+EXECUTIONS += [(form, execution) for form in ("qoperator", "integer") for execution in ("default", "off")]
+UNSAFE = ("qdq", "default")  # unless no weight saturates there
+C_SOURCE = Path("artifacts/c")
 
 
 def main() -> None:
@@ -47,19 +51,22 @@ def main() -> None:
     qat, program = map(stored_program, stored.values())
     scores = {form: json.loads(require(f"metrics/{form}.json", "make validate").read_text()) for form in FILES}
 
+    saturating = saturating_weights(program)
+    exact = [pair for pair in EXECUTIONS if not (saturating and pair == UNSAFE)]
     logits, labels = _logits(qat, program, params, device)
-    by_logits = Agreement([form for form in logits if form != _name(*UNSAFE)])
+    by_logits = Agreement(["qat", "int", "c", *(_name(*pair) for pair in exact)])
     by_logits.add(logits)
     by_tensor = Agreement(list(by_logits.forms))
     names = [op.name for op in program.ops if op.name not in program.raw]
-    for values in _tensors(qat, program, params, device, names):
+    for values in _tensors(qat, program, params, device, names, exact):
         by_tensor.add(values)
 
-    unsafe = Agreement(["int", _name(*UNSAFE)])
-    unsafe.add(logits)
-    on_this_cpu = score(logits[_name(*UNSAFE)], labels) | unsafe.by_pair()
-    write_json(Path(os.environ.get("RUNS_DIR", "runs")) / "int8_qdq_default_here.json", on_this_cpu)
-    print(f"int8_qdq.onnx with ONNX Runtime's default options on this processor: {json.dumps(on_this_cpu)}")
+    if saturating:
+        unsafe = Agreement(["int", _name(*UNSAFE)])
+        unsafe.add(logits)
+        on_this_cpu = score(logits.pop(_name(*UNSAFE)), labels) | unsafe.by_pair()
+        write_json(Path(os.environ.get("RUNS_DIR", "runs")) / "int8_qdq_default_here.json", on_this_cpu)
+        print(f"int8_qdq.onnx with ONNX Runtime's default options on this processor: {json.dumps(on_this_cpu)}")
 
     exactness = {
         "logits": {"images": len(labels), "pairs": by_logits.by_pair()},
@@ -75,8 +82,7 @@ def main() -> None:
     write_json("metrics/compare.json", compare)
     with whole_file("metrics/summary.md") as partial:
         executions = {form: score(values, labels) for form, values in logits.items() if form.startswith("onnx")}
-        executions.pop(_name(*UNSAFE))
-        partial.write_text(summary(scores, executions, exactness, saturating_weights(program)))
+        partial.write_text(summary(scores, executions, exactness, saturating))
     if compare["mismatches"]:
         raise ValueError(f"{compare['mismatches']} of {compare['compared']} values differ, see metrics/exactness.json")
     print(f"{compare['compared']:,} values compared, none differs")
@@ -89,8 +95,9 @@ def _name(form: str, execution: str) -> str:
 def _logits(qat: Program, program: Program, params: Params, device) -> tuple[dict[str, Tensor], Tensor]:
     """Logits float32 [images, classes] by form, and the labels."""
     batches = plain_batches(params, images=params.compare.images)
-    forms = {"qat": FakeQuantModel(qat).to(device).eval(), "int": integer_logits(program)}
-    for form, execution in [*EXACT, UNSAFE]:
+    forms = {"qat": FakeQuantModel(qat).to(device).eval(), "int": integer_logits(program, device)}
+    forms["c"] = c_logits(program, C_SOURCE)
+    for form, execution in EXECUTIONS:
         forms[_name(form, execution)] = _onnx(form, execution, params)
     logits, labels = {}, torch.empty(0)
     for form, logits_of in forms.items():
@@ -105,13 +112,16 @@ def _onnx(form: str, execution: str, params: Params):
 
 
 @torch.no_grad()
-def _tensors(qat: Program, program: Program, params: Params, device, names: list[str]) -> Iterator[dict[str, Tensor]]:
+def _tensors(
+    qat: Program, program: Program, params: Params, device, names: list[str], executions: list[tuple[str, str]]
+) -> Iterator[dict[str, Tensor]]:
     """Every int8 tensor by form, one tensor of one batch of images at a time."""
     models = {
         _name(form, execution): OnnxModel(f"artifacts/onnx/int8_{form}.onnx", execution, params.machine.threads, names)
-        for form, execution in EXACT
+        for form, execution in executions
     }
-    fake, integer = FakeQuantModel(qat).to(device).eval(), IntegerEvaluator(program)
+    fake, integer = FakeQuantModel(qat).to(device).eval(), IntegerEvaluator(program).to(device)
+    c = CModel(C_SOURCE, trace=True)
     for pixels, _ in plain_batches(params, images=params.compare.intermediate_images):
         x = normalize(pixels)
         values = {
@@ -119,8 +129,9 @@ def _tensors(qat: Program, program: Program, params: Params, device, names: list
             "int": {n: v.cpu() for n, v in integer.run(integer_input(x.to(device))) if n in names},
         }
         values |= {form: model.tensors(x.numpy()) for form, model in models.items()}
+        values["c"] = c.tensors(integer_input(x).numpy())
         for name in names:
-            yield {form: torch.as_tensor(tensors[name]).int() for form, tensors in values.items()}
+            yield {form: torch.as_tensor(tensors[name]).flatten(1).int() for form, tensors in values.items()}
 
 
 if __name__ == "__main__":

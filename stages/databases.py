@@ -10,7 +10,7 @@ from stages.cli import require
 from stages.params import Params
 from training.augment import eval_transform, train_transform
 from training.data import Pixels, TrainingBatches, ordered_batches
-from training.recipe import Recipe
+from training.recipe import Augmentation
 
 TRAIN = Path("artifacts/db/train.lmdb")
 VAL = Path("artifacts/db/val.lmdb")
@@ -46,11 +46,10 @@ def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
             raise ValueError(f"{path} has {name} {getattr(info, name)}, but {parameter} is {value}")
 
 
-def training_batches(params: Params, recipe: Recipe) -> TrainingBatches:
+def training_batches(params: Params, augment: Augmentation, batch_size: int) -> TrainingBatches:
     """Shuffled, augmented training batches."""
-    transform = train_transform(params.augment, params.input)
-    pixels = Pixels(open_database(TRAIN, params), transform, params.seed)
-    return TrainingBatches(pixels, recipe.batch_size, params.machine.workers)
+    pixels = Pixels(open_database(TRAIN, params), train_transform(augment, params.input), params.seed)
+    return TrainingBatches(pixels, batch_size, params.machine.workers)
 
 
 def plain_batches(params: Params, path: Path = VAL, images: int | None = None) -> DataLoader:

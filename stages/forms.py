@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fixedpoint.c_runtime import CModel
 from fixedpoint.integer import IntegerEvaluator, integer_input
 from fixedpoint.program import Program, power_of_two
 from fixedpoint.qat import FakeQuantModel
@@ -36,15 +37,17 @@ def load_form(step: str, path: str | Path | None, device: torch.device, params: 
         return float_model(stored).to(device).to(memory_format=torch.channels_last)
     program = stored_program(stored)
     if step == "int":
-        return integer_logits(program)
+        return integer_logits(program, device)
     return FakeQuantModel(program).to(device).eval()
 
 
-def integer_logits(program: Program) -> Logits:
+def integer_logits(program: Program, device: torch.device | str = "cpu") -> Logits:
     """The logits of an integer program, its accumulators times their powers of two: exact in float32."""
-    evaluator = IntegerEvaluator(program)
+    evaluator, scale = IntegerEvaluator(program).to(device), power_of_two(-program.logit_exponent).to(device)
+    return lambda x: evaluator(integer_input(x)).reshape(len(x), -1).float() * scale
 
-    def logits(x: Tensor) -> Tensor:
-        return evaluator.logits(integer_input(x)).float() * power_of_two(-program.logit_exponent).to(x.device)
 
-    return logits
+def c_logits(program: Program, sources: str | Path) -> Logits:
+    """The logits of its C form, compiled from the files in the folder `sources`, likewise."""
+    model, scale = CModel(require(sources, "make export-c")), power_of_two(-program.logit_exponent)
+    return lambda x: torch.from_numpy(model(integer_input(x.cpu()).numpy())).float() * scale

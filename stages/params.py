@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from training.recipe import Augmentation, InputFormat, Optimization, Recipe, Section
+from training.recipe import Augmentation, InputFormat, Optimization, QatRecipe, Recipe, Section
 
 
 class Machine(Section):
@@ -55,7 +55,7 @@ class Compare(Section):
 
 
 class Params(Section):
-    """All of params.yaml. `lr`, `epochs`, `batch_size` and `train` are float training's; QAT's are in `qat`."""
+    """All of params.yaml. `lr`, `epochs`, `batch_size`, `train`, `augment` are float training's; QAT's are in `qat`."""
 
     seed: int = Field(ge=0, lt=2**32)
     lr: float
@@ -67,7 +67,7 @@ class Params(Section):
     pack: Pack
     model: Model
     calibrate: Calibrate
-    qat: Recipe
+    qat: QatRecipe
     validation: Validate
     compare: Compare
     machine: Machine

@@ -14,6 +14,7 @@ from stages.databases import TRAIN, open_database
 from stages.fitting import fit_stage
 from stages.machine import prepare
 from stages.params import load_params
+from training.losses import label_loss
 
 
 def main() -> None:
@@ -30,7 +31,8 @@ def main() -> None:
     )
     torch.manual_seed(params.seed)
     model = create_model(info.name, info.num_classes, info.image_size, info.arguments).to(device)
-    fitted = fit_stage("float", model, params.float_recipe, params, model_digest="")
+    recipe = params.float_recipe
+    fitted = fit_stage("float", model, recipe, params.augment, params, label_loss(recipe.label_smoothing))
     save_model("artifacts/float/last.safetensors", "float", fitted.last, info)
     save_model("artifacts/float/model.safetensors", "float", fitted.best, info)
 

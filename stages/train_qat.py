@@ -1,41 +1,80 @@
 """Quantization-aware training: artifacts/qat/model.safetensors (best validation top-1) and last.safetensors.
 
-python -m stages.train_qat [--checkpoint artifacts/ptq/model.safetensors]
+python -m stages.train_qat [--checkpoint artifacts/ptq/model.safetensors] [--teacher artifacts/float/model.safetensors]
+
+Each epoch, and the calibrated model as epoch 0, is scored as the integer model that it converts to.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from torch import Tensor, nn
+
 from fixedpoint.convert import convert
-from fixedpoint.program import Program
+from fixedpoint.integer import IntegerEvaluator, integer_input
+from fixedpoint.program import power_of_two
 from fixedpoint.qat import FakeQuantModel
 from models.storage import load_model, save_model
 from stages.cli import require, run
 from stages.databases import check_model
 from stages.fitting import fit_stage
 from stages.machine import prepare
-from stages.params import load_params
-from training.checkpoint import digest_files
+from stages.model_files import FILES, MADE_BY, float_model, stored_program
+from stages.params import Params, load_params
+from training.losses import distilled_loss, label_loss
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="artifacts/ptq/model.safetensors")
+    parser.add_argument("--checkpoint", default=FILES["ptq"], type=Path)
+    parser.add_argument("--teacher", default=FILES["float"], type=Path)
     arguments = parser.parse_args()
     params = load_params()
     device = prepare(params.machine)
-    path = require(arguments.checkpoint, "make calibrate")
-    stored = load_model(path, ("ptq",))
-    check_model(path, stored.info, params)
-    model = FakeQuantModel(Program.from_json(stored.program, stored.tensors)).to(device)
-    fitted = fit_stage("qat", model, params.qat, params, digest_files([Path(path)]))
-    programs = {}
+    files = [require(arguments.checkpoint, MADE_BY["ptq"])]
+    stored = load_model(files[0], ("ptq",))
+    check_model(files[0], stored.info, params)
+    model = FakeQuantModel(stored_program(stored)).to(device)
+    recipe = params.qat
+    loss_of = label_loss(recipe.label_smoothing)
+    if recipe.distill:
+        files.append(require(arguments.teacher, MADE_BY["float"]))
+        teacher = _teacher(files[1], stored.info.class_names, params).to(device, memory_format=torch.channels_last)
+        loss_of = distilled_loss(loss_of, teacher, recipe.distill, recipe.temperature)
+    fitted = fit_stage(
+        "qat",
+        model,
+        recipe,
+        recipe.augment,
+        params,
+        loss_of,
+        files,
+        logits_of=_integer_logits,
+        score_start=True,
+        project=FakeQuantModel.project,
+    )
     for name, weights in {"last": fitted.last, "model": fitted.best}.items():
         model.load_state_dict(weights)
-        programs[name] = model.trained()
-        convert(programs[name])  # proves that training kept the accumulators below 2**24
-    for name, program in programs.items():
+        program = model.trained()
         save_model(f"artifacts/qat/{name}.safetensors", "qat", program.constants, stored.info, program.to_json())
+
+
+def _integer_logits(model: FakeQuantModel) -> Callable[[Tensor], Tensor]:
+    """The logits of the integer model that `model` converts to."""
+    program = convert(model.trained())
+    device = next(model.parameters()).device
+    evaluator, scale = IntegerEvaluator(program).to(device), power_of_two(-program.logit_exponent).to(device)
+    return lambda x: evaluator.logits(integer_input(x)).float() * scale
+
+
+def _teacher(path: Path, class_names: list[str], params: Params) -> nn.Module:
+    stored = load_model(path, ("float",))
+    check_model(path, stored.info, params)
+    if stored.info.class_names != class_names:
+        raise ValueError(f"{path} has other classes than the model it is to teach")
+    return float_model(stored)
 
 
 if __name__ == "__main__":

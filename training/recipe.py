@@ -31,24 +31,28 @@ HueStrength = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class Optimization(Section):
-    """SGD with momentum, linear warm-up per step, then a cosine to zero; weight decay on weights only."""
+    """How the weights move: linear warm-up, then a schedule, step by step; weight decay is on weights only."""
 
-    momentum: float = Field(ge=0, lt=1)
+    optimizer: Literal["sgd", "nesterov", "adamw", "lamb"]
+    momentum: float = Field(ge=0, lt=1, description="of sgd and nesterov")
     weight_decay: float = Field(ge=0)
+    schedule: Literal["cosine", "constant"] = Field(description="of the learning rate after the warm-up")
     warmup_epochs: float = Field(ge=0)
     label_smoothing: float = Field(ge=0, lt=1)
+    clip_grad: float | None = Field(gt=0, description="greatest norm of all gradients together; null: any")
+    ema_decay: float | None = Field(ge=0, lt=1, description="of the average of the weights, per step; null: none")
 
 
 class Recipe(Optimization):
-    """One training run."""
+    """One training run; with `epochs: 0` the start is scored and kept."""
 
     lr: float = Field(gt=0)
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)
     batch_size: int = Field(ge=1)
 
     @model_validator(mode="after")
     def _warmup_ends(self):
-        if self.warmup_epochs >= self.epochs:
+        if self.epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}")
         return self
 
@@ -76,3 +80,11 @@ class Augmentation(Section):
     color_jitter: tuple[Strength, Strength, Strength, HueStrength] = Field(
         description="brightness, contrast, saturation, hue"
     )
+
+
+class QatRecipe(Recipe):
+    """Quantization-aware training: a recipe with pictures and a teacher of its own."""
+
+    augment: Augmentation
+    distill: float = Field(ge=0, le=1, description="weight of the teacher in the loss; the labels' is 1 - distill")
+    temperature: float = Field(gt=0, description="of the softmax in which teacher and student are compared")

@@ -5,70 +5,71 @@
 /* How many values of 32 bits a function keeps on the stack. */
 enum { BLOCK = 64 };
 
+struct pair {
+    int32_t height, width;
+};
+
+struct map {
+    int32_t height, width, channels;
+};
+
 static int32_t lesser(int32_t a, int32_t b)
 {
     return a < b ? a : b;
 }
 
-static int8_t clamped(int32_t value, int32_t low, int32_t high)
+static int32_t clamped(int32_t value, int32_t low, int32_t high)
 {
     value = value < low ? low : value;
-    return (int8_t)(value > high ? high : value);
+    return value > high ? high : value;
 }
 
 /* value / 2^shift, rounded half to even, within [low, high]; for |value| < 2^24 and -8 <= shift <= 25.
- * A multiplication saturates first. A division takes twice the value, made positive by a multiple of the divisor:
- * adding the greatest number below half the divisor rounds half down, and one more lifts the tie above an odd quotient.
+ * The magnitude is rounded: adding the greatest number below half the divisor rounds half down; one more, where the
+ * quotient would be odd, lifts just the tie. (An offset against negative values makes gcc 12 -O3 give wrong products.)
  */
 static int8_t rescaled(int32_t value, int32_t shift, int32_t low, int32_t high)
 {
-    const int32_t left = shift < 0 ? -shift : 0, right = shift > 0 ? shift : 0;
-    const int32_t limit = shift < 0 ? 128 : INT32_C(1) << 24;
-    value = value < -limit ? -limit : value;
-    value = value > limit ? limit : value;
-    const uint32_t twice = 2 * (uint32_t)(value * (INT32_C(1) << left) + (INT32_C(1) << 26));
-    const uint32_t odd = twice >> (right + 1) & 1;
-    const uint32_t quotient = (twice + (UINT32_C(1) << right) - 1 + odd) >> (right + 1);
-    return clamped((int32_t)quotient - (INT32_C(1) << (26 - right)), low, high);
+    if (shift <= 0)
+        return (int8_t)clamped(clamped(value, -128, 127) * (INT32_C(1) << -shift), low, high);
+    const uint32_t size = (uint32_t)(value < 0 ? -value : value);
+    const uint32_t odd = size >> shift & 1;
+    const int32_t quotient = (int32_t)((size + (UINT32_C(1) << (shift - 1)) - 1 + odd) >> shift);
+    return (int8_t)clamped(value < 0 ? -quotient : quotient, low, high);
 }
 
 /* A convolution, or a linear layer as one of a 1x1 map. */
 struct conv {
-    int32_t height, width, channels;
-    int32_t out_height, out_width, out_channels;
-    int32_t kernel_height, kernel_width;
-    int32_t stride_down, stride_right;
-    int32_t padding_down, padding_right;
-    int32_t dilation_down, dilation_right;
+    struct map in, out;
+    struct pair kernel, stride, padding, dilation;
     int32_t groups;
-    const int8_t *weight;   /* [out_channels][kernel_height][kernel_width][channels / groups] */
-    const int32_t *bias;    /* [out_channels] */
-    const int8_t *shift;    /* [out_channels]; the result is the sum / 2^shift */
-    int32_t low, high;      /* of the result */
+    const int8_t *weight; /* [out.channels][kernel.height][kernel.width][in.channels / groups] */
+    const int32_t *bias;
+    const int8_t *shift; /* of each channel: the result is its sum / 2^shift, within [low, high] */
+    int32_t low, high;
 };
 
-/* The values under the kernel at (row, column), and zeros where it leaves the map, as [terms] of 16 bits: products of
- * 16 bits that are added up in pairs are an instruction of most processors.
+/* The values under the kernel, zeros outside the map. They get 16 bits because processors multiply 16 bits by 16 and add
+ * neighbouring products in one instruction, which is what the loops of dot_products become.
  */
 static void gather(const struct conv *op, const int8_t *x, int32_t row, int32_t column, int32_t group, int16_t *patch)
 {
-    const int32_t depth = op->channels / op->groups;
-    for (int32_t i = 0; i < op->kernel_height; i++) {
-        const int32_t v = row * op->stride_down - op->padding_down + i * op->dilation_down;
-        for (int32_t j = 0; j < op->kernel_width; j++, patch += depth) {
-            const int32_t h = column * op->stride_right - op->padding_right + j * op->dilation_right;
-            if (v < 0 || v >= op->height || h < 0 || h >= op->width) {
+    const int32_t depth = op->in.channels / op->groups;
+    for (int32_t i = 0; i < op->kernel.height; i++)
+        for (int32_t j = 0; j < op->kernel.width; j++, patch += depth) {
+            const int32_t v = row * op->stride.height - op->padding.height + i * op->dilation.height;
+            const int32_t h = column * op->stride.width - op->padding.width + j * op->dilation.width;
+            if (v < 0 || v >= op->in.height || h < 0 || h >= op->in.width) {
                 memset(patch, 0, (size_t)depth * sizeof *patch);
                 continue;
             }
-            const int8_t *source = x + (v * op->width + h) * op->channels + group * depth;
-            for (int32_t c = 0; c < depth; c++)
-                patch[c] = source[c];
+            const int8_t *source = x + (v * op->in.width + h) * op->in.channels + group * depth;
+            for (int32_t k = 0; k < depth; k++)
+                patch[k] = source[k];
         }
-    }
 }
 
-/* sums[r] = bias[r] + sum(weight[r][k] * x[k]), four rows at a time because they share x. */
+/* sums[r] = bias[r] + sum(weight[r][k] * x[k]), four rows at a time because they share x */
 static void dot_products(const int8_t *weight, const int32_t *bias, const int16_t *x, int32_t rows, int32_t terms,
                          int32_t *sums)
 {
@@ -82,39 +83,43 @@ static void dot_products(const int8_t *weight, const int32_t *bias, const int16_
             sum2 += (int32_t)x[k] * w2[k];
             sum3 += (int32_t)x[k] * w3[k];
         }
-        sums[r] = sum0, sums[r + 1] = sum1, sums[r + 2] = sum2, sums[r + 3] = sum3;
+        sums[r] = sum0;
+        sums[r + 1] = sum1;
+        sums[r + 2] = sum2;
+        sums[r + 3] = sum3;
     }
     for (; r < rows; r++, weight += terms) {
-        sums[r] = bias[r];
+        int32_t sum = bias[r];
         for (int32_t k = 0; k < terms; k++)
-            sums[r] += (int32_t)x[k] * weight[k];
+            sum += (int32_t)x[k] * weight[k];
+        sums[r] = sum;
     }
 }
 
 static void conv(const struct conv *op, const int8_t *x, int16_t *patch, int8_t *restrict y)
 {
-    const int32_t terms = op->kernel_height * op->kernel_width * (op->channels / op->groups);
-    const int32_t depth = op->out_channels / op->groups;
+    const int32_t terms = op->kernel.height * op->kernel.width * (op->in.channels / op->groups);
+    const int32_t depth = op->out.channels / op->groups;
     int32_t sums[BLOCK];
-    for (int32_t row = 0; row < op->out_height; row++)
-        for (int32_t column = 0; column < op->out_width; column++, y += op->out_channels)
+    for (int32_t row = 0; row < op->out.height; row++)
+        for (int32_t column = 0; column < op->out.width; column++, y += op->out.channels)
             for (int32_t group = 0; group < op->groups; group++) {
-                gather(op, x, row, column, group, patch);
                 const int32_t end = (group + 1) * depth;
+                gather(op, x, row, column, group, patch);
                 for (int32_t c = group * depth; c < end; c += BLOCK) {
                     const int32_t count = lesser(BLOCK, end - c);
                     dot_products(op->weight + c * terms, op->bias + c, patch, count, terms, sums);
-                    for (int32_t i = 0; i < count; i++)
-                        y[c + i] = rescaled(sums[i], op->shift[c + i], op->low, op->high);
+                    for (int32_t k = 0; k < count; k++)
+                        y[c + k] = rescaled(sums[k], op->shift[c + k], op->low, op->high);
                 }
             }
 }
 
-/* The last layer, whose sums are the logits; its result is a 1x1 map. */
+/* The last layer: its sums are the logits, its result is a 1x1 map. */
 static void conv_sums(const struct conv *op, const int8_t *x, int16_t *patch, int32_t *logits)
 {
-    const int32_t terms = op->kernel_height * op->kernel_width * (op->channels / op->groups);
-    const int32_t depth = op->out_channels / op->groups;
+    const int32_t terms = op->kernel.height * op->kernel.width * (op->in.channels / op->groups);
+    const int32_t depth = op->out.channels / op->groups;
     for (int32_t group = 0; group < op->groups; group++) {
         const int32_t c = group * depth;
         gather(op, x, 0, 0, group, patch);
@@ -122,23 +127,24 @@ static void conv_sums(const struct conv *op, const int8_t *x, int16_t *patch, in
     }
 }
 
-/* A convolution of each channel by itself; weight is [kernel_height][kernel_width][channels]. */
+/* A convolution of each channel by itself; here, weight is [kernel.height][kernel.width][channels]. */
 static void conv_depthwise(const struct conv *op, const int8_t *x, int8_t *restrict y)
 {
+    const int32_t channels = op->in.channels;
     int32_t sums[BLOCK];
-    for (int32_t row = 0; row < op->out_height; row++)
-        for (int32_t column = 0; column < op->out_width; column++, y += op->channels)
-            for (int32_t c = 0; c < op->channels; c += BLOCK) {
-                const int32_t count = lesser(BLOCK, op->channels - c);
+    for (int32_t row = 0; row < op->out.height; row++)
+        for (int32_t column = 0; column < op->out.width; column++, y += channels)
+            for (int32_t c = 0; c < channels; c += BLOCK) {
+                const int32_t count = lesser(BLOCK, channels - c);
                 memcpy(sums, op->bias + c, (size_t)count * sizeof *sums);
-                for (int32_t i = 0; i < op->kernel_height; i++)
-                    for (int32_t j = 0; j < op->kernel_width; j++) {
-                        const int32_t v = row * op->stride_down - op->padding_down + i * op->dilation_down;
-                        const int32_t h = column * op->stride_right - op->padding_right + j * op->dilation_right;
-                        if (v < 0 || v >= op->height || h < 0 || h >= op->width)
+                for (int32_t i = 0; i < op->kernel.height; i++)
+                    for (int32_t j = 0; j < op->kernel.width; j++) {
+                        const int32_t v = row * op->stride.height - op->padding.height + i * op->dilation.height;
+                        const int32_t h = column * op->stride.width - op->padding.width + j * op->dilation.width;
+                        if (v < 0 || v >= op->in.height || h < 0 || h >= op->in.width)
                             continue;
-                        const int8_t *source = x + (v * op->width + h) * op->channels + c;
-                        const int8_t *weight = op->weight + (i * op->kernel_width + j) * op->channels + c;
+                        const int8_t *source = x + (v * op->in.width + h) * channels + c;
+                        const int8_t *weight = op->weight + (i * op->kernel.width + j) * channels + c;
                         for (int32_t k = 0; k < count; k++)
                             sums[k] += source[k] * weight[k];
                     }
@@ -147,16 +153,18 @@ static void conv_depthwise(const struct conv *op, const int8_t *x, int8_t *restr
             }
 }
 
+/* y may be x. */
 static void clamp(const int8_t *x, int32_t count, int32_t low, int32_t high, int8_t *y)
 {
-    for (int32_t i = 0; i < count; i++)
-        y[i] = clamped(x[i], low, high);
+    for (int32_t k = 0; k < count; k++)
+        y[k] = (int8_t)clamped(x[k], low, high);
 }
 
+/* y may be x. */
 static void lookup(const int8_t *x, int32_t count, const int8_t *table, int8_t *y)
 {
-    for (int32_t i = 0; i < count; i++)
-        y[i] = table[x[i] + 128];
+    for (int32_t k = 0; k < count; k++)
+        y[k] = table[x[k] + 128];
 }
 
 /* sum(x[o] * 2^left[o]) / 2^shift; y may be one of the operands. */
@@ -165,98 +173,97 @@ static void add(const int8_t *const *x, const int8_t *left, int32_t operands, in
 {
     int32_t sums[BLOCK];
     for (int32_t i = 0; i < count; i += BLOCK) {
-        const int32_t end = lesser(BLOCK, count - i);
+        const int32_t size = lesser(BLOCK, count - i);
         memset(sums, 0, sizeof sums);
         for (int32_t o = 0; o < operands; o++)
-            for (int32_t k = 0; k < end; k++)
+            for (int32_t k = 0; k < size; k++)
                 sums[k] += x[o][i + k] * (INT32_C(1) << left[o]);
-        for (int32_t k = 0; k < end; k++)
+        for (int32_t k = 0; k < size; k++)
             y[i + k] = rescaled(sums[k], shift, low, high);
     }
 }
 
-/* a[i][k] * b[k] / 2^shift; y may be a. */
+/* a[i][k] * b[k] / 2^shift; y may be a, and b if it has one row. */
 static void mul(const int8_t *a, const int8_t *b, int32_t rows, int32_t count, int32_t shift, int32_t low,
                 int32_t high, int8_t *y)
 {
     for (int32_t i = 0; i < rows; i++, a += count, y += count)
         for (int32_t k = 0; k < count; k++)
-            y[k] = rescaled((int32_t)a[k] * b[k], shift, low, high);
+            y[k] = rescaled(a[k] * b[k], shift, low, high);
 }
 
-/* Channels of one operand, rescaled, among the `out_channels` of the result. */
-static void concat(const int8_t *x, int32_t pixels, int32_t channels, int32_t out_channels, int32_t shift,
-                   int32_t low, int32_t high, int8_t *restrict y)
+/* One operand / 2^shift, as some of the `total` channels of the result. */
+static void concat(const int8_t *x, int32_t pixels, int32_t channels, int32_t total, int32_t shift, int32_t low,
+                   int32_t high, int8_t *restrict y)
 {
-    for (int32_t i = 0; i < pixels; i++, x += channels, y += out_channels)
+    for (int32_t i = 0; i < pixels; i++, x += channels, y += total)
         for (int32_t c = 0; c < channels; c++)
             y[c] = rescaled(x[c], shift, low, high);
 }
 
 struct pool {
-    int32_t height, width, channels;
-    int32_t out_height, out_width;
-    int32_t kernel_height, kernel_width;
-    int32_t stride_down, stride_right;
-    int32_t padding_down, padding_right;
+    struct map in, out;
+    struct pair kernel, stride, padding;
+    int32_t limit, left, divisor; /* of an avg_pool: the result is a sum, clamped to +-limit, * 2^left / divisor */
+    int32_t low, high;
 };
 
 /* The greatest of the values of a window that lie inside the map. */
 static void max_pool(const struct pool *op, const int8_t *x, int8_t *restrict y)
 {
-    for (int32_t row = 0; row < op->out_height; row++)
-        for (int32_t column = 0; column < op->out_width; column++, y += op->channels) {
-            const int32_t top = row * op->stride_down - op->padding_down;
-            const int32_t left = column * op->stride_right - op->padding_right;
-            memset(y, -128, (size_t)op->channels);
-            for (int32_t v = top < 0 ? 0 : top; v < lesser(top + op->kernel_height, op->height); v++)
-                for (int32_t h = left < 0 ? 0 : left; h < lesser(left + op->kernel_width, op->width); h++) {
-                    const int8_t *source = x + (v * op->width + h) * op->channels;
-                    for (int32_t c = 0; c < op->channels; c++)
+    const int32_t channels = op->in.channels;
+    for (int32_t row = 0; row < op->out.height; row++)
+        for (int32_t column = 0; column < op->out.width; column++, y += channels) {
+            const int32_t top = row * op->stride.height - op->padding.height;
+            const int32_t left = column * op->stride.width - op->padding.width;
+            memset(y, -128, (size_t)channels);
+            for (int32_t v = top < 0 ? 0 : top; v < lesser(top + op->kernel.height, op->in.height); v++)
+                for (int32_t h = left < 0 ? 0 : left; h < lesser(left + op->kernel.width, op->in.width); h++) {
+                    const int8_t *source = x + (v * op->in.width + h) * channels;
+                    for (int32_t c = 0; c < channels; c++)
                         y[c] = source[c] > y[c] ? source[c] : y[c];
                 }
         }
 }
 
-/* The sum of a window, within [-limit, limit], times 2^left / divisor, rounded half to even. The emitter chooses limit
- * and left so that the numerator stays within 384 divisors: 512 of them make it positive.
- */
-static void avg_pool(const struct pool *op, int32_t limit, int32_t left, int32_t divisor, int32_t low, int32_t high,
-                     const int8_t *x, int8_t *restrict y)
+/* The mean of a window, rounded half to even. */
+static void avg_pool(const struct pool *op, const int8_t *x, int8_t *restrict y)
 {
+    const int32_t channels = op->in.channels, divisor = op->divisor;
     int32_t sums[BLOCK];
-    for (int32_t row = 0; row < op->out_height; row++)
-        for (int32_t column = 0; column < op->out_width; column++, y += op->channels)
-            for (int32_t c = 0; c < op->channels; c += BLOCK) {
-                const int32_t count = lesser(BLOCK, op->channels - c);
+    for (int32_t row = 0; row < op->out.height; row++)
+        for (int32_t column = 0; column < op->out.width; column++, y += channels)
+            for (int32_t c = 0; c < channels; c += BLOCK) {
+                const int32_t count = lesser(BLOCK, channels - c);
                 memset(sums, 0, sizeof sums);
-                for (int32_t i = 0; i < op->kernel_height; i++)
-                    for (int32_t j = 0; j < op->kernel_width; j++) {
-                        const int32_t v = row * op->stride_down + i, h = column * op->stride_right + j;
-                        const int8_t *source = x + (v * op->width + h) * op->channels + c;
+                for (int32_t i = 0; i < op->kernel.height; i++)
+                    for (int32_t j = 0; j < op->kernel.width; j++) {
+                        const int32_t v = row * op->stride.height + i, h = column * op->stride.width + j;
+                        const int8_t *source = x + (v * op->in.width + h) * channels + c;
                         for (int32_t k = 0; k < count; k++)
                             sums[k] += source[k];
                     }
                 for (int32_t k = 0; k < count; k++) {
-                    int32_t sum = sums[k] < -limit ? -limit : lesser(sums[k], limit);
-                    const int32_t numerator = sum * (INT32_C(1) << left) + 512 * divisor;
-                    const int32_t below = numerator / divisor, twice_the_rest = 2 * (numerator % divisor);
+                    const int32_t sum = clamped(sums[k], -op->limit, op->limit);
+                    const int32_t size = (sum < 0 ? -sum : sum) * (INT32_C(1) << op->left);
+                    const int32_t below = size / divisor, twice_the_rest = 2 * (size % divisor);
                     const int32_t up = twice_the_rest > divisor || (twice_the_rest == divisor && below % 2);
-                    y[c + k] = clamped(below + up - 512, low, high);
+                    const int32_t quotient = below + up;
+                    y[c + k] = (int8_t)clamped(sum < 0 ? -quotient : quotient, op->low, op->high);
                 }
             }
 }
 
-/* A map with rows and columns of a constant around it: values[0] (step 0), or values[channel] (step 1). */
+/* Rows and columns of a constant around a map: values[0] (step 0), or values[channel] (step 1). */
 static void pad(const int8_t *x, int32_t height, int32_t width, int32_t channels, int32_t top, int32_t bottom,
                 int32_t left, int32_t right, const int8_t *values, int32_t step, int8_t *restrict y)
 {
-    const int32_t out_width = left + width + right;
+    const int32_t out_width = left + width + right, row_size = width * channels;
     for (int32_t i = 0; i < (top + height + bottom) * out_width; i++)
         for (int32_t c = 0; c < channels; c++)
             y[i * channels + c] = values[c * step];
     for (int32_t row = 0; row < height; row++)
-        memcpy(y + ((top + row) * out_width + left) * channels, x + row * width * channels, (size_t)(width * channels));
+        memcpy(y + ((top + row) * out_width + left) * channels, x + row * row_size, (size_t)row_size);
 }
 
 /* [pixels][channels] to [channels][pixels] */

@@ -212,6 +212,8 @@ PROGRAMS: dict[str, Program] = {
         Linear("x", ("f",), (16,), clamp=RELU),
         Linear("y", ("x",), (8,)),
         exponents={"x": 4, "y": 3},
+        weights=3,
+        weight_shift=-5,
     ),
     "clamp": build((3, 8, 8), Clamp("x", (INPUT,), (3, 8, 8), clamp=RELU)),
     "clamp_both_sides": build((3, 8, 8), Clamp("x", (INPUT,), (3, 8, 8), clamp=(-0.25, 0.6))),

@@ -13,7 +13,8 @@ from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 from PIL import Image
 
-from stages import databases, fitting, params, train_float
+from models.storage import load_model, save_model
+from stages import databases, fitting, params, train_float, train_qat
 from training.recipe import Section
 
 REPOSITORY = Path(__file__).parents[2]
@@ -223,21 +224,24 @@ class Checkpointed(Exception):
     pass
 
 
-def checkpoint_folder(monkeypatch, **changes) -> str:
-    """Where float training would keep its checkpoints, with some parameters changed."""
+def checkpoint_folder(monkeypatch, stage=train_float, arguments=(), **changes) -> str:
+    """Where a training stage would keep its checkpoints, with some parameters changed."""
 
-    def fit(model, recipe, batches, validate, checkpoint, *others):
+    def fit(model, recipe, batches, loss_of, validate, checkpoint, **others):
         raise Checkpointed(checkpoint.path.parent)
 
     values = yaml.safe_load(Path("params.yaml").read_text())
     for name, value in changes.items():
         *parents, key = name.split("__")
-        (values[parents[0]] if parents else values)[key] = value
-    monkeypatch.setattr("sys.argv", ["train_float"])
+        section = values
+        for parent in parents:
+            section = section[parent]
+        section[key] = value
+    monkeypatch.setattr("sys.argv", [stage.__name__, *arguments])
     monkeypatch.setattr(fitting, "fit", fit)
-    monkeypatch.setattr(train_float, "load_params", lambda: params.Params.model_validate(values))
+    monkeypatch.setattr(stage, "load_params", lambda: params.Params.model_validate(values))
     with pytest.raises(Checkpointed) as raised:
-        train_float.main()
+        stage.main()
     return str(raised.value)
 
 
@@ -246,12 +250,41 @@ def checkpoint_folder(monkeypatch, **changes) -> str:
     [
         *({"seed": 1}, {"lr": 0.2}, {"epochs": 2}, {"batch_size": 4}),
         *({"train__momentum": 0}, {"train__weight_decay": 0}, {"train__warmup_epochs": 0.5}),
-        *({"train__label_smoothing": 0}, {"augment__flip": 0.1}, {"input__color_space": "rgb"}),
+        *({"train__optimizer": "adamw"}, {"train__schedule": "constant"}, {"train__ema_decay": 0.9}),
+        *({"train__clip_grad": 1}, {"train__label_smoothing": 0}),
+        *({"augment__flip": 0.1}, {"input__color_space": "rgb"}),
         *({"model__arguments": {}}, {"validation__batch_size": 7}, {"machine__threads": 2}),
     ],
 )
 def test_training_with_other_parameters_does_not_go_on_from_this_checkpoint(read, monkeypatch, changes):
     assert checkpoint_folder(monkeypatch, **changes) != checkpoint_folder(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"seed": 1}, {"qat__lr": 0.2}, {"qat__ema_decay": 0.9}, {"qat__augment__flip": 0.1}),
+        *({"qat__distill": 0}, {"qat__temperature": 2}),
+    ],
+)
+def test_qat_with_other_parameters_does_not_go_on_from_this_checkpoint(read, monkeypatch, changes):
+    given = {"qat__distill": 0.5, "qat__temperature": 1}
+    here = checkpoint_folder(monkeypatch, train_qat, **given)
+    assert checkpoint_folder(monkeypatch, train_qat, **given | changes) != here
+
+
+def test_float_trainings_parameters_do_not_matter_to_a_checkpoint_of_qat(read, monkeypatch):
+    changes = {"lr": 0.2, "augment__flip": 0.1, "train__optimizer": "adamw"}
+    assert checkpoint_folder(monkeypatch, train_qat, **changes) == checkpoint_folder(monkeypatch, train_qat)
+
+
+@pytest.mark.parametrize("distill", [0, 0.5])
+def test_qat_with_another_teacher_does_not_go_on_from_this_checkpoint(read, monkeypatch, tmp_path, distill):
+    stored = load_model("artifacts/float/model.safetensors", ("float",))
+    tensors = {name: value + (value.dtype.is_floating_point and 0.01) for name, value in stored.tensors.items()}
+    save_model(tmp_path / "teacher", "float", tensors, stored.info)
+    other = checkpoint_folder(monkeypatch, train_qat, ["--teacher", str(tmp_path / "teacher")], qat__distill=distill)
+    assert (other != checkpoint_folder(monkeypatch, train_qat, qat__distill=distill)) == (distill > 0)
 
 
 def test_training_on_other_pictures_does_not_go_on_from_this_checkpoint(read, monkeypatch):

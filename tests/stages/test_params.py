@@ -52,8 +52,16 @@ def test_the_default_is_the_recipe_for_fashion_mnist():
 def test_values_arrive_as_written(params):
     values = params("qat.lr", 0.25)
     assert (values.qat.lr, values.pack.splits.val, values.augment.crop_scale) == (0.25, "test", (0.08, 1.0))
+    values = params("qat.augment.flip", 0.25)
+    assert (values.augment.flip, values.qat.augment.flip) == (0.5, 0.25)
     recipe = values.float_recipe
     assert (recipe.lr, recipe.epochs, recipe.batch_size, recipe.warmup_epochs) == (values.lr, values.epochs, 64, 1)
+
+
+@pytest.mark.parametrize("name", ["epochs", "qat.epochs"])
+def test_no_epochs_need_no_other_warm_up(params, name):
+    values = params(name, 0)
+    assert 0 in (values.float_recipe.epochs, values.qat.epochs)
 
 
 def test_exponent_without_a_point_is_a_number(params):
@@ -66,6 +74,8 @@ def test_exponent_without_a_point_is_a_number(params):
         ("epoch", "did you mean epochs?"),
         ("batchsize", "did you mean batch_size?"),
         ("qat.lrr", "did you mean qat.lr?"),
+        ("qat.augment.color_jiter", "did you mean qat.augment.color_jitter?"),
+        ("train.ema_decy", "did you mean train.ema_decay?"),
         ("input.colour_space", "did you mean input.color_space?"),
         ("pack.splits.vall", "did you mean pack.splits.val?"),
         ("machine.zzz", "allowed: device, threads, workers"),
@@ -116,7 +126,14 @@ def test_wrong_types(params, name, value, expected):
         ("lr", float("inf"), "lr: inf is not allowed, must be a finite number"),
         ("batch_size", 0, "batch_size: 0 is not allowed, must be greater than or equal to 1"),
         ("train.momentum", 1, "train.momentum: 1 is not allowed, must be less than 1"),
-        ("qat.epochs", 0, "qat.epochs: 0 is not allowed, must be greater than or equal to 1"),
+        ("qat.epochs", -1, "qat.epochs: -1 is not allowed, must be greater than or equal to 0"),
+        (
+            "train.optimizer",
+            "SGD",
+            "train.optimizer: 'SGD' is not allowed, must be 'sgd', 'nesterov', 'adamw' or 'lamb'",
+        ),
+        ("train.ema_decay", 1, "train.ema_decay: 1 is not allowed, must be less than 1"),
+        ("qat.distill", True, "qat.distill: true is not allowed, no parameter is a switch"),
         ("model.num_classes", 1, "model.num_classes: 1 is not allowed, must be greater than or equal to 2"),
         ("input.color_space", "yuv", "input.color_space: 'yuv' is not allowed, must be 'yuv444' or 'rgb'"),
         ("machine.device", "gpu", "machine.device: 'gpu' is not allowed, must be 'cpu' or 'cuda'"),

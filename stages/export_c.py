@@ -1,0 +1,39 @@
+"""Export the integer model to C: network.c, network.h and main.c, whose comments say how to use them.
+
+python -m stages.export_c [--checkpoint artifacts/int/model.safetensors] [--output-dir artifacts/c]
+"""
+
+import argparse
+from pathlib import Path
+
+from fixedpoint.c_source import c_source, flash_bytes
+from fixedpoint.memory_plan import plan
+from models.storage import load_model
+from stages.cli import require, run, whole_file
+from stages.model_files import FILES, MADE_BY, stored_program
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=FILES["int"], help="an integer model (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default="artifacts/c", help="default: %(default)s")
+    arguments = parser.parse_args()
+    stored = load_model(require(arguments.checkpoint, MADE_BY["int"]), ("int",))
+    program, info = stored_program(stored), stored.info
+    metadata = {
+        "network": info.name,
+        "class_names": info.class_names,
+        "color_space": info.color_space,
+        "image_size": info.image_size,
+    }
+    for name, text in c_source(program, metadata).items():
+        with whole_file(arguments.output_dir / name) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n")
+    print(
+        f"{arguments.output_dir}: {plan(program).peak:,} bytes of activations (RAM), "
+        f"{flash_bytes(program):,} bytes of constants (flash)"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,105 @@
+"""Golden vectors: every integer tensor of the integer model for a few validation images, in artifacts/golden.
+
+    python -m stages.golden --images 8
+    python -m stages.golden --check DIR     hold the tensors in DIR (<tensor>.bin, .npz) against the model's
+
+They are for bringing up hardware or another runtime: <tensor>.bin is little-endian, C order, [images, ...], int8 and
+for the logits int32; tensors.npz holds the same; index.json describes them. DIR need not hold all of them. If it has an
+index.json, that one says which images they are of, otherwise --images does. A difference is an error: the first tensor
+in order of computation and the first element in it, as [image, channel, row, column], are named.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fixedpoint.golden import difference, golden_tensors, indexed_images, read_tensors, write_golden
+from fixedpoint.integer import integer_input
+from fixedpoint.program import Program
+from models.storage import load_model
+from stages.cli import require, run
+from stages.databases import VAL, check_model, plain_batches
+from stages.machine import prepare
+from stages.params import Params, load_params
+from training.augment import normalize
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=8, help="evenly spaced (default: %(default)s)")
+    parser.add_argument("--check", type=Path, metavar="DIR", help="compare instead of writing")
+    parser.add_argument("--checkpoint", default="artifacts/int/model.safetensors", help="default: %(default)s")
+    parser.add_argument("--output-dir", type=Path, default="artifacts/golden", help="default: %(default)s")
+    args = parser.parse_args()
+    params = load_params()
+    prepare(params.machine)
+    stored = load_model(require(args.checkpoint, "make convert-int"), ("int",))
+    check_model(args.checkpoint, stored.info, params)
+    program = Program.from_json(stored.program, stored.tensors)
+
+    indices = indexed_images(args.check) if args.check else None
+    indices, pixels, labels = pictures(params, args.images, indices)
+    tensors = golden_tensors(program, integer_input(normalize(pixels)))
+    if args.check:
+        check(args.check, tensors)
+    else:
+        write_golden(args.output_dir, program, tensors, indices, labels)
+        print(f"{len(tensors)} tensors of {len(indices)} images in {args.output_dir}")
+
+
+def pictures(params: Params, count: int, indices: list[int] | None) -> tuple[list[int], Tensor, list[int]]:
+    """Validation images: their record numbers, pixels uint8 [images, 3, size, size] and labels.
+
+    Args:
+        count: How many, evenly spaced.
+        indices: Or these record numbers.
+
+    Raises:
+        ValueError: If the database has no such records.
+    """
+    if count < 1:
+        raise ValueError(f"--images {count} is not allowed, must be at least 1")
+    batches = plain_batches(params, images=None if indices else count)
+    spaced = [index for batch in batches.batch_sampler for _, index in batch]
+    indices = indices or spaced
+    for index in indices:
+        if not 0 <= index < len(batches.dataset.database):
+            raise ValueError(f"{VAL} has no record {index}, only 0 to {len(batches.dataset.database) - 1}")
+    pixels, labels = zip(*(batches.dataset[0, index] for index in indices), strict=True)
+    return indices, torch.stack(pixels), list(labels)
+
+
+def check(folder: Path, ours: dict[str, np.ndarray]) -> None:
+    """Hold the tensors in a folder against ours.
+
+    Raises:
+        ValueError: If one differs, naming the first one and its first element; or if the folder holds none.
+    """
+    compared, differing = {}, {}
+    for name, path, theirs in read_tensors(folder, ours):
+        compared[name] = theirs.size
+        found = difference(theirs, ours[name])
+        if found:
+            differing.setdefault(name, (path, found))
+    if not compared:
+        raise ValueError(f"{folder} holds no tensor of the model, neither in a <tensor>.bin nor in a .npz")
+    if differing:
+        name, (path, found) = next(iter(differing.items()))
+        index = ", ".join(map(str, found.index))
+        raise ValueError(
+            f"{name} ({path}): {found.count:,} of {ours[name].size:,} values differ, the first at [{index}]: "
+            f"{found.theirs} there, {found.ours} here; {len(differing)} of {len(compared)} tensors differ"
+        )
+    print(f"{sum(compared.values()):,} values in {len(compared)} of {len(ours)} tensors compared, none differs")
+    others = {path.stem for path in folder.glob("*.bin")} - set(ours)
+    missing = [name for name in ours if name not in compared]
+    for label, names in {"not compared": missing, "no tensors of the model": sorted(others)}.items():
+        if names:
+            print(f"{label}: {', '.join(names)}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,182 @@
+"""The quantization report: what each step and each operation costs and gains, artifacts/int/report.html.
+
+    python -m stages.report [--images 256]
+
+One page for a browser that needs nothing from elsewhere; its table of operations is printed, too.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fixedpoint.bounds import accumulator_bound
+from fixedpoint.c_source import flash_bytes
+from fixedpoint.calibrate import calibrate
+from fixedpoint.convert import convert
+from fixedpoint.memory_plan import plan
+from fixedpoint.program import WEIGHTED_KINDS, Op, Program
+from fixedpoint.runtime import saturating_weights
+from fixedpoint.statistics import (
+    accumulated_noise,
+    head_room,
+    integer_values,
+    own_noise,
+    result_bounds,
+    weight_histogram,
+)
+from models.storage import ModelInfo, load_model
+from stages.cli import require, run, whole_file
+from stages.databases import TRAIN, check_model, plain_batches
+from stages.forms import integer_logits
+from stages.machine import prepare
+from stages.model_files import FILES, MADE_BY, float_program, stored_program
+from stages.params import Params, load_params
+from stages.report_page import Form, Layer, Report, Weights, decibels, page, percent
+from training.augment import normalize
+from training.score import predict, score
+
+PAGE = Path("artifacts/int/report.html")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=256, help="that statistics are of (default: %(default)s)")
+    images = parser.parse_args().images
+    params = load_params()
+    if images < 1:
+        raise ValueError(f"--images {images} is not allowed, must be at least 1")
+    device = prepare(params.machine)
+    stored = {form: load_model(require(FILES[form], MADE_BY[form]), (form,)) for form in ("float", "ptq", "qat", "int")}
+    for form, contents in stored.items():
+        check_model(FILES[form], contents.info, params)
+    reference = float_program(stored["float"])
+    programs = {form: stored_program(stored[form]) for form in ("ptq", "qat", "int")}
+    for form, program in programs.items():
+        if program.ops != reference.ops:
+            raise ValueError(f"{FILES[form]} was not made from {FILES['float']}: its operations are others")
+    for name, value in convert(programs["qat"]).constants.items():
+        if not value.equal(programs["int"].constants[name]):
+            raise ValueError(f"{FILES['int']} was not made from {FILES['qat']}: {name} is another")
+    report = measure(reference, programs, params, images, stored["int"].info, device)
+    with whole_file(PAGE) as partial:
+        partial.write_text(page(report))
+    print_table(report)
+    print(f"wrote {PAGE}")
+
+
+def measure(
+    reference: Program,
+    programs: dict[str, Program],
+    params: Params,
+    count: int,
+    info: ModelInfo,
+    device: torch.device,
+) -> Report:
+    """Everything that the page shows.
+
+    Args:
+        reference: The float network.
+        programs: Those of the ptq, qat and int model files.
+        params: Of the pipeline.
+        count: Validation images that statistics are of.
+        info: Of the int model file.
+        device: On which to score what the validate stage does not.
+    """
+
+    def images() -> Iterator[Tensor]:
+        batches = plain_batches(params, images=count)
+        return (normalize(pixels) for pixels, _ in tqdm(batches, unit="batch", leave=False, disable=None))
+
+    program, ptq = programs["int"], convert(programs["ptq"])
+    covering = covering_program(reference, program.weight_limit, params)
+    noise = accumulated_noise(reference, {"covering": covering, "ptq": ptq, "int": program}, images())
+    noise["own_weights"] = accumulated_noise(programs["qat"], {"int": program}, images())["int"]
+    own, values = own_noise(reference, ptq, images()), integer_values(program, images())
+    logits = {form: of_form[program.output] for form, of_form in noise.items()}
+    covering_scores = scores(covering, params, device)
+    return Report(
+        network=info.name,
+        input_shape=program.input_shape,
+        color_space=info.color_space,
+        images=count,
+        weight_limit=program.weight_limit,
+        forms={
+            "float": Form("float", stored_scores("float")),
+            "covering": Form("covering exponents", covering_scores, logits["covering"], logits["covering"]),
+            "ptq": Form("calibrated", stored_scores("ptq"), logits["ptq"], logits["ptq"]),
+            "int": Form("QAT = integer", stored_scores("int"), logits["int"], logits["own_weights"]),
+        },
+        layers=[
+            Layer(
+                name=op.name,
+                kind=op.kind,
+                shape=op.shape,
+                exponent=program.exponents.get(op.name),
+                bounds=result_bounds(program, op) if op.name in program.exponents else None,
+                values=values[op.name],
+                own=own[op.name],
+                calibrated=noise["ptq"][op.name],
+                integer=noise["int"][op.name],
+                own_weights=noise["own_weights"][op.name],
+                weights=weights(program, op) if op.kind in WEIGHTED_KINDS else None,
+            )
+            for op in program.ops
+        ],
+        saturating=saturating_weights(program),
+        peak=plan(program).peak,
+        flash=flash_bytes(program),
+    )
+
+
+def covering_program(reference: Program, weight_limit: int, params: Params) -> Program:
+    """The float network calibrated as the calibrate stage does it, but without finer exponents than covering ones."""
+    batches = plain_batches(params, TRAIN, params.calibrate.images)
+    bits = weight_limit.bit_length() + 1
+    return convert(calibrate(reference, lambda: (normalize(pixels) for pixels, _ in batches), 0, bits))
+
+
+def scores(program: Program, params: Params, device: torch.device) -> dict[str, float]:
+    """Of an integer program on all validation images."""
+    logits_of = integer_logits(program, device)
+    batches = tqdm(plain_batches(params), unit="batch", leave=False, disable=None)
+    return score(*predict(lambda pixels: logits_of(normalize(pixels.to(device))), batches))
+
+
+def stored_scores(form: str) -> dict[str, float] | None:
+    """Those that the validate stage has written, if it has."""
+    path = Path(f"metrics/{form}.json")
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def weights(program: Program, op: Op) -> Weights:
+    """The weights of a conv or linear."""
+    exponents = program.constants[f"{op.name}.weight_exponent"]
+    bound = accumulator_bound(program, op, *(program.constants[f"{op.name}.{name}"] for name in ("weight", "bias")))
+    return Weights(weight_histogram(program, op), (int(exponents.min()), int(exponents.max())), int(bound.max()))
+
+
+def print_table(report: Report) -> None:
+    width = max(len(layer.name) for layer in report.layers)
+    print(f"{'operation':{width}}  kind       e       values clipped %  by itself  calibrated   integer  bits")
+    for layer in report.layers:
+        own, calibrated, integer = (decibels(n) for n in (layer.own.total, layer.calibrated, layer.integer))
+        span = f"{layer.values.least}..{layer.values.greatest}" if layer.bounds else "int32"
+        room = f"{head_room(layer.weights.accumulator):.1f}" if layer.weights else ""
+        print(
+            f"{layer.name:{width}}  {layer.kind:8} {'' if layer.exponent is None else layer.exponent:>3} {span:>12} "
+            f"{percent(layer.clipped):>9} {own:>7} dB {calibrated:>8} dB {integer:>6} dB {room:>5}"
+        )
+    for form in report.forms.values():
+        top1 = f"{form.scores['top1']:.2f} %" if form.scores else "not scored"
+        to = {"float": form.noise, "own weights": form.own_weights}
+        noise = "".join(f", logits to {name} {decibels(noise)} dB" for name, noise in to.items() if noise)
+        print(f"{form.label}: top-1 {top1}{noise}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,107 @@
+"""Networks of timm and torchvision, from a module to every integer form, bit for bit: `make test-networks`.
+
+Their weights are random, the statistics of their BatchNorms those of real pictures. What needs no minutes is also part
+of `make test`.
+"""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fixedpoint.calibrate import calibrate
+from fixedpoint.capture import capture
+from fixedpoint.convert import convert
+from fixedpoint.correct import correct_biases
+from fixedpoint.fold import fold
+from fixedpoint.integer import IntegerEvaluator, integer_input, integer_tensor
+from fixedpoint.onnx_graph import OUTPUT
+from fixedpoint.onnx_integer import IntegerWriter
+from fixedpoint.onnx_qdq import QdqWriter
+from fixedpoint.onnx_qoperator import QOperatorWriter
+from fixedpoint.qat import FakeQuantModel
+from fixedpoint.runtime import OnnxModel
+from imagedb import decode_image
+from imagedb.sources import torchvision_source
+from models import create_model
+from training.augment import ToPixels, normalize
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+# Name, image size, weight bits, normalization. Odd sizes make padding to the same size asymmetric in other places.
+QUICK = [("mobilenetv3_small_100", 64, 8, IMAGENET), ("tf_efficientnet_lite0", 65, 7, None)]
+ALL = [
+    *QUICK,
+    ("resnet18", 64, 8, None),
+    ("resnet50", 64, 8, IMAGENET),
+    ("mobilenetv2_100", 64, 7, IMAGENET),
+    ("regnetx_008", 64, 8, None),
+    ("mobilenetv4_conv_small", 64, 8, None),
+    ("vgg11_bn", 224, 8, None),  # its first fully connected layer takes 7x7 maps
+    ("densenet121", 64, 8, None),
+    ("efficientnet_b0", 64, 8, IMAGENET),
+    ("vargconvnet", 64, 7, None),
+    ("torchvision/mobilenet_v3_small", 64, 8, IMAGENET),
+    ("torchvision/googlenet", 64, 8, None),
+]
+CASES = [pytest.param(*case, id=case[0], marks=[] if case in QUICK else pytest.mark.networks) for case in ALL]
+FORMS = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWriter}
+
+
+def pictures(size, count):
+    """Network input of real pictures, float32 [count, 3, size, size]."""
+    source = torchvision_source("FashionMNIST", Path(__file__).parents[2] / "data" / "fashion_mnist", "test")
+    pixels = torch.stack([ToPixels("yuv444")(decode_image(item.image)) for item in islice(source, count)])
+    resized = F.interpolate(pixels.float(), size=(size, size), mode="bilinear", antialias=True)
+    return normalize(resized.round().clamp(0, 255).to(torch.uint8))
+
+
+@torch.no_grad()
+def random_network(name, size, normalization):
+    torch.manual_seed(0)
+    arguments = {"aux_logits": False, "init_weights": True} if name.endswith("googlenet") else {}
+    model = create_model(name, 10, size, arguments, normalization)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean over all batches
+    model.train()
+    for batch in pictures(size, 32 if size < 100 else 8).split(16):
+        model(batch)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("name", "size", "weight_bits", "normalization"), CASES)
+@torch.no_grad()
+def test_every_form_gives_the_same_bits(name, size, weight_bits, normalization, tmp_path):
+    x = pictures(size, 4)[1:3]
+    program = fold(capture(random_network(name, size, normalization), (3, size, size)))
+    program = correct_biases(calibrate(program, lambda: [x], weight_bits=weight_bits), x)
+    integer = convert(program)
+    expected = dict(IntegerEvaluator(integer).run(integer_input(x)))
+    assert expected[integer.output].unique().numel() > 5, "a network that says nothing proves nothing"
+
+    fake = FakeQuantModel(program).eval()
+    for tensor, value in fake.run(x):
+        assert torch.equal(integer_tensor(program, tensor, value), expected[tensor].int()), tensor
+    if size < 100:  # the oracle is in no hurry
+        constants = {key: value.numpy() for key, value in integer.constants.items()}
+        for tensor, value in oracle.run(integer.to_json(), constants, integer_input(x[:1]).numpy()).items():
+            assert tensor == "input" or np.array_equal(value, expected[tensor][:1].numpy()), tensor
+
+    names = [op.name for op in integer.ops if op.name not in integer.raw]
+    logits = np.ldexp(expected[integer.output].numpy().astype(np.float64), -integer.logit_exponent.numpy())
+    for form, writer in FORMS.items():
+        path = tmp_path / f"{form}.onnx"
+        path.write_bytes(writer.export(integer, {}).SerializeToString())
+        for execution in ("default", "off", "int8"):
+            if (form, execution, weight_bits) == ("qdq", "default", 8):
+                continue  # exact where the processor has VNNI
+            model = OnnxModel(path, execution, outputs=names)
+            for tensor, value in model.tensors(x.numpy()).items():
+                wanted = logits if tensor == OUTPUT else expected[tensor].numpy()
+                assert np.array_equal(value, wanted), f"{form} ({execution}): {tensor}"
+            assert np.array_equal(OnnxModel(path, execution)(x.numpy()), logits), f"{form} ({execution})"

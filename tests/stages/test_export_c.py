@@ -1,0 +1,83 @@
+"""The C files of a model file, and how the stage reports what they need."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fixedpoint.c_runtime import CModel
+from fixedpoint.integer import IntegerEvaluator
+from fixedpoint.program import INPUT, Conv, Flatten, Program
+from models.storage import ModelInfo, save_model
+from stages import export_c
+from stages.cli import run
+
+INFO = ModelInfo("tiny", {}, 2, 8, "yuv444", ["a", "b */"])
+
+
+@pytest.fixture
+def program() -> Program:
+    """One convolution as large as the picture."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "conv.weight": rng.integers(-9, 10, (2, 3, 8, 8), np.int8),
+        "conv.bias": np.array([50, -700], np.int32),
+        "conv.weight_exponent": np.array([3, -5], np.int32),
+    }
+    ops = (Conv("conv", (INPUT,), (2, 1, 1), (1, 1), (0, 0), (1, 1), 1), Flatten("classes", ("conv",), (2,)))
+    return Program((3, 8, 8), ops, {k: torch.from_numpy(v) for k, v in constants.items()}, {INPUT: 7})
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch, program):
+    """Runs the stage in a folder with the model file of `program` at its place."""
+    monkeypatch.chdir(tmp_path)
+    save_model("artifacts/int/model.safetensors", "int", program.constants, INFO, program.to_json())
+
+    def run_stage(*arguments: str) -> None:
+        monkeypatch.setattr("sys.argv", ["export_c", *arguments])
+        run(export_c.main)
+
+    return run_stage
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_the_files_compute_what_the_model_does(stage, program, capsys):
+    stage()
+    assert contents("artifacts/c").keys() == {"network.c", "network.h", "main.c"}
+    # the values under the kernel, 16 bits each; weights, biases and exponents
+    assert capsys.readouterr().out == "artifacts/c: 384 bytes of activations (RAM), 394 bytes of constants (flash)\n"
+    x = np.random.default_rng(1).integers(-128, 128, (5, 3, 8, 8), np.int8)
+    expected = IntegerEvaluator(program).logits(torch.from_numpy(x)).numpy()
+    assert np.array_equal(CModel("artifacts/c", options=["-O1", "-Wall", "-Werror"])(x), expected)
+
+
+def test_the_header_says_what_the_network_is(stage):
+    stage()
+    comment = re.match(r"/\*(.*?)\*/", Path("artifacts/c/network.h").read_text(), re.DOTALL)[1]
+    assert ' * network: "tiny"\n * class_names: ["a", "b * /"]\n * color_space: "yuv444"\n * image_size: 8\n' in comment
+
+
+def test_another_folder_gets_the_same_bytes(stage):
+    stage()
+    Path("artifacts/int/model.safetensors").rename("model.safetensors")
+    stage("--checkpoint", "model.safetensors", "--output-dir", "elsewhere")
+    assert contents("elsewhere") == contents("artifacts/c")
+
+
+def test_mistakes_stop_with_one_line(stage, program):
+    save_model("ptq.safetensors", "ptq", program.constants, INFO, program.to_json())
+    with pytest.raises(SystemExit, match=r"^error: ptq.safetensors holds a model in form 'ptq', expected int$"):
+        stage("--checkpoint", "ptq.safetensors")
+    with pytest.raises(SystemExit, match=r"^error: nothing.safetensors does not exist; `make convert-int` makes it$"):
+        stage("--checkpoint", "nothing.safetensors")
+    wide = program.with_constants(**{"conv.bias": torch.tensor([0, 2**24], dtype=torch.int32)})
+    save_model("wide.safetensors", "int", wide.constants, INFO, wide.to_json())
+    with pytest.raises(SystemExit, match=r"^error: conv: the accumulator of channel 1 can reach .*$"):
+        stage("--checkpoint", "wide.safetensors")
+    assert not Path("artifacts/c").exists()

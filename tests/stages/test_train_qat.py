@@ -1,0 +1,154 @@
+"""The training stages on a small network and coloured noise, from float training to QAT."""
+
+import csv
+import dataclasses
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from fixedpoint.integer import IntegerEvaluator
+from imagedb import Item, Source, write_database
+from models import create_model
+from models.storage import load_model, save_model
+from stages import calibrate, train_float, train_qat
+from stages.databases import plain_batches
+from stages.forms import load_form
+from stages.params import load_params
+from training.augment import normalize
+from training.score import predict, score
+
+REPOSITORY = Path(__file__).parents[2]
+QAT = Path("artifacts/qat/model.safetensors")
+
+
+class Noise(Source):
+    """Pictures of noise, brighter in one of three colours, which is their class."""
+
+    class_names = ("red", "green", "blue")
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        pixels = np.random.default_rng(index).integers(0, 200, (32, 32, 3), np.uint8)
+        pixels[..., index % 3] += 20
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return Item(str(index), index % 3, buffer.getvalue())
+
+
+def write_params(**qat) -> None:
+    values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    values |= {"epochs": 0, "batch_size": 8, "machine": {"device": "cpu", "threads": 1, "workers": 0}}
+    arguments = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
+    values["model"] = {"name": "vargconvnet_32", "num_classes": 3, "arguments": arguments}
+    values["calibrate"]["images"] = 24
+    values["qat"] |= {"epochs": 2, "batch_size": 8, "warmup_epochs": 0} | qat
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workspace(tmp_path_factory):
+    """The current folder, with databases and the float and calibrated models; the process is left as it was."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("workspace"))
+        patch.delenv("RUNS_DIR", raising=False)
+        Path("artifacts/db").mkdir(parents=True)
+        for split in ("train", "val"):
+            write_database(Noise(), Path(f"artifacts/db/{split}.lmdb"))
+        write_params()
+        patch.setattr(sys, "argv", ["stage"])
+        train_float.main()
+        calibrate.main()
+        yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def qat(monkeypatch, *arguments, **parameters):
+    write_params(**parameters)
+    monkeypatch.setattr(sys, "argv", ["train_qat", *arguments])
+    train_qat.main()
+
+
+def curve(stage: str, name: str) -> list[tuple[int, float]]:
+    with Path(f"plots/{stage}/plots/metrics/{name}.tsv").open() as file:
+        return [(int(row["step"]), float(row[name])) for row in csv.DictReader(file, delimiter="\t")]
+
+
+def scores(step: str, path: str | Path) -> dict[str, float]:
+    """Of a model file, by the function that validates it."""
+    params = load_params()
+    logits_of = load_form(step, path, torch.device("cpu"), params)
+    return score(*predict(lambda pixels: logits_of(normalize(pixels)), plain_batches(params)))
+
+
+def equal(left: str | Path, right: str | Path, forms=("ptq", "qat")) -> bool:
+    left, right = (load_model(path, forms) for path in (left, right))
+    assert left.tensors.keys() == right.tensors.keys()
+    assert left.program == right.program
+    return all(torch.equal(left.tensors[name], right.tensors[name]) for name in left.tensors)
+
+
+def test_float_training_of_no_epochs_keeps_and_scores_the_start():
+    params = load_params()
+    torch.manual_seed(params.seed)
+    start = create_model("vargconvnet_32", 3, 32, params.model.arguments).state_dict()
+    path = "artifacts/float/model.safetensors"
+    stored = load_model(path, ("float",)).tensors
+    assert stored.keys() == start.keys()
+    assert all(torch.equal(stored[name], start[name]) for name in start)
+    assert equal(path, "artifacts/float/last.safetensors", ("float",))
+    assert curve("float", "val_loss") == [(0, scores("float", path)["loss"])]
+
+
+def test_qat_of_no_epochs_passes_calibration_on(monkeypatch):
+    qat(monkeypatch, epochs=0)
+    for path in (QAT, "artifacts/qat/last.safetensors"):
+        assert equal("artifacts/ptq/model.safetensors", path)
+    assert curve("qat", "val_loss") == [(0, scores("ptq", "artifacts/ptq/model.safetensors")["loss"])]
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_qat_scores_what_it_starts_from_and_what_it_keeps(monkeypatch, ema_decay):
+    scored, evaluator = [], IntegerEvaluator
+    monkeypatch.setattr(train_qat, "IntegerEvaluator", lambda program: scored.append(program) or evaluator(program))
+    qat(monkeypatch, lr=0.05, ema_decay=ema_decay)
+    assert [program.constants["head.classifier.conv.weight"].dtype for program in scored] == [torch.int8] * 3
+    last = "artifacts/qat/last.safetensors"
+    assert not equal("artifacts/ptq/model.safetensors", last)
+    losses, top1 = curve("qat", "val_loss"), curve("qat", "val_top1")
+    assert [step for step, _ in losses] == [0, 1, 2]
+    assert losses[0][1] == scores("ptq", "artifacts/ptq/model.safetensors")["loss"]
+    assert losses[2][1] == scores("qat", last)["loss"]
+    assert scores("qat", QAT)["top1"] == max(value for _, value in top1)
+    assert [step for step, _ in curve("qat", "train_loss")] == [1, 2]
+
+
+def test_the_calibrated_model_is_close_to_its_teacher_and_not_to_the_labels(monkeypatch):
+    losses = []
+    for distill in (0, 1):
+        qat(monkeypatch, lr=1e-6, epochs=1, distill=distill)
+        losses.append(curve("qat", "train_loss")[0][1])
+    assert losses[1] < 0.1 < losses[0]
+
+
+def test_a_teacher_with_other_classes_is_refused(monkeypatch, tmp_path):
+    stored = load_model("artifacts/float/model.safetensors", ("float",))
+    info = dataclasses.replace(stored.info, class_names=["red", "blue", "green"])
+    save_model(tmp_path / "teacher", "float", stored.tensors, info)
+    with pytest.raises(ValueError, match="teacher has other classes than the model it is to teach"):
+        qat(monkeypatch, "--teacher", str(tmp_path / "teacher"), distill=1)
+
+
+def test_only_distillation_needs_a_teacher(monkeypatch):
+    qat(monkeypatch, "--teacher", "none", distill=0, epochs=0)
+    with pytest.raises(FileNotFoundError, match="none does not exist; `make train-float` makes it"):
+        qat(monkeypatch, "--teacher", "none", distill=1)

@@ -1,0 +1,69 @@
+import math
+
+import pytest
+import torch
+from torch import tensor
+
+from training.losses import distilled_loss, label_loss
+
+LOGITS = tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], dtype=torch.float64)
+TEACHER = tensor([[0.5, -1.0, 2.0], [0.25, 1.0, -4.0]], dtype=torch.float64)
+LABELS = tensor([2, 1])
+X = torch.zeros(2, 3, 4, 4)
+
+
+def softmax(row, temperature):
+    total = sum(math.exp(value / temperature) for value in row)
+    return [math.exp(value / temperature) / total for value in row]
+
+
+def soft_cross_entropy(logits, target, temperature):
+    """By the definition, in Python's floats."""
+    rows = [
+        -sum(p * math.log(q) for p, q in zip(softmax(t, temperature), softmax(z, temperature), strict=True))
+        for z, t in zip(logits.tolist(), target.tolist(), strict=True)
+    ]
+    return sum(rows) / len(rows)
+
+
+def teacher(x):
+    assert x is X
+    return TEACHER
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.1])
+def test_cross_entropy_against_smoothed_labels(smoothing):
+    expected = 0
+    for row, label in zip(LOGITS.tolist(), LABELS.tolist(), strict=True):
+        for c, q in enumerate(softmax(row, 1)):
+            expected -= ((1 - smoothing) * (c == label) + smoothing / 3) * math.log(q) / 2
+    assert float(label_loss(smoothing)(LOGITS, LABELS, X)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [1, 4])
+@pytest.mark.parametrize("weight", [0.25, 1])
+def test_distillation_mixes_labels_and_teacher(weight, temperature):
+    loss_of = distilled_loss(label_loss(0.1), teacher, weight, temperature)
+    divergence = soft_cross_entropy(LOGITS, TEACHER, temperature) - soft_cross_entropy(TEACHER, TEACHER, temperature)
+    expected = (1 - weight) * float(label_loss(0.1)(LOGITS, LABELS, X)) + weight * temperature**2 * divergence
+    assert float(loss_of(LOGITS, LABELS, X)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [1, 4])
+def test_the_gradient_is_that_of_hintons_soft_targets(temperature):
+    logits = LOGITS.clone().requires_grad_()
+    distilled_loss(label_loss(0), teacher, 1, temperature)(logits, LABELS, X).backward()
+    for row, z, t in zip(logits.grad.tolist(), LOGITS.tolist(), TEACHER.tolist(), strict=True):
+        pairs = zip(softmax(z, temperature), softmax(t, temperature), strict=True)
+        assert row == pytest.approx([temperature * (q - p) / 2 for q, p in pairs], rel=1e-9)
+
+
+def test_a_student_like_its_teacher_has_no_loss():
+    assert float(distilled_loss(label_loss(0.1), teacher, 1, 2)(TEACHER, LABELS, X)) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_teacher_gets_no_gradient():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 3))
+    logits = LOGITS.clone().requires_grad_()
+    distilled_loss(label_loss(0.1), network, 0.5, 2)(logits, LABELS, X).backward()
+    assert all(parameter.grad is None for parameter in network.parameters())
