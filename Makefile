@@ -38,7 +38,7 @@ test-networks: setup  ## take a dozen networks of timm and torchvision through e
 lint: setup  ## check the code's form
 	@ruff check . && ruff format --check .
 
-.PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx validate
+.PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx export-c golden report validate
 pack: setup  ## images into artifacts/db/*.lmdb
 	@dvc repro pack
 count-ops: setup  ## multiply-accumulates and parameters of the network
@@ -53,6 +53,12 @@ convert-int: setup  ## the integer model
 	@dvc repro convert_int
 export-onnx: setup  ## float and int8 ONNX files
 	@dvc repro export_onnx
+export-c: setup  ## the integer model as C99, in artifacts/c
+	@dvc repro export_c
+golden: setup  ## every integer tensor of a few pictures, in artifacts/golden
+	@dvc repro golden
+report: setup  ## what quantization costs layer by layer, artifacts/int/report.html
+	@dvc repro report
 validate: setup  ## score every form, prove that the integer forms agree
 	@dvc repro compare
 	@cat metrics/summary.md

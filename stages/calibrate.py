@@ -5,8 +5,11 @@ python -m stages.calibrate [--checkpoint artifacts/float/model.safetensors]
 
 import argparse
 
+import torch
+
 from fixedpoint.calibrate import calibrate
 from fixedpoint.convert import convert
+from fixedpoint.correct import correct_biases
 from models.storage import load_model, save_model
 from stages.cli import require, run
 from stages.databases import TRAIN, check_model, plain_batches
@@ -26,8 +29,14 @@ def main() -> None:
     check_model(arguments.checkpoint, stored.info, params)
     batches = plain_batches(params, TRAIN, params.calibrate.images)
     program = calibrate(
-        float_program(stored), lambda: (normalize(pixels) for pixels, _ in batches), params.calibrate.finer_exponents
+        float_program(stored),
+        lambda: (normalize(pixels) for pixels, _ in batches),
+        params.calibrate.finer_exponents,
+        params.calibrate.weight_bits,
     )
+    if params.calibrate.bias_correction:
+        pixels = [pixels for pixels, _ in plain_batches(params, TRAIN, params.calibrate.bias_correction)]
+        program = correct_biases(program, normalize(torch.cat(pixels)))
     convert(program)  # proves that what is saved can be converted
     save_model("artifacts/ptq/model.safetensors", "ptq", program.constants, stored.info, program.to_json())
     print(f"{len(program.exponents)} tensors calibrated on {params.calibrate.images} images")

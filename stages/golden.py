@@ -29,7 +29,7 @@ from training.augment import normalize
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=8, help="evenly spaced (default: %(default)s)")
+    parser.add_argument("--images", type=int, help="evenly spaced (default: golden.images)")
     parser.add_argument("--check", type=Path, metavar="DIR", help="compare instead of writing")
     parser.add_argument("--checkpoint", default="artifacts/int/model.safetensors", help="default: %(default)s")
     parser.add_argument("--output-dir", type=Path, default="artifacts/golden", help="default: %(default)s")
@@ -41,7 +41,8 @@ def main() -> None:
     program = Program.from_json(stored.program, stored.tensors)
 
     indices = indexed_images(args.check) if args.check else None
-    indices, pixels, labels = pictures(params, args.images, indices)
+    count = params.golden.images if args.images is None else args.images
+    indices, pixels, labels = pictures(params, count, indices)
     tensors = golden_tensors(program, integer_input(normalize(pixels)))
     if args.check:
         check(args.check, tensors)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from training.recipe import Augmentation, InputFormat, Optimization, QatRecipe, Recipe, Section
+from training.recipe import Augmentation, InputFormat, Optimization, QatRecipe, Ratio, Recipe, Section
 
 
 class Machine(Section):
@@ -34,15 +34,33 @@ class Pack(Section):
     splits: Splits
 
 
+class Normalization(Section):
+    """A network that is fed with (p / 255 - mean) / std."""
+
+    mean: tuple[float, float, float]
+    std: tuple[Ratio, Ratio, Ratio]
+
+
 class Model(Section):
     name: str
     num_classes: int = Field(ge=2)
     arguments: dict[str, Any]
+    checkpoint: str | None = Field(description="weights that float training starts from; null: random ones")
+    checkpoint_sha256: str | None = Field(description="of that file, so that another one is not taken for it")
+    normalization: Normalization | None = Field(description="the network's own; null: pixels p as (p - 128) / 128")
+
+    @model_validator(mode="after")
+    def _checkpoint_is_pinned(self):
+        if (self.checkpoint is None) != (self.checkpoint_sha256 is None):
+            raise ValueError("model.checkpoint and model.checkpoint_sha256 go together (sha256sum FILE prints it)")
+        return self
 
 
 class Calibrate(Section):
     images: int = Field(ge=1)
     finer_exponents: int = Field(ge=0, le=8, description="exponents tried beyond the one that covers the maximum")
+    weight_bits: Literal[7, 8]
+    bias_correction: int = Field(ge=0, description="training images from which biases are corrected; 0: not at all")
 
 
 class Validate(Section):
@@ -52,6 +70,14 @@ class Validate(Section):
 class Compare(Section):
     images: int | None = Field(ge=1, description="validation images whose logits are compared; null: all of them")
     intermediate_images: int = Field(ge=1, description="images whose every intermediate tensor is compared")
+
+
+class Golden(Section):
+    images: int = Field(ge=1, description="validation images of the golden vectors")
+
+
+class Report(Section):
+    images: int = Field(ge=1, description="validation images that the report measures")
 
 
 class Params(Section):
@@ -70,6 +96,8 @@ class Params(Section):
     qat: QatRecipe
     validation: Validate
     compare: Compare
+    golden: Golden
+    report: Report
     machine: Machine
 
     @property

@@ -45,9 +45,10 @@ PAGE = Path("artifacts/int/report.html")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=256, help="that statistics are of (default: %(default)s)")
+    parser.add_argument("--images", type=int, help="that statistics are of (default: report.images)")
     images = parser.parse_args().images
     params = load_params()
+    images = params.report.images if images is None else images
     if images < 1:
         raise ValueError(f"--images {images} is not allowed, must be at least 1")
     device = prepare(params.machine)

@@ -8,6 +8,7 @@ import argparse
 import torch
 
 from models import create_model
+from models.pretrained import load_weights
 from models.storage import ModelInfo, save_model
 from stages.cli import run
 from stages.databases import TRAIN, open_database
@@ -28,9 +29,13 @@ def main() -> None:
         image_size=params.input.size,
         color_space=params.input.color_space,
         class_names=open_database(TRAIN, params).class_names,
+        normalization=params.model.normalization and params.model.normalization.model_dump(mode="json"),
     )
     torch.manual_seed(params.seed)
-    model = create_model(info.name, info.num_classes, info.image_size, info.arguments).to(device)
+    model = create_model(info.name, info.num_classes, info.image_size, info.arguments, info.normalization)
+    if params.model.checkpoint:
+        load_weights(model, params.model.checkpoint, params.model.checkpoint_sha256)
+    model.to(device)
     recipe = params.float_recipe
     fitted = fit_stage("float", model, recipe, params.augment, params, label_loss(recipe.label_smoothing))
     save_model("artifacts/float/last.safetensors", "float", fitted.last, info)
