@@ -1,25 +1,9 @@
-"""The two roundings that everything here is made of, both half to even."""
+"""Fake quantization: the rounding, half to even, that QAT is made of."""
 
-import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from fixedpoint.program import power_of_two
-
-
-def rounded_division(numerator: Tensor, divisor: Tensor | int) -> Tensor:
-    """`numerator / divisor` rounded half to even, in integers alone.
-
-    Floor division after adding the greatest integer below half the divisor rounds half down; where the quotient below
-    is odd and the divisor even, one more lifts exactly the tie.
-
-    Args:
-        numerator: int32 or int64, any shape.
-        divisor: Positive, of the same dtype, broadcast against it.
-    """
-    below = torch.div(numerator, divisor, rounding_mode="floor")
-    odd = (below & 1) * (1 - divisor % 2)
-    return torch.div(numerator + (divisor - 1) // 2 + odd, divisor, rounding_mode="floor")
 
 
 class FakeQuantize(Function):

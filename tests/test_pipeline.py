@@ -31,6 +31,7 @@ ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
 CONTRACT = [
     *("artifacts/db/train.lmdb", "artifacts/db/val.lmdb", "metrics/pack_train.json", "metrics/pack_val.json"),
     *("metrics/ops.json", "artifacts/ops.csv", "metrics/exactness.json", "metrics/summary.md"),
+    *("artifacts/golden/index.json", "artifacts/int/report.html", "artifacts/c/network.c", "artifacts/c/main.c"),
     *(f"artifacts/{form}/model.safetensors" for form in ("float", "ptq", "qat", "int")),
     *(f"artifacts/onnx/{name}.onnx" for name in ONNX),
     *(f"metrics/{form}.json" for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8")),
@@ -113,6 +114,9 @@ def project(tmp_path_factory) -> Path:
         model__num_classes=3,
         model__arguments={"channels": [8, 8, 8, 16, 16], "head_width": 16},
         calibrate__images=24,
+        calibrate__bias_correction=8,
+        golden__images=4,
+        report__images=8,
         qat__epochs=1,
         qat__batch_size=16,
         compare__intermediate_images=8,
@@ -168,7 +172,7 @@ def test_every_file_of_the_contract_is_there(done):
 
 def test_integer_forms_agree_bit_for_bit(done):
     exactness = load(done / "metrics/exactness.json")
-    names = {"qat", "int"} | {f"onnx_{name}" for name in ONNX if name != "float"}
+    names = {"qat", "int", "c"} | {f"onnx_{name}" for name in ONNX if name != "float"}
     for kind, elements in (("logits", 24 * 3), ("tensors", 8 * 1000)):
         pairs = exactness[kind]["pairs"]
         assert {form.split(" (")[0] for pair in pairs for form in pair.split(" = ")} == names
@@ -191,8 +195,8 @@ def test_one_weight_changed_in_one_onnx_file_is_found(clones, tmp_path):
         [sys.executable, "-m", "stages.compare"], cwd=folder, env=environment(folder), capture_output=True, text=True
     )
     assert failed.returncode == 1
-    # one logit of 24 images in the two executions of this file, against qat, int, two of qdq and two of qoperator
-    assert f"error: {24 * 2 * 6} of " in failed.stderr
+    # one logit of 24 images in the two executions of this file, against qat, int, c, two of qdq and two of qoperator
+    assert f"error: {24 * 2 * 7} of " in failed.stderr
     assert "see metrics/exactness.json" in failed.stderr
 
 

@@ -34,9 +34,8 @@ def test_the_float_file_computes_what_the_float_evaluator_does(name, execution, 
     names = [op.name for op in program.ops if op.name not in program.raw]
     tensors = OnnxModel(tmp_path / "float.onnx", execution, outputs=names).tensors(x)
     for tensor in names:
-        np.testing.assert_allclose(
-            tensors[tensor], expected[tensor], rtol=1e-5, atol=1e-5 * expected[tensor].abs().max()
-        )
+        largest = expected[tensor][expected[tensor].isfinite()].abs().max()
+        np.testing.assert_allclose(tensors[tensor], expected[tensor], rtol=1e-5, atol=1e-5 * largest)
     logits = expected[program.output]
     np.testing.assert_allclose(tensors["logits"], logits, rtol=1e-5, atol=1e-5 * logits.abs().max())
 

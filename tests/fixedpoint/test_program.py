@@ -8,16 +8,10 @@ import pytest
 import torch
 from programs import PROGRAMS, avg_pool, build, conv
 
-from fixedpoint.floating import FloatEvaluator
 from fixedpoint.integer import IntegerEvaluator
-from fixedpoint.onnx_float import FloatWriter
-from fixedpoint.onnx_integer import IntegerWriter
-from fixedpoint.onnx_qdq import QdqWriter
-from fixedpoint.onnx_qoperator import QOperatorWriter
 from fixedpoint.program import (
     INPUT,
     OPS,
-    QUANTIZED_KINDS,
     AvgPool,
     Clamp,
     Concat,
@@ -28,24 +22,6 @@ from fixedpoint.program import (
     per_channel,
     power_of_two,
 )
-from fixedpoint.qat import FakeQuantModel
-
-IMPLEMENTATIONS = {
-    FloatEvaluator: frozenset(OPS),
-    FakeQuantModel: QUANTIZED_KINDS,
-    IntegerEvaluator: QUANTIZED_KINDS,
-    FloatWriter: QUANTIZED_KINDS,
-    QdqWriter: QUANTIZED_KINDS,
-    QOperatorWriter: QUANTIZED_KINDS,
-    IntegerWriter: QUANTIZED_KINDS,
-}
-
-
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_each_kind_of_operation_is_implemented_everywhere(implementation):
-    methods = {kind: getattr(implementation, kind, None) for kind in IMPLEMENTATIONS[implementation]}
-    missing = [k for k, method in methods.items() if method is None or getattr(method, "__isabstractmethod__", False)]
-    assert missing == []
 
 
 def test_kinds_are_the_keys_of_ops():

@@ -3,33 +3,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from fixedpoint.rounding import fake_quantize, rounded_division
-
-DIVISORS = [*range(1, 70), 98, 121, 127, 128, 196, 1000, 4096, 32767]
-
-
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-def test_rounded_division_is_pythons_rounding_of_the_exact_rational(dtype):
-    for divisor in DIVISORS:
-        numerators = torch.arange(-2 * divisor - 2, 2 * divisor + 3, dtype=dtype)
-        result = rounded_division(numerators, divisor)
-        assert result.dtype == dtype
-        assert result.tolist() == [round(Fraction(n, divisor)) for n in numerators.tolist()], divisor
-
-
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-def test_rounded_division_by_a_tensor(dtype):
-    numerators = torch.arange(-300, 301, dtype=dtype)
-    divisors = torch.tensor(DIVISORS, dtype=dtype)[:, None]
-    expected = [[round(Fraction(n, d)) for n in numerators.tolist()] for d in DIVISORS]
-    assert rounded_division(numerators, divisors).tolist() == expected
-
-
-def test_rounded_division_of_large_integers():
-    numerators = [sign * (n + rest) for n in (2**24, 2**40, 3 * 2**50) for rest in range(-9, 10) for sign in (-1, 1)]
-    for divisor in (1, 2, 3, 8, 49, 98, 2**20, 2**38):
-        expected = [round(Fraction(n, divisor)) for n in numerators]
-        assert rounded_division(torch.tensor(numerators), divisor).tolist() == expected
+from fixedpoint.rounding import fake_quantize
 
 
 @pytest.mark.parametrize("exponent", [-9, -1, 0, 1, 7, 20])

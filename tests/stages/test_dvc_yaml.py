@@ -29,8 +29,11 @@ ORDER = [
     "train_qat",
     "convert_int",
     "export_onnx",
+    "export_c",
     "validate",
     "compare",
+    "golden",
+    "report",
 ]
 
 
@@ -89,7 +92,7 @@ def only_docstring(path: str) -> bool:
 
 
 def test_every_stage_runs_a_script_that_exists(stages):
-    assert len(stages) == 15
+    assert len(stages) == 18
     for stage in stages.values():
         assert (REPOSITORY / script(stage)).is_file()
         assert script(stage) in dependencies(stage)
@@ -120,7 +123,8 @@ def test_every_stage_lists_the_code_it_imports(stages):
 def test_no_stage_lists_code_it_does_not_import(stages):
     for name, stage in stages.items():
         used = imported(script(stage)) | {"stages/__init__.py"}  # Python imports it before the script
-        listed = {path for path in dependencies(stage) if path.split("/")[0] in PACKAGES}
+        code = (path for path in dependencies(stage) if path.split("/")[0] in PACKAGES)
+        listed = {path for path in code if Path(path).suffix in ("", ".py")}
         unused = {path for path in listed if not any(Path(module).is_relative_to(path) for module in used)}
         assert not unused, name
 
@@ -167,11 +171,13 @@ def workspace(tmp_path_factory):
         "splits": {"train": "train", "val": "val"},
     }
     arguments = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
-    values["model"] = {"name": "vargconvnet_32", "num_classes": 3, "arguments": arguments}
+    values["model"] |= {"name": "vargconvnet_32", "num_classes": 3, "arguments": arguments}
     values["input"]["size"] = 32
     values["calibrate"]["images"] = 24
     values["qat"] |= {"epochs": 1, "batch_size": 8, "warmup_epochs": 0}
+    values["calibrate"]["bias_correction"] = 8
     values["compare"]["intermediate_images"] = 8
+    values["golden"]["images"] = values["report"]["images"] = 8
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with pytest.MonkeyPatch.context() as patch:

@@ -81,8 +81,8 @@ def test_exponent_without_a_point_is_a_number(params):
         ("machine.zzz", "allowed: device, threads, workers"),
         (
             "zzz",
-            "allowed: augment, batch_size, calibrate, compare, epochs, input, lr, machine, model, pack, qat, seed, "
-            "train, validation",
+            "allowed: augment, batch_size, calibrate, compare, epochs, golden, input, lr, machine, model, pack, qat, "
+            "report, seed, train, validation",
         ),
     ],
 )
