@@ -7,7 +7,7 @@ quotient by less than 2**17 rounds to the same integer as the exact one. `tests/
 in int64.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -127,6 +127,15 @@ class IntegerEvaluator(nn.Module, Evaluator):
 
 def _key(op: Op, name: str) -> str:
     return f"{op.name}.{name}".replace(".", "/")  # PyTorch reserves the dot
+
+
+def integer_logits(program: Program, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:
+    """An integer program as a function like a network: logits float32 [batch, classes] of the float input.
+
+    They are the accumulators times their powers of two, which is exact in float32.
+    """
+    evaluator, scale = IntegerEvaluator(program).to(device), power_of_two(-program.logit_exponent).to(device)
+    return lambda x: evaluator(integer_input(x)).flatten(1) * scale
 
 
 def integer_input(x: Tensor) -> Tensor:

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from fixedpoint.integer import integer_logits
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel
 from imagedb import ImageDatabase
 from models.storage import load_model
 from stages.cli import require, run, write_json
 from stages.databases import TRAIN, plain_batches, training_batches
-from stages.forms import integer_logits
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, float_model, stored_program
 from stages.params import Params, load_params

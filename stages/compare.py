@@ -20,14 +20,14 @@ from tqdm import tqdm
 
 from fixedpoint.c_runtime import CModel
 from fixedpoint.exactness import Agreement
-from fixedpoint.integer import IntegerEvaluator, integer_input, integer_tensor
+from fixedpoint.integer import IntegerEvaluator, integer_input, integer_logits, integer_tensor
 from fixedpoint.program import Program
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel, saturating_weights
 from models.storage import load_model
 from stages.cli import require, run, whole_file, write_json
 from stages.databases import check_model, plain_batches
-from stages.forms import c_logits, integer_logits
+from stages.forms import c_logits
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, stored_program
 from stages.params import Params, load_params

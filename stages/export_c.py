@@ -10,7 +10,7 @@ from fixedpoint.c_source import c_source, flash_bytes
 from fixedpoint.memory_plan import plan
 from models.storage import load_model
 from stages.cli import require, run, whole_file
-from stages.model_files import FILES, MADE_BY, stored_program
+from stages.model_files import FILES, MADE_BY, metadata, stored_program
 
 
 def main() -> None:
@@ -19,14 +19,8 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default="artifacts/c", help="default: %(default)s")
     arguments = parser.parse_args()
     stored = load_model(require(arguments.checkpoint, MADE_BY["int"]), ("int",))
-    program, info = stored_program(stored), stored.info
-    metadata = {
-        "network": info.name,
-        "class_names": info.class_names,
-        "color_space": info.color_space,
-        "image_size": info.image_size,
-    }
-    for name, text in c_source(program, metadata).items():
+    program = stored_program(stored)
+    for name, text in c_source(program, metadata(stored.info)).items():
         with whole_file(arguments.output_dir / name) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
     print(

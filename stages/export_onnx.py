@@ -14,7 +14,7 @@ from fixedpoint.onnx_qdq import QdqWriter
 from fixedpoint.onnx_qoperator import QOperatorWriter
 from models.storage import StoredModel, load_model
 from stages.cli import require, run, whole_file
-from stages.model_files import FILES, MADE_BY, float_program, stored_program
+from stages.model_files import FILES, MADE_BY, float_program, metadata, stored_program
 
 # The formats of each form of model, the default one first.
 FORMATS: dict[str, dict[str, type[Writer]]] = {
@@ -59,15 +59,8 @@ def export(stored: StoredModel, name: str, path: Path) -> None:
         allowed = ", ".join(FORMATS[stored.form])
         raise ValueError(f"a model of form {stored.form} has no format {name}; allowed: {allowed}")
     program = float_program(stored) if stored.form == "float" else stored_program(stored)
-    info = stored.info
-    metadata = {
-        "network": info.name,
-        "class_names": info.class_names,
-        "color_space": info.color_space,
-        "image_size": info.image_size,
-    }
     with whole_file(path) as partial:
-        partial.write_bytes(writer.export(program, metadata).SerializeToString(deterministic=True))
+        partial.write_bytes(writer.export(program, metadata(stored.info)).SerializeToString(deterministic=True))
     print(f"wrote {path}")
 
 

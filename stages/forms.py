@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fixedpoint.c_runtime import CModel
-from fixedpoint.integer import IntegerEvaluator, integer_input
+from fixedpoint.integer import integer_input, integer_logits
 from fixedpoint.program import Program, power_of_two
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel
@@ -41,13 +41,7 @@ def load_form(step: str, path: str | Path | None, device: torch.device, params: 
     return FakeQuantModel(program).to(device).eval()
 
 
-def integer_logits(program: Program, device: torch.device | str = "cpu") -> Logits:
-    """The logits of an integer program, its accumulators times their powers of two: exact in float32."""
-    evaluator, scale = IntegerEvaluator(program).to(device), power_of_two(-program.logit_exponent).to(device)
-    return lambda x: evaluator(integer_input(x)).reshape(len(x), -1).float() * scale
-
-
 def c_logits(program: Program, sources: str | Path) -> Logits:
-    """The logits of its C form, compiled from the files in the folder `sources`, likewise."""
+    """The logits of the C form of an integer program, compiled from the files in the folder `sources`."""
     model, scale = CModel(require(sources, "make export-c")), power_of_two(-program.logit_exponent)
-    return lambda x: torch.from_numpy(model(integer_input(x.cpu()).numpy())).float() * scale
+    return lambda x: torch.tensor(model(integer_input(x.cpu()).numpy())) * scale

@@ -8,7 +8,7 @@ from fixedpoint.capture import capture
 from fixedpoint.fold import fold
 from fixedpoint.program import Program
 from models import create_model
-from models.storage import StoredModel
+from models.storage import ModelInfo, StoredModel
 
 FILES = {
     "float": Path("artifacts/float/model.safetensors"),
@@ -51,3 +51,13 @@ def float_program(stored: StoredModel) -> Program:
 def stored_program(stored: StoredModel) -> Program:
     """The program of a ptq, qat or int model file."""
     return Program.from_json(stored.program, stored.tensors)
+
+
+def metadata(info: ModelInfo) -> dict:
+    """What an exported file says about the network and its pictures."""
+    return {
+        "network": info.name,
+        "class_names": info.class_names,
+        "color_space": info.color_space,
+        "image_size": info.image_size,
+    }

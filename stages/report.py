@@ -18,6 +18,7 @@ from fixedpoint.bounds import accumulator_bound
 from fixedpoint.c_source import flash_bytes
 from fixedpoint.calibrate import calibrate
 from fixedpoint.convert import convert
+from fixedpoint.integer import integer_logits
 from fixedpoint.memory_plan import plan
 from fixedpoint.program import WEIGHTED_KINDS, Op, Program
 from fixedpoint.runtime import saturating_weights
@@ -32,7 +33,6 @@ from fixedpoint.statistics import (
 from models.storage import ModelInfo, load_model
 from stages.cli import require, run, whole_file
 from stages.databases import TRAIN, check_model, plain_batches
-from stages.forms import integer_logits
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, float_program, stored_program
 from stages.params import Params, load_params

@@ -6,15 +6,13 @@ Each epoch, and the calibrated model as epoch 0, is scored as the integer model 
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fixedpoint.convert import convert
-from fixedpoint.integer import IntegerEvaluator, integer_input
-from fixedpoint.program import power_of_two
+from fixedpoint.integer import integer_logits
 from fixedpoint.qat import FakeQuantModel
 from models.storage import load_model, save_model
 from stages.cli import require, run
@@ -51,7 +49,7 @@ def main() -> None:
         params,
         loss_of,
         files,
-        logits_of=_integer_logits,
+        logits_of=lambda model: integer_logits(convert(model.trained()), device),
         score_start=True,
         project=FakeQuantModel.project,
     )
@@ -59,14 +57,6 @@ def main() -> None:
         model.load_state_dict(weights)
         program = model.trained()
         save_model(f"artifacts/qat/{name}.safetensors", "qat", program.constants, stored.info, program.to_json())
-
-
-def _integer_logits(model: FakeQuantModel) -> Callable[[Tensor], Tensor]:
-    """The logits of the integer model that `model` converts to."""
-    program = convert(model.trained())
-    device = next(model.parameters()).device
-    evaluator, scale = IntegerEvaluator(program).to(device), power_of_two(-program.logit_exponent).to(device)
-    return lambda x: evaluator.logits(integer_input(x)).float() * scale
 
 
 def _teacher(path: Path, class_names: list[str], params: Params) -> nn.Module:

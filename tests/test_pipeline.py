@@ -252,7 +252,7 @@ def test_an_experiment_of_one_parameter(clones):
 
 def stale_model(folder: Path) -> None:
     path = folder / "artifacts/float/model.safetensors"
-    save_file(load_file(path), path, {"model": json.dumps({"format_version": 2})})
+    save_file(load_file(path), path, {"model": json.dumps({"format_version": 1})})
 
 
 # Stage, what is wrong, and what the one line says.
@@ -290,7 +290,7 @@ MISTAKES = {
     "other version": (
         "calibrate",
         stale_model,
-        "artifacts/float/model.safetensors has format version 2, supported is 1",
+        "artifacts/float/model.safetensors has format version 1, supported is 2",
     ),
     "class count": (
         "train_float",

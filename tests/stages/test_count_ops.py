@@ -13,7 +13,7 @@ from stages.cli import run
 def stage(tmp_path, monkeypatch):
     """Runs the stage in an empty folder whose params.yaml asks for vargconvnet_32 with 10 classes at 32x32."""
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
-    params["model"] = {"name": "vargconvnet_32", "num_classes": 10, "arguments": {"head_width": 64}}
+    params["model"] |= {"name": "vargconvnet_32", "num_classes": 10, "arguments": {"head_width": 64}}
     params["input"]["size"] = 32
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)

@@ -63,7 +63,7 @@ def workspace(tmp_path_factory):
     """The current folder, with everything that the stage reads but metrics; the process is left as it was."""
     folder = tmp_path_factory.mktemp("report")
     values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
-    values["model"] = {"name": INFO.name, "num_classes": 3, "arguments": ARGUMENTS}
+    values["model"] |= {"name": INFO.name, "num_classes": 3, "arguments": ARGUMENTS}
     values["input"] |= {"size": 32, "color_space": "yuv444", "resize": None}
     values["calibrate"]["images"] = 24
     values["machine"] = {"device": "cpu", "threads": 1, "workers": 0}

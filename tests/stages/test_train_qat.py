@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
-from fixedpoint.integer import IntegerEvaluator
+from fixedpoint.integer import integer_logits
 from imagedb import Item, Source, write_database
 from models import create_model
 from models.storage import load_model, save_model
@@ -47,8 +47,8 @@ def write_params(**qat) -> None:
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     values |= {"epochs": 0, "batch_size": 8, "machine": {"device": "cpu", "threads": 1, "workers": 0}}
     arguments = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
-    values["model"] = {"name": "vargconvnet_32", "num_classes": 3, "arguments": arguments}
-    values["calibrate"]["images"] = 24
+    values["model"] |= {"name": "vargconvnet_32", "num_classes": 3, "arguments": arguments}
+    values["calibrate"] |= {"images": 24, "bias_correction": 24}
     values["qat"] |= {"epochs": 2, "batch_size": 8, "warmup_epochs": 0} | qat
     Path("params.yaml").write_text(yaml.safe_dump(values))
 
@@ -118,8 +118,8 @@ def test_qat_of_no_epochs_passes_calibration_on(monkeypatch):
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 def test_qat_scores_what_it_starts_from_and_what_it_keeps(monkeypatch, ema_decay):
-    scored, evaluator = [], IntegerEvaluator
-    monkeypatch.setattr(train_qat, "IntegerEvaluator", lambda program: scored.append(program) or evaluator(program))
+    scored = []
+    monkeypatch.setattr(train_qat, "integer_logits", lambda p, device: scored.append(p) or integer_logits(p, device))
     qat(monkeypatch, lr=0.05, ema_decay=ema_decay)
     assert [program.constants["head.classifier.conv.weight"].dtype for program in scored] == [torch.int8] * 3
     last = "artifacts/qat/last.safetensors"
