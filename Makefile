@@ -72,6 +72,12 @@ recipe:  ## put recipes/NAME.yaml in place of params.yaml, e.g. make recipe NAME
 bench: setup  ## measure images per second of reading, training and inference on this machine
 	@python -m stages.bench
 
+PEERS = torchao==0.18.0 brevitas==0.13.4 dependencies==2.0.1 unfoldNd==0.2.3
+.PHONY: bench-peers
+bench-peers: setup  ## compare QAT and integer inference with torchao and Brevitas on this machine
+	@test -d runs/peers || python -m pip install -qq --no-deps --target runs/peers $(PEERS)
+	@PYTHONPATH=runs/peers python -m stages.bench_peers
+
 .PHONY: clean
 clean:  ## remove what can be made again: artifacts, runs, DVC's cache
 	rm -rf artifacts runs .dvc/cache .dvc/tmp

@@ -48,8 +48,11 @@ class FakeQuantModel(nn.Module, Evaluator):
             }
         )
         for op in self.weighted:
-            self._keep(op, "weight_exponent", program.constants[f"{op.name}.weight_exponent"])
+            weight, exponent = (program.constants[f"{op.name}.{name}"] for name in ("weight", "weight_exponent"))
+            self._keep(op, "weight_exponent", exponent)
             self._keep(op, "bias_exponent", program.accumulator_exponent(op))
+            self._keep(op, "weight_scale", per_channel(power_of_two(exponent), weight, 0))
+            self._keep(op, "bias_scale", power_of_two(program.accumulator_exponent(op)))
         for op in program.ops:
             if isinstance(op, Lookup):
                 self._keep(op, "values", program.constants[f"{op.name}.table"] * self._step(op))
@@ -77,7 +80,7 @@ class FakeQuantModel(nn.Module, Evaluator):
         """
         for op in self.weighted:
             weight, bias = self.constants(op)
-            limit = power_of_two(-self._kept(op, "bias_exponent")) * (LIMIT - 1)
+            limit = (LIMIT - 1) / self._kept(op, "bias_scale")
             bias.copy_(torch.maximum(torch.minimum(bias, limit), -limit))
             channels = self._suspects(op)
             while len(channels):
@@ -99,8 +102,8 @@ class FakeQuantModel(nn.Module, Evaluator):
         """Weight and bias of a conv or linear as the integer model has them, times their powers of two."""
         weight, bias = self.constants(op)
         limit = self.program.weight_limit
-        weight = fake_quantize(weight, per_channel(self._kept(op, "weight_exponent"), weight, 0), -limit, limit)
-        return weight, fake_quantize(bias, self._kept(op, "bias_exponent"))
+        weight = fake_quantize(weight, self._kept(op, "weight_scale"), -limit, limit)
+        return weight, fake_quantize(bias, self._kept(op, "bias_scale"))
 
     def accumulator(self, op: Op, x: Tensor) -> Tensor:
         """What a conv or linear computes before it is rounded and clamped."""
@@ -148,17 +151,14 @@ class FakeQuantModel(nn.Module, Evaluator):
     def _requantize(self, op: Op, x: Tensor) -> Tensor:
         if op.name not in self.program.exponents:  # the logits stay accumulators
             return x
-        return fake_quantize(x, self.program.exponents[op.name], *self.program.bounds(op))
+        return fake_quantize(x, 2.0 ** self.program.exponents[op.name], *self.program.bounds(op))
 
     def _suspects(self, op: Op) -> Tensor:
         """The channels that a bound far quicker to compute than the exact one does not clear."""
         weight, bias = self.constants(op)
-        rows = weight.flatten(1)
-        total = torch.linalg.vector_norm(rows, 1, dim=1) * power_of_two(self._kept(op, "weight_exponent"))
+        total = (weight * self._kept(op, "weight_scale")).abs().flatten(1).sum(1)
         largest = max(abs(bound) for bound in self.program.input_bounds(op))
-        bound = (total * 1.01 + rows.shape[1] / 2) * largest + bias.abs() * power_of_two(
-            self._kept(op, "bias_exponent")
-        )
+        bound = (total * 1.01 + weight[0].numel() / 2) * largest + (bias * self._kept(op, "bias_scale")).abs()
         return (bound >= LIMIT - 1).nonzero().flatten()
 
     def _step(self, op: Op) -> float:

@@ -55,7 +55,7 @@ def main() -> None:
         ),
     }.items():
         print(group)
-        speeds = _interleaved(contestants, rounds)
+        speeds = interleaved(contestants, rounds)
         peer = next(iter(speeds.values()))
         results[group] = speeds
         for name, speed in speeds.items():
@@ -63,7 +63,7 @@ def main() -> None:
     write_json(Path(os.environ.get("RUNS_DIR", "runs")) / "bench.json", results)
 
 
-def _interleaved(contestants: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+def interleaved(contestants: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
     """Median images per second of each contestant, a function that works once and gives its number of images."""
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):  # the first one warms up

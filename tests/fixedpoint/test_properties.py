@@ -273,7 +273,7 @@ def test_fake_quantize_is_the_rounding_of_the_exact_product(values, exponent, ti
     low, high = -100, 99
     unit = Fraction(2) ** exponent
     rounded = [min(max(round(Fraction(value) * unit), low), high) for value in values]
-    result = fake_quantize(torch.tensor(values, dtype=torch.float32), exponent, low, high)
+    result = fake_quantize(torch.tensor(values, dtype=torch.float32), 2.0**exponent, low, high)
     assert [Fraction(value) * unit for value in result.tolist()] == rounded
 
 

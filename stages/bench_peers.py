@@ -1,0 +1,147 @@
+"""The cost of quantization, ours, PyTorch's (torchao, PT2E) and Brevitas', each in times of the float network's.
+
+    make bench-peers     installs the peers beside the project's packages, and runs this
+
+A training step is forward, cross-entropy, backward and SGD on a batch of random pixels; "distilled" has the float
+network as a teacher besides, as qat.distill sets it. All quantize to int8, weights with a scale an output channel,
+activations with one for each tensor, and start from calibrated ranges. Inference is that of the integer model, of
+PT2E's converted one and of Brevitas' in eval mode, all in PyTorch without a compiler.
+"""
+
+import argparse
+import os
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fixedpoint.calibrate import calibrate
+from fixedpoint.capture import capture
+from fixedpoint.convert import convert
+from fixedpoint.fold import fold
+from fixedpoint.integer import IntegerEvaluator, integer_input
+from fixedpoint.qat import FakeQuantModel
+from models import create_model
+from stages.bench import interleaved
+from stages.cli import run, write_json
+from stages.machine import prepare
+from stages.params import load_params
+from training.augment import normalize
+from training.losses import LossOf, distilled_loss, label_loss
+
+CLASSES = 10
+# Image size, batch and arguments of each network. PT2E's QAT gives NaN for BatchNorms that start at zero.
+NETWORKS = {
+    "vargconvnet_32": (32, 64, {}),
+    "resnet18": (64, 16, {"zero_init_last": False}),
+    "torchvision/mobilenet_v2": (64, 32, {}),
+    "torchvision/mobilenet_v3_small": (64, 32, {}),
+    "torchvision/efficientnet_b0": (64, 16, {}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    prepare(load_params().machine)
+    torch.use_deterministic_algorithms(False)  # the peers have operations that know no other way
+    results = {}
+    for name in arguments.networks:
+        size, batch, options = NETWORKS[name]
+        torch.manual_seed(0)
+        x = channels_last(normalize(torch.randint(0, 256, (batch, 3, size, size))))
+        labels = torch.randint(0, CLASSES, (batch,))
+        network = _warm(create_model(name, CLASSES, size, options), x)
+        training, inference = {"float": network}, {"float": deepcopy(network).eval()}
+        for contestant, models in {"ours": ours, "PT2E": pt2e, "Brevitas": brevitas}.items():
+            training[contestant], inference[contestant] = models(deepcopy(network), x)
+        steps = {key: _step(model, x, labels, label_loss(0)) for key, model in training.items()}
+        distilled = distilled_loss(label_loss(0), inference["float"], 1, 4)
+        steps["ours, distilled"] = _step(training["ours"], x, labels, distilled)
+        for task, contestants in {
+            "training step": steps,
+            "inference": {key: _forward(model, x) for key, model in inference.items()},
+        }.items():
+            speeds = interleaved(contestants, arguments.rounds)
+            results[f"{name}, {task}"] = {key: speeds["float"] / speed for key, speed in speeds.items()}
+            times = "  ".join(f"{key} {ratio:.2f}" for key, ratio in results[f"{name}, {task}"].items())
+            print(f"{name:30} {size} px, batch {batch} {task:14}{1000 * batch / speeds['float']:4.0f} ms  {times}")
+    write_json(Path(os.environ.get("RUNS_DIR", "runs")) / "bench_peers.json", results)
+
+
+def channels_last(x):
+    return x.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _warm(network: nn.Module, x: Tensor) -> nn.Module:
+    """The network with BatchNorm statistics of `x`, ready to train."""
+    network = channels_last(network.train())
+    for _ in range(3):
+        network(x)
+    return network
+
+
+def ours(network: nn.Module, x: Tensor) -> tuple[nn.Module, Callable]:
+    program = calibrate(fold(capture(network.eval(), tuple(x.shape[1:]))), lambda: [x])
+    evaluator = IntegerEvaluator(convert(program))
+    return channels_last(FakeQuantModel(program)), lambda x: evaluator.logits(integer_input(x))
+
+
+def pt2e(network: nn.Module, x: Tensor) -> tuple[nn.Module, nn.Module]:
+    from torchao.quantization.pt2e import move_exported_model_to_eval, move_exported_model_to_train
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config(is_qat=True))
+    prepared = prepare_qat_pt2e(torch.export.export(network.train(), (x,)).module(), quantizer)
+    move_exported_model_to_train(prepared)
+    prepared(x)  # sets the ranges
+    converted = convert_pt2e(deepcopy(prepared))
+    move_exported_model_to_eval(converted)
+    return prepared, converted
+
+
+def brevitas(network: nn.Module, x: Tensor) -> tuple[nn.Module, nn.Module]:
+    from brevitas.fx import value_trace
+    from brevitas.graph.calibrate import calibration_mode
+    from brevitas.graph.quantize import preprocess_for_quantize, quantize
+
+    graph = value_trace(network.eval(), value_args={"x": x})
+    model = quantize(preprocess_for_quantize(graph, trace_model=False))
+    with torch.no_grad(), calibration_mode(model):
+        model(x)
+    return channels_last(model.train()), deepcopy(model).eval()
+
+
+def _step(model: nn.Module, x: Tensor, labels: Tensor, loss_of: LossOf) -> Callable[[], int]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+
+    def step() -> int:
+        optimizer.zero_grad()
+        loss_of(model(x), labels, x).backward()
+        optimizer.step()
+        if isinstance(model, FakeQuantModel):
+            model.project()
+        return len(x)
+
+    return step
+
+
+def _forward(model: Callable, x: Tensor) -> Callable[[], int]:
+    @torch.no_grad()
+    def forward() -> int:
+        model(x)
+        return len(x)
+
+    return forward
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # the peers' deprecations
+    run(main)
