@@ -224,7 +224,7 @@ def _steps(forms: dict[str, Form]) -> str:
     images = forms["covering"].scores["images"]
     return (
         '<div class="scroll"><table><thead><tr><th>form</th><th>top-1 %</th><th>against<br>float</th><th>loss</th>'
-        "<th>logits, dB,<br>to float</th><th>logits, dB, to<br>own weights</th></tr></thead>"
+        "<th>logits to<br>float, dB</th><th>to own<br>weights, dB</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
         f"<p>{_gain('Calibration', forms['covering'], forms['ptq'])}<br>{_gain('QAT', forms['ptq'], forms['int'])}</p>"
         f'<p class="muted">Scores of {images:,} images: one image is {100 / images:.2g} points.</p>'
