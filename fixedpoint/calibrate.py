@@ -40,23 +40,37 @@ def calibrate(
     Returns:
         The program with `exponents`, `<op>.weight_exponent` and `<op>.table` constants; its weights stay float.
     """
+    program = replace(program, weight_limit=2 ** (weight_bits - 1) - 1)
+    exponents = _activation_exponents(program, with_own_exponent(program), images, finer)
+    return with_weight_exponents(with_exponents(program, {INPUT: INPUT_EXPONENT} | exponents), finer)
+
+
+def with_own_exponent(program: Program) -> list[Op]:
+    """The operations whose results have an exponent that can be chosen."""
     raw = program.raw
-    activations = [op for op in program.ops if op.name not in raw and op.kind not in SAME_EXPONENT_KINDS]
-    exponents = {INPUT: INPUT_EXPONENT} | _activation_exponents(program, activations, images, finer)
+    return [op for op in program.ops if op.name not in raw and op.kind not in SAME_EXPONENT_KINDS]
+
+
+def with_exponents(program: Program, exponents: dict[str, int]) -> Program:
+    """The program with these exponents of its tensors, as far as its operations allow them, and with its tables."""
+    exponents, raw = dict(exponents), program.raw
     for op in program.ops:
         if op.kind in SAME_EXPONENT_KINDS and op.name not in raw:
             exponents[op.name] = exponents[op.inputs[0]]
         if isinstance(op, AvgPool) and op.name not in raw:
             most = ((MAX_DIVISOR - 1) // (op.kernel[0] * op.kernel[1])).bit_length() - 1
             exponents[op.name] = max(exponents[op.name], exponents[op.inputs[0]] - most)
-    program = replace(program, exponents=exponents, weight_limit=2 ** (weight_bits - 1) - 1)
-    tables = {f"{op.name}.table": table(program, op) for op in program.ops if isinstance(op, Lookup)}
-    program = program.with_constants(**tables)
-    for op in program.ops:
-        if op.kind in WEIGHTED_KINDS:
-            exponent = _weight_exponents(program, op, finer)
-            program = program.with_constants(**{f"{op.name}.weight_exponent": exponent})
-    return program
+    program = replace(program, exponents=exponents)
+    return program.with_constants(
+        **{f"{op.name}.table": table(program, op) for op in program.ops if isinstance(op, Lookup)}
+    )
+
+
+def with_weight_exponents(program: Program, finer: int) -> Program:
+    """The program with the best exponents of its weights, float constants and calibrated tensors given."""
+    weighted = [op for op in program.ops if op.kind in WEIGHTED_KINDS]
+    exponents = {f"{op.name}.weight_exponent": _weight_exponents(program, op, finer) for op in weighted}
+    return program.with_constants(**exponents)
 
 
 def covering_exponent(largest: Tensor, limit: int = 127) -> Tensor:

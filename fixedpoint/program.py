@@ -8,7 +8,7 @@ tensor `t` stands for the real numbers `t * 2**-exponents[t]`, the weight of out
 `weight * 2**-weight_exponent[c]`, and an accumulator for `acc * 2**-(exponents[input] + weight_exponent[c])`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import ClassVar
 
@@ -278,9 +278,15 @@ class Evaluator:
 
         A tensor is dropped after its last use.
         """
+        return self.resume({INPUT: x}, self.program.ops)
+
+    def resume(self, values: dict[str, Tensor], ops: Sequence[Op]) -> Iterator[tuple[str, Tensor]]:
+        """Run `ops`, some operations of the program in a row, on the tensors `values` before them, as `run` does.
+
+        `values` changes: at the end it holds the tensors that later operations read.
+        """
         last_use = {name: op.name for op in self.program.ops for name in op.inputs}
-        values = {INPUT: x}
-        for op in self.program.ops:
+        for op in ops:
             values[op.name] = getattr(self, op.kind)(op, *(values[name] for name in op.inputs))
             yield op.name, values[op.name]
             for name in {*op.inputs}:

@@ -4,12 +4,15 @@ python -m stages.calibrate [--checkpoint artifacts/float/model.safetensors]
 """
 
 import argparse
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from fixedpoint.calibrate import calibrate
 from fixedpoint.convert import convert
 from fixedpoint.correct import correct_biases
+from fixedpoint.refine import refine
 from models.storage import load_model, save_model
 from stages.cli import require, run
 from stages.databases import TRAIN, check_model, plain_batches
@@ -27,19 +30,21 @@ def main() -> None:
     prepare(params.machine)
     stored = load_model(require(arguments.checkpoint, "make train-float"), ("float",))
     check_model(arguments.checkpoint, stored.info, params)
-    batches = plain_batches(params, TRAIN, params.calibrate.images)
+    options = params.calibrate
+
+    def pictures(count: int) -> Iterator[Tensor]:
+        return (normalize(pixels) for pixels, _ in plain_batches(params, TRAIN, count))
+
     program = calibrate(
-        float_program(stored),
-        lambda: (normalize(pixels) for pixels, _ in batches),
-        params.calibrate.finer_exponents,
-        params.calibrate.weight_bits,
+        float_program(stored), lambda: pictures(options.images), options.finer_exponents, options.weight_bits
     )
-    if params.calibrate.bias_correction:
-        pixels = [pixels for pixels, _ in plain_batches(params, TRAIN, params.calibrate.bias_correction)]
-        program = correct_biases(program, normalize(torch.cat(pixels)))
+    if options.refinement:
+        program = refine(program, torch.cat([*pictures(options.refinement)]), options.finer_exponents)
+    if options.bias_correction:
+        program = correct_biases(program, torch.cat([*pictures(options.bias_correction)]))
     convert(program)  # proves that what is saved can be converted
     save_model("artifacts/ptq/model.safetensors", "ptq", program.constants, stored.info, program.to_json())
-    print(f"{len(program.exponents)} tensors calibrated on {params.calibrate.images} images")
+    print(f"{len(program.exponents)} tensors calibrated on {options.images} images")
 
 
 if __name__ == "__main__":

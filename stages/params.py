@@ -60,6 +60,7 @@ class Calibrate(Section):
     images: int = Field(ge=1)
     finer_exponents: int = Field(ge=0, le=8, description="exponents tried beyond the one that covers the maximum")
     weight_bits: Literal[7, 8]
+    refinement: int = Field(ge=0, description="training images on which exponents are refined; 0: not at all")
     bias_correction: int = Field(ge=0, description="training images from which biases are corrected; 0: not at all")
 
 

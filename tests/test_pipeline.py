@@ -115,6 +115,7 @@ def project(tmp_path_factory) -> Path:
         model__arguments={"channels": [8, 8, 8, 16, 16], "head_width": 16},
         calibrate__images=24,
         calibrate__bias_correction=8,
+        calibrate__refinement=8,
         golden__images=4,
         report__images=8,
         qat__epochs=1,

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fixedpoint.c_runtime import CModel
+from fixedpoint.c_source import c_source, flash_bytes
 from fixedpoint.calibrate import calibrate
 from fixedpoint.capture import capture
 from fixedpoint.convert import convert
@@ -85,8 +87,15 @@ def test_every_form_gives_the_same_bits(name, size, weight_bits, normalization, 
     assert expected[integer.output].unique().numel() > 5, "a network that says nothing proves nothing"
 
     fake = FakeQuantModel(program).eval()
-    for tensor, value in fake.run(x):
-        assert torch.equal(integer_tensor(program, tensor, value), expected[tensor].int()), tensor
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        for tensor, value in fake.run(x):
+            assert torch.equal(integer_tensor(program, tensor, value), expected[tensor].int()), tensor
+        for tensor, value in IntegerEvaluator(integer).run(integer_input(x)):
+            assert torch.equal(value, expected[tensor]), tensor
+    if flash_bytes(integer) < 10_000_000:  # the compiler takes minutes for the constants of larger ones
+        for tensor, value in CModel(c_source(integer, {}), trace=True).tensors(integer_input(x).numpy()).items():
+            assert np.array_equal(value, expected[tensor].flatten(1).numpy()), f"C: {tensor}"
     if size < 100:  # the oracle is in no hurry
         constants = {key: value.numpy() for key, value in integer.constants.items()}
         for tensor, value in oracle.run(integer.to_json(), constants, integer_input(x[:1]).numpy()).items():
@@ -104,4 +113,4 @@ def test_every_form_gives_the_same_bits(name, size, weight_bits, normalization, 
             for tensor, value in model.tensors(x.numpy()).items():
                 wanted = logits if tensor == OUTPUT else expected[tensor].numpy()
                 assert np.array_equal(value, wanted), f"{form} ({execution}): {tensor}"
-            assert np.array_equal(OnnxModel(path, execution)(x.numpy()), logits), f"{form} ({execution})"
+            assert np.array_equal(OnnxModel(path, execution, threads=2)(x.numpy()), logits), f"{form} ({execution})"

@@ -175,7 +175,7 @@ def workspace(tmp_path_factory):
     values["input"]["size"] = 32
     values["calibrate"]["images"] = 24
     values["qat"] |= {"epochs": 1, "batch_size": 8, "warmup_epochs": 0}
-    values["calibrate"]["bias_correction"] = 8
+    values["calibrate"] |= {"bias_correction": 8, "refinement": 8}
     values["compare"]["intermediate_images"] = 8
     values["golden"]["images"] = values["report"]["images"] = 8
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
