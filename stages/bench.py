@@ -118,6 +118,8 @@ def _training(model: nn.Module, params: Params) -> Callable[[], int]:
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(x), labels).backward()
             optimizer.step()
+            if isinstance(model, FakeQuantModel):
+                model.project()
         return 5 * batch
 
     return steps

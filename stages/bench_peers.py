@@ -22,7 +22,7 @@ from fixedpoint.calibrate import calibrate
 from fixedpoint.capture import capture
 from fixedpoint.convert import convert
 from fixedpoint.fold import fold
-from fixedpoint.integer import IntegerEvaluator, integer_input
+from fixedpoint.integer import integer_logits
 from fixedpoint.qat import FakeQuantModel
 from models import create_model
 from stages.bench import interleaved
@@ -33,13 +33,15 @@ from training.augment import normalize
 from training.losses import LossOf, distilled_loss, label_loss
 
 CLASSES = 10
-# Image size, batch and arguments of each network. PT2E's QAT gives NaN for BatchNorms that start at zero.
+# Image size, batch and arguments of each network, which leave out what is not the same work for all: dropout and
+# stochastic depth (folding drops them), BatchNorms that start at zero (NaN in PT2E's QAT) or have an eps of their own
+# (PT2E puts PyTorch's default in its place).
 NETWORKS = {
     "vargconvnet_32": (32, 64, {}),
     "resnet18": (64, 16, {"zero_init_last": False}),
-    "torchvision/mobilenet_v2": (64, 32, {}),
-    "torchvision/mobilenet_v3_small": (64, 32, {}),
-    "torchvision/efficientnet_b0": (64, 16, {}),
+    "torchvision/mobilenet_v2": (64, 32, {"dropout": 0.0}),
+    "torchvision/mobilenet_v3_small": (64, 32, {"dropout": 0.0, "norm_layer": nn.BatchNorm2d}),
+    "torchvision/efficientnet_b0": (64, 16, {"dropout": 0.0, "stochastic_depth_prob": 0.0}),
 }
 
 
@@ -81,30 +83,31 @@ def channels_last(x):
 @torch.no_grad()
 def _warm(network: nn.Module, x: Tensor) -> nn.Module:
     """The network with BatchNorm statistics of `x`, ready to train."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the statistics of the last batch
     network = channels_last(network.train())
-    for _ in range(3):
-        network(x)
+    network(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     return network
 
 
 def ours(network: nn.Module, x: Tensor) -> tuple[nn.Module, Callable]:
     program = calibrate(fold(capture(network.eval(), tuple(x.shape[1:]))), lambda: [x])
-    evaluator = IntegerEvaluator(convert(program))
-    return channels_last(FakeQuantModel(program)), lambda x: evaluator.logits(integer_input(x))
+    return channels_last(FakeQuantModel(program)), integer_logits(convert(program))
 
 
 def pt2e(network: nn.Module, x: Tensor) -> tuple[nn.Module, nn.Module]:
-    from torchao.quantization.pt2e import move_exported_model_to_eval, move_exported_model_to_train
+    from torchao.quantization.pt2e import move_exported_model_to_eval
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
     quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config(is_qat=True))
     prepared = prepare_qat_pt2e(torch.export.export(network.train(), (x,)).module(), quantizer)
-    move_exported_model_to_train(prepared)
-    prepared(x)  # sets the ranges
-    converted = convert_pt2e(deepcopy(prepared))
-    move_exported_model_to_eval(converted)
-    return prepared, converted
+    prepared(x)  # sets the ranges; it was exported in train mode
+    return prepared, move_exported_model_to_eval(convert_pt2e(deepcopy(prepared)))
 
 
 def brevitas(network: nn.Module, x: Tensor) -> tuple[nn.Module, nn.Module]:
