@@ -75,7 +75,7 @@ bench: setup  ## measure images per second of reading, training and inference on
 PEERS = torchao==0.18.0 brevitas==0.13.4 dependencies==2.0.1 unfoldNd==0.2.3
 .PHONY: bench-peers
 bench-peers: setup  ## compare QAT and integer inference with torchao and Brevitas on this machine
-	@test -d runs/peers || python -m pip install -qq --no-deps --target runs/peers $(PEERS)
+	@test -d runs/peers || { rm -rf runs/peers.partial; python -m pip install -qq --no-deps --target runs/peers.partial $(PEERS) && mv runs/peers.partial runs/peers; }
 	@PYTHONPATH=runs/peers python -m stages.bench_peers
 
 .PHONY: clean
