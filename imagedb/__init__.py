@@ -1,19 +1,24 @@
-"""Labelled pictures in one file: sources -> packed records (LMDB, msgpack) -> dataset; schema in imagedb/record.py."""
+"""Pictures in one file: sources -> packed records (LMDB or RecordIO) -> dataset; schema in imagedb/record.py."""
 
+from imagedb.encode import Encoding
 from imagedb.images import decode_image
 from imagedb.reader import ImageDatabase
-from imagedb.record import Header, Record
-from imagedb.sources import Item, Source, folder_source, torchvision_source
-from imagedb.writer import write_database
+from imagedb.record import Annotation, Header, Object, Record
+from imagedb.sources.source import Item, ListSource, Shard, Source
+from imagedb.writer import merge_databases, write_database
 
 __all__ = [
+    "Annotation",
+    "Encoding",
     "Header",
     "ImageDatabase",
     "Item",
+    "ListSource",
+    "Object",
     "Record",
+    "Shard",
     "Source",
     "decode_image",
-    "folder_source",
-    "torchvision_source",
+    "merge_databases",
     "write_database",
 ]

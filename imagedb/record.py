@@ -1,38 +1,110 @@
-"""The schema of an image database, version 1.
+"""The schema of an image database, version 2.
 
-A database is one LMDB file. Record number i, counted from 0, has i as an 8-byte big-endian integer for its key and the
-msgpack map {"image": bytes, "label": int, "name": str} for its value; "image" is an encoded image file. The header,
-under the key b"header" and written last, is the msgpack map {"format": "imagedb", "version": 1, "count": int,
-"class_names": [str], "digest": str}; "digest" is the SHA-256, in hexadecimal, of key 0, value 0, key 1, value 1, ...
-A database without a header is unfinished.
+Record number i, counted from 0, is the msgpack map {"image": bytes, "label": int, "name": str}; "image" is an encoded
+image file. A record with an annotation has "annotation" in place of "label", {"objects": [{"label": int, "box": [left,
+top, right, bottom], "flags": [str], "mask": bytes}], "masks": {str: bytes}}; masks are PNG files, and an object's may
+be missing. The header is the msgpack map {"format": "imagedb"} with the fields of `Header`.
+
+In an LMDB file, record i has i as an 8-byte big-endian integer for its key, and the header, written last, b"header": a
+database without one is unfinished. A RecordIO folder (recordio.py) keeps the same parts in its own way.
+
+Version 1 had only count, class_names and digest in its header, and the SHA-256 of key 0, value 0, key 1, value 1, ...
+for its digest; it is still read.
 """
 
+import hashlib
 import struct
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import msgpack
 
 FORMAT = "imagedb"
-VERSION = 1
+VERSION = 2
 HEADER_KEY = b"header"
 
 
 @dataclass(frozen=True)
+class Object:
+    """One object of a picture.
+
+    Attributes:
+        label: the index of its class.
+        box: left, top, right, bottom in pixels, from the top left corner of the picture: right - left is the width.
+        flags: what the dataset says of it, sorted, such as "crowd" or "difficult".
+        mask: a PNG of the picture's size, 1 bit, white where the object is; None if the dataset has none.
+    """
+
+    label: int
+    box: tuple[float, float, float, float]
+    flags: tuple[str, ...] = ()
+    mask: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Objects, and masks of the whole picture by name ("class", "instance"), PNG files as the dataset has them."""
+
+    objects: tuple[Object, ...] = ()
+    masks: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Record:
-    """One labelled picture: the encoded image, the index of its class, and its name in the source."""
+    """One picture: the encoded image, the index of its class, its name in the source; or an annotation, no class."""
 
     image: bytes
-    label: int
+    label: int | None
     name: str
+    annotation: Annotation | None = None
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a finished database holds; `digest` is the SHA-256 of all records in hexadecimal."""
+    """What a finished database holds.
+
+    Attributes:
+        count: records.
+        class_names: by label.
+        digest: SHA-256, in hexadecimal, of the SHA-256 of each record.
+        annotated: whether the records have annotations in place of labels.
+        shard: which part of the source this is, of how many, counted from 1.
+        kept: the numbers of records whose image is damaged and was kept all the same.
+        encoding: how images were encoded again; None: they are as in the source.
+        version: of the schema.
+    """
 
     count: int
     class_names: list[str]
     digest: str
+    annotated: bool = False
+    shard: tuple[int, int] = (1, 1)
+    kept: tuple[int, ...] = ()
+    encoding: dict[str, Any] | None = None
+    version: int = VERSION
+
+
+class Digest:
+    """The digest of a header of `version`, record by record in order."""
+
+    def __init__(self, version: int = VERSION):
+        self._version, self._count, self._hash = version, 0, hashlib.sha256()
+
+    def add(self, value: bytes) -> None:
+        """The next packed record."""
+        if self._version == 1:
+            self._hash.update(record_key(self._count) + value)
+        else:
+            self.add_digest(hashlib.sha256(value).digest())
+        self._count += 1
+
+    def add_digest(self, digest: bytes) -> None:
+        """The SHA-256 of the next packed record, which another thread may have computed."""
+        self._hash.update(digest)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
 
 
 def record_key(index: int) -> bytes:
@@ -46,8 +118,12 @@ def pack_record(record: Record) -> bytes:
     Raises:
         ValueError: if the name is not valid Unicode, as a file name can be on Linux.
     """
+    fields: dict[str, Any] = {"image": record.image, "label": record.label, "name": record.name}
+    if record.annotation is not None:
+        del fields["label"]
+        fields["annotation"] = _pack_annotation(record.annotation)
     try:
-        return msgpack.packb({"image": record.image, "label": record.label, "name": record.name})
+        return msgpack.packb(fields)
     except UnicodeEncodeError:
         raise ValueError(f"image name {record.name!r} is not valid UTF-8") from None
 
@@ -59,21 +135,47 @@ def unpack_record(data: bytes) -> Record:
         ValueError: if the data is not the msgpack map of the schema.
     """
     try:
-        record = Record(**msgpack.unpackb(data))
-    except (TypeError, ValueError):
-        raise ValueError("not a msgpack map of image, label and name") from None
-    if not (isinstance(record.image, bytes) and isinstance(record.label, int) and isinstance(record.name, str)):
-        raise ValueError("image, label and name must be bytes, an integer and a string")
+        fields = dict(msgpack.unpackb(data))
+        if "annotation" in fields:
+            record = Record(label=None, **fields | {"annotation": _unpack_annotation(fields["annotation"])})
+        else:
+            record = Record(**fields)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("not a msgpack map of image, label or annotation, and name") from None
+    if not (isinstance(record.image, bytes) and isinstance(record.name, str)):
+        raise ValueError("image and name must be bytes and a string")
+    if record.annotation is None and not isinstance(record.label, int):
+        raise ValueError("label must be an integer")
     return record
 
 
-def pack_header(header: Header) -> bytes:
+def _pack_annotation(annotation: Annotation) -> dict:
+    objects = [
+        {"label": thing.label, "box": thing.box, "flags": thing.flags} | ({"mask": thing.mask} if thing.mask else {})
+        for thing in annotation.objects
+    ]
+    return {"objects": objects, "masks": annotation.masks}
+
+
+def _unpack_annotation(fields: dict) -> Annotation:
+    objects = (
+        Object(thing["label"], tuple(thing["box"]), tuple(thing["flags"]), thing.get("mask"))
+        for thing in fields["objects"]
+    )
+    return Annotation(tuple(objects), fields["masks"])
+
+
+def pack_header(header: Header, pack: Callable = msgpack.packb) -> bytes | str:
     """Inverse of `unpack_header`."""
-    return msgpack.packb({"format": FORMAT, "version": VERSION, **asdict(header)})
+    return pack({"format": FORMAT, **asdict(header)})
 
 
-def unpack_header(data: bytes | None) -> Header:
-    """Inverse of `pack_header`; `data` is None if the database has no header.
+def unpack_header(data: bytes | str | None, unpack: Callable = msgpack.unpackb) -> Header:
+    """Inverse of `pack_header`.
+
+    Args:
+        data: None if the database has no header.
+        unpack: msgpack's, or that of JSON, raises ValueError.
 
     Raises:
         ValueError: if there is no header, or it is not of this format and version.
@@ -81,13 +183,14 @@ def unpack_header(data: bytes | None) -> Header:
     if data is None:
         raise ValueError("no header: packing did not finish, pack it again")
     try:
-        fields = dict(msgpack.unpackb(data))
-        found = fields.pop("format"), fields.pop("version")
+        fields = dict(unpack(data))
+        found = fields.pop("format"), fields["version"]
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"the header is not that of an {FORMAT} database") from None
-    if found != (FORMAT, VERSION):
-        raise ValueError(f"format {found[0]} version {found[1]}, allowed: {FORMAT} version {VERSION}; pack it again")
+    if found not in ((FORMAT, 1), (FORMAT, VERSION)):
+        raise ValueError(f"format {found[0]} version {found[1]}, allowed: {FORMAT} version 1 or {VERSION}")
     try:
-        return Header(**fields)
+        header = Header(**fields)
     except TypeError:
-        raise ValueError(f"the header holds {sorted(fields)}, not count, class_names and digest") from None
+        raise ValueError(f"the header holds {sorted(fields)}, not the fields of version {found[1]}") from None
+    return replace(header, shard=tuple(header.shard), kept=tuple(header.kept))

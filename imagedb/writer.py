@@ -1,160 +1,235 @@
-"""Writing an image database: equal sources give equal bytes, whatever the number of workers."""
+"""Writing an image database: equal sources give equal bytes, whatever the number of workers and of interruptions."""
 
+import fcntl
 import hashlib
-import multiprocessing
 import os
-import signal
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-import lmdb
+from imagedb.encode import Encoding
+from imagedb.images import decode_image, inspect_image
+from imagedb.lmdb_file import LmdbWriter, sync
+from imagedb.parallel import ordered_map
+from imagedb.reader import ImageDatabase
+from imagedb.record import Digest, Header, Record, pack_record
+from imagedb.recordio import RecordIOWriter
+from imagedb.sources.source import WHOLE, Item, Shard, Source
 
-from imagedb.images import decode_image
-from imagedb.record import HEADER_KEY, Header, Record, pack_header, pack_record, record_key
-from imagedb.sources import Source
+WRITERS = {".recordio": RecordIOWriter}  # by suffix; LmdbWriter for any other
 
-BATCH = 32  # records a transaction and a worker's task
-INITIAL_MAP_SIZE = 2**24  # bytes; doubled whenever it is full
+OnBadImage = Literal["error", "skip", "keep"]
 
-_worker_source: Source  # a worker process's own copy
+
+@dataclass
+class Packed:
+    """What was packed, and what was found.
+
+    Attributes:
+        header: of the database.
+        bad: what is wrong with each damaged image and what was done ("kept", "skipped"), by name.
+        notes: the names of remarkable images (see `inspect_image`) by what they are.
+    """
+
+    header: Header
+    bad: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def write_database(
-    source: Source, path: str | Path, workers: int = 0, progress: Callable[[Record], None] | None = None
-) -> Header:
-    """Check every image of `source` by decoding it, and write the records in their order to the file `path`.
+    source: Source,
+    path: str | Path,
+    *,
+    encoding: Encoding | None = None,
+    on_bad_image: OnBadImage = "error",
+    shard: Shard = WHOLE,
+    workers: int = 0,
+    progress: Callable[[Record], None] | None = None,
+) -> Packed:
+    """Check every image of `source` and write the records in their order to `path`.
 
-    The file appears when it is whole; until then a hidden partial file lies beside it.
+    The database appears when it is whole, in the place of an old one; until then a hidden partial one lies beside it.
 
     Args:
-        workers: processes that read and check images; 0 does it in this one.
+        path: a RecordIO folder if it ends in .recordio, an LMDB file if not.
+        encoding: how images are encoded again; None: they stay as they are, byte for byte.
+        on_bad_image: what to do with a damaged image: "error" stops; "skip" leaves it out; "keep" keeps it if it is a
+            truncated JPEG file, which can be decoded in part, and leaves it out if not.
+        shard: the part of the source to pack.
+        workers: threads that read, check and encode; changes no byte. 0: none beside this one.
         progress: called with each record that has been written.
 
     Raises:
-        ValueError: if an image cannot be decoded, a label has no class name, a name occurs twice, the source is empty,
-            or `workers` is negative.
+        ValueError: if an image is damaged (and that is an error), a label has no class name, a name occurs twice, there
+            are no images, `workers` is negative, or another process is writing `path`.
         OSError: if a file cannot be read or written.
     """
-    if workers < 0:
-        raise ValueError(f"workers is {workers}, must be 0 or more")
-    if len(source) == 0:
-        raise ValueError("the source holds no images")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)  # a killed run leaves one
-    try:
-        header = _write(source, partial, workers, progress or (lambda record: None))
-        _sync(partial)
-        partial.replace(path)
-        _sync(path.parent)
-    except lmdb.Error as error:
-        raise OSError(f"cannot write {path}: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return header
+    if source.annotated and encoding and encoding.size is not None:
+        raise ValueError("annotations are in pixels of the pictures as they are, which cannot be resized")
+    prepare = partial(_prepare, encoding=encoding, on_bad_image=on_bad_image)
+    bad, notes = {}, defaultdict(list)
+    prepared = ordered_map(prepare, source.items(shard), workers)
+    with closing(prepared), _new_database(path) as writer:
+        records = _Records(writer, source.class_names, progress)
+        for found in prepared:
+            if found.problem:
+                bad[found.name] = found.problem
+            for note in found.notes:
+                notes[note].append(found.name)
+            if found.record:
+                records.put(found.record, found.value, found.digest, kept=bool(found.problem))
+        header = records.finish(
+            annotated=source.annotated,
+            shard=(shard.number, shard.count),
+            encoding=encoding.describe() if encoding else None,
+        )
+    return Packed(header, bad, dict(sorted(notes.items())))
 
 
-def _write(source: Source, path: Path, workers: int, progress: Callable[[Record], None]) -> Header:
-    digest, names = hashlib.sha256(), set()
-    batches = _read_in_processes(source, workers) if workers else _read_here(source)
-    # Safety comes from fsync and rename at the end, so transactions need not wait for the disk.
-    with closing(batches), lmdb.open(str(path), subdir=False, lock=False, sync=False, map_size=INITIAL_MAP_SIZE) as env:
-        for records in batches:
-            entries = []
-            for record in records:
-                _check(record, source.class_names, names)
-                entries.append((record_key(len(names)), pack_record(record)))
-                names.add(record.name)
-            _commit(env, entries)
-            for record, entry in zip(records, entries, strict=True):
-                digest.update(b"".join(entry))
-                progress(record)
-        header = Header(len(names), list(source.class_names), digest.hexdigest())
-        _commit(env, [(HEADER_KEY, pack_header(header))])
-        size = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-    os.truncate(path, size)  # LMDB may leave unused last pages unwritten; a reader takes a shorter file for damaged
-    return header
+def merge_databases(
+    paths: Sequence[str | Path], path: str | Path, progress: Callable[[Record], None] | None = None
+) -> Header:
+    """Join all shards of a source to the database that packing it at once would have made, byte for byte.
+
+    Raises:
+        ValueError: if the shards are not all parts of one whole, each once, or a name occurs twice.
+        OSError: if a file cannot be read or written.
+    """
+    shards = sorted((ImageDatabase(each) for each in paths), key=lambda database: database.header.shard)
+    count = shards[0].header.shard[1]
+    if (found := [shard.header.shard for shard in shards]) != [(k, count) for k in range(1, count + 1)]:
+        raise ValueError(f"the shards are {', '.join(f'{k}/{n}' for k, n in found)}, not each of {count} once")
+    first = shards[0].header
+    for shard in shards:
+        for name in ("class_names", "annotated", "encoding", "version"):
+            if getattr(shard.header, name) != getattr(first, name):
+                raise ValueError(f"{shard.path} and {shards[0].path} have different {name}")
+    with _new_database(path) as writer:
+        records = _Records(writer, first.class_names, progress)
+        for shard in shards:
+            kept = set(shard.header.kept)
+            for index, record in enumerate(shard):
+                value = pack_record(record)
+                records.put(record, value, hashlib.sha256(value).digest(), kept=index in kept)
+        return records.finish(annotated=first.annotated, shard=(1, 1), encoding=first.encoding)
 
 
-def _check(record: Record, class_names: list[str], names: set[str]) -> None:
-    if not 0 <= record.label < len(class_names):
-        raise ValueError(f"image {record.name}: label {record.label}, allowed: 0 to {len(class_names) - 1}")
-    if record.name in names:
-        raise ValueError(f"image {record.name}: the name occurs twice in the source")
+@dataclass
+class _Prepared:
+    name: str
+    record: Record | None = None  # None: left out
+    value: bytes = b""
+    digest: bytes = b""
+    notes: list[str] = field(default_factory=list)
+    problem: str | None = None
 
 
-def _commit(env: lmdb.Environment, entries: list[tuple[bytes, bytes]]) -> None:
-    """Append the entries in one transaction, with a larger map if this one is full."""
-    while True:
-        try:
-            with env.begin(write=True) as transaction:
-                for key, value in entries:
-                    transaction.put(key, value, append=True)
-            return
-        except lmdb.MapFullError:
-            env.set_mapsize(2 * env.info()["map_size"])
-
-
-def _read(source: Source, index: int) -> Record:
-    item = source[index]
+def _prepare(item: Item, encoding: Encoding | None, on_bad_image: OnBadImage) -> _Prepared:
+    found = _Prepared(item.name)
     data = item.image() if callable(item.image) else item.image
     try:
-        decode_image(data)
+        try:
+            found.notes = inspect_image(data, item.name)
+            data = encoding(data) if encoding else data
+        except ValueError as error:
+            if on_bad_image == "error":
+                raise
+            found.problem = f"skipped: {error}"
+            if on_bad_image == "skip":
+                return found
+            try:
+                decode_image(data, tolerant=True)
+            except ValueError:
+                return found
+            found.problem = f"kept: {error}"
+            data = encoding(data, tolerant=True) if encoding else data
+        annotation = item.annotation() if item.annotation else None
     except ValueError as error:
         where = f" ({item.file})" if item.file else ""
         raise ValueError(f"image {item.name}{where}: {error}") from None
-    return Record(data, item.label, item.name)
+    found.record = Record(data, item.label, item.name, annotation)
+    found.value = pack_record(found.record)
+    found.digest = hashlib.sha256(found.value).digest()
+    return found
 
 
-def _batches(source: Source) -> Iterator[range]:
-    return (range(len(source))[start : start + BATCH] for start in range(0, len(source), BATCH))
+class _Records:
+    """Checks records against each other and counts them on their way to a writer."""
+
+    def __init__(self, writer, class_names: Sequence[str], progress: Callable[[Record], None] | None):
+        self._writer, self._class_names, self._progress = writer, list(class_names), progress
+        self._digest, self._names, self._kept = Digest(), set(), []
+
+    def put(self, record: Record, value: bytes, digest: bytes, kept: bool) -> None:
+        for label in [record.label] if record.annotation is None else [o.label for o in record.annotation.objects]:
+            if not 0 <= label < len(self._class_names):
+                raise ValueError(f"image {record.name}: label {label}, allowed: 0 to {len(self._class_names) - 1}")
+        if record.name in self._names:
+            raise ValueError(f"image {record.name}: the name occurs twice in the source")
+        if kept:
+            self._kept.append(len(self._names))
+        self._names.add(record.name)
+        self._digest.add_digest(digest)
+        self._writer.put(record, value)
+        if self._progress:
+            self._progress(record)
+
+    def finish(self, **fields) -> Header:
+        if not self._names:
+            raise ValueError("the source holds no images")
+        header = Header(
+            count=len(self._names),
+            class_names=self._class_names,
+            digest=self._digest.hexdigest(),
+            kept=tuple(self._kept),
+            **fields,
+        )
+        self._writer.finish(header)
+        return header
 
 
-def _read_here(source: Source) -> Iterator[list[Record]]:
-    for batch in _batches(source):
-        yield [_read(source, index) for index in batch]
+@contextmanager
+def _new_database(path: str | Path) -> Iterator[LmdbWriter | RecordIOWriter]:
+    """A writer whose database takes the place of `path` if the block ends well, and leaves nothing if it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
+    with _locked(path.with_name(f".{path.name}.lock"), path):
+        _remove(partial, old)  # a killed run leaves them
+        try:
+            with closing(WRITERS.get(path.suffix, LmdbWriter)(partial)) as writer:
+                yield writer
+            if path.is_dir():
+                path.replace(old)  # a folder is not replaced by another in one step
+            partial.replace(path)
+            sync(path.parent)
+        finally:
+            _remove(partial, old)
 
 
-def _read_in_processes(source: Source, workers: int) -> Iterator[list[Record]]:
-    """The batches in order, read by `workers` processes at most two batches each ahead."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy whatever locks torch's threads hold
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(source,))
-    try:
-        pending = deque()
-        for batch in _batches(source):
-            pending.append(pool.submit(_read_in_worker, batch))
-            if len(pending) == 2 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+@contextmanager
+def _locked(lock: Path, path: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+                raise BlockingIOError  # the one who held it has removed it just now
+        except BlockingIOError:
+            raise ValueError(f"another process is writing {path}") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
-def _start_worker(source: Source) -> None:
-    global _worker_source
-    _worker_source = source
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process stops the workers
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)  # without this, workers of a killed process would wait for tasks for ever
-
-
-def _read_in_worker(batch: range) -> list[Record]:
-    return [_read(_worker_source, index) for index in batch]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

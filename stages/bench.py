@@ -1,4 +1,4 @@
-"""Images per second on this machine: reading, training, inference; each as a ratio to a peer on the same work.
+"""Images per second on this machine: training and inference; each as a ratio to a peer on the same work.
 
     python -m stages.bench [--rounds 7]     after `make repro`
 
@@ -9,29 +9,25 @@ are medians. Kept in runs/bench.json, since speed belongs to the machine and not
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from torchvision.datasets import ImageFolder
 
 from fixedpoint.integer import integer_logits
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel
-from imagedb import ImageDatabase
 from models.storage import load_model
 from stages.cli import require, run, write_json
-from stages.databases import TRAIN, plain_batches, training_batches
+from stages.databases import plain_batches
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, float_model, stored_program
 from stages.params import Params, load_params
-from training.augment import normalize, train_transform
+from training.augment import normalize
 
 ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
-IMAGES = 1024  # that each contestant reads in a round, from its own kind of storage
 
 
 def main() -> None:
@@ -45,7 +41,6 @@ def main() -> None:
 
     results = {}
     for group, contestants in {
-        "read and augment (peer: torchvision ImageFolder, same transform)": _reading(params),
         "training step (peer: float)": {
             "float": _training(float_model(stored["float"]), params),
             "QAT": _training(FakeQuantModel(stored_program(stored["ptq"])), params),
@@ -73,37 +68,6 @@ def interleaved(contestants: dict[str, Callable[[], int]], rounds: int) -> dict[
             if number:
                 speeds[name].append(images / (time.perf_counter() - start))
     return {name: median(values) for name, values in speeds.items()}
-
-
-def _reading(params: Params) -> dict[str, Callable[[], int]]:
-    """Training batches from the database, and from the same pictures as files of an image folder."""
-    batches = training_batches(params, params.float_recipe)
-    ours = _epochs(batches.epoch)
-    folder = Path(os.environ.get("RUNS_DIR", "runs")) / "bench_images"
-    database = ImageDatabase(TRAIN)
-    for index in range(min(len(database), 2 * IMAGES)):
-        record = database[index]
-        path = folder / f"{record.label:04}" / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(record.image)
-    dataset = ImageFolder(folder, train_transform(params.augment, params.input))
-    loader = DataLoader(dataset, params.batch_size, shuffle=True, num_workers=params.machine.workers, drop_last=True)
-    peer = _epochs(lambda epoch: iter(loader))
-    return {"ImageFolder": lambda: _read(peer), "database": lambda: _read(ours)}
-
-
-def _epochs(epoch: Callable[[int], Iterator]) -> Iterator:
-    number = 0
-    while True:
-        yield from epoch(number)
-        number += 1
-
-
-def _read(batches: Iterator) -> int:
-    images = 0
-    while images < IMAGES:
-        images += len(next(batches)[0])
-    return images
 
 
 def _training(model: nn.Module, params: Params) -> Callable[[], int]:

@@ -15,7 +15,7 @@ from fixedpoint.correct import correct_biases
 from fixedpoint.refine import refine
 from models.storage import load_model, save_model
 from stages.cli import require, run
-from stages.databases import TRAIN, check_model, plain_batches
+from stages.databases import check_model, plain_batches
 from stages.machine import prepare
 from stages.model_files import float_program
 from stages.params import load_params
@@ -33,7 +33,7 @@ def main() -> None:
     options = params.calibrate
 
     def pictures(count: int) -> Iterator[Tensor]:
-        return (normalize(pixels) for pixels, _ in plain_batches(params, TRAIN, count))
+        return (normalize(pixels) for pixels, _ in plain_batches(params, "train", count))
 
     program = calibrate(
         float_program(stored), lambda: pictures(options.images), options.finer_exponents, options.weight_bits

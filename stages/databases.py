@@ -1,28 +1,38 @@
 """The packed databases as batches for the stages."""
 
 from pathlib import Path
+from typing import Literal
 
+import torch
 from torch.utils.data import DataLoader
 
 from imagedb import ImageDatabase
 from models.storage import ModelInfo
 from stages.cli import require
 from stages.params import Params
-from training.augment import eval_transform, train_transform
 from training.data import Pixels, TrainingBatches, ordered_batches
+from training.device import DeviceRenderer
 from training.recipe import Augmentation
+from training.views import center_views, random_views
 
-TRAIN = Path("artifacts/db/train.lmdb")
-VAL = Path("artifacts/db/val.lmdb")
+Split = Literal["train", "val"]
 
 
-def open_database(path: Path, params: Params) -> ImageDatabase:
-    """The database at `path`.
+def database_path(params: Params, split: Split) -> Path:
+    """Where the database of a split is."""
+    return Path(f"artifacts/db/{split}.{params.pack.format}")
+
+
+def open_database(params: Params, split: Split) -> ImageDatabase:
+    """The database of a split.
 
     Raises:
-        ValueError: If its classes are not as many as model.num_classes.
+        ValueError: If it has annotations in place of labels, or its classes are not as many as model.num_classes.
     """
+    path = database_path(params, split)
     database = ImageDatabase(require(path, "make pack"))
+    if database.header.annotated:
+        raise ValueError(f"{path} holds annotations, and networks are trained on labels")
     if len(database.class_names) != params.model.num_classes:
         raise ValueError(
             f"{path} has {len(database.class_names)} classes, but model.num_classes is {params.model.num_classes}"
@@ -47,12 +57,15 @@ def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
 
 
 def training_batches(params: Params, augment: Augmentation, batch_size: int) -> TrainingBatches:
-    """Shuffled, augmented training batches."""
-    pixels = Pixels(open_database(TRAIN, params), train_transform(augment, params.input), params.seed)
-    return TrainingBatches(pixels, batch_size, params.machine.workers)
+    """Shuffled, augmented training batches; on the GPU if machine.decode says so."""
+    views = random_views(augment, params.input.size)
+    pixels = Pixels(open_database(params, "train"), views, params.input, params.seed)
+    on_device = params.machine.decode == "cuda"
+    renderer = DeviceRenderer(params.input, torch.device("cuda")) if on_device else None
+    return TrainingBatches(pixels, batch_size, params.machine.workers, renderer)
 
 
-def plain_batches(params: Params, path: Path = VAL, images: int | None = None) -> DataLoader:
-    """`images` evenly spaced records of a database (all if None) in order, with the validation transform."""
-    pixels = Pixels(open_database(path, params), eval_transform(params.input))
+def plain_batches(params: Params, split: Split = "val", images: int | None = None) -> DataLoader:
+    """`images` evenly spaced records of a split (all if None) in order, as validation sees them."""
+    pixels = Pixels(open_database(params, split), center_views(params.input), params.input)
     return ordered_batches(pixels, params.validation.batch_size, params.machine.workers, images)

@@ -21,7 +21,7 @@ from fixedpoint.integer import integer_input
 from fixedpoint.program import Program
 from models.storage import load_model
 from stages.cli import require, run
-from stages.databases import VAL, check_model, plain_batches
+from stages.databases import check_model, plain_batches
 from stages.machine import prepare
 from stages.params import Params, load_params
 from training.augment import normalize
@@ -66,9 +66,10 @@ def pictures(params: Params, count: int, indices: list[int] | None) -> tuple[lis
     batches = plain_batches(params, images=None if indices else count)
     spaced = [index for batch in batches.batch_sampler for _, index in batch]
     indices = indices or spaced
+    database = batches.dataset.database
     for index in indices:
-        if not 0 <= index < len(batches.dataset.database):
-            raise ValueError(f"{VAL} has no record {index}, only 0 to {len(batches.dataset.database) - 1}")
+        if not 0 <= index < len(database):
+            raise ValueError(f"{database.path} has no record {index}, only 0 to {len(database) - 1}")
     pixels, labels = zip(*(batches.dataset[0, index] for index in indices), strict=True)
     return indices, torch.stack(pixels), list(labels)
 

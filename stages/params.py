@@ -11,11 +11,18 @@ from training.recipe import Augmentation, InputFormat, Optimization, QatRecipe, 
 
 
 class Machine(Section):
-    """Where the work runs. `workers` changes no result; `device` and `threads` may change the last bits of training."""
+    """Where the work runs. `workers` changes no result; the others may change the last bits of training."""
 
     device: Literal["cpu", "cuda"]
     threads: int = Field(ge=1)
-    workers: int = Field(ge=0, description="data loader processes")
+    workers: int = Field(ge=0, description="data loader processes, and threads that pack")
+    decode: Literal["cpu", "cuda"] = Field(description="where training pictures are decoded and augmented")
+
+    @model_validator(mode="after")
+    def _cuda_decodes_for_cuda(self):
+        if self.decode == "cuda" and self.device != "cuda":
+            raise ValueError("machine.decode is cuda, but machine.device is cpu")
+        return self
 
 
 class Splits(Section):
@@ -25,13 +32,32 @@ class Splits(Section):
     val: str
 
 
-class Pack(Section):
-    """Where the pictures come from."""
+class Encode(Section):
+    """How pictures are stored: as they are, or encoded again; they are made smaller, never larger."""
 
-    source: Literal["torchvision", "folder"]
-    dataset: str | None = Field(description="class name in torchvision.datasets; null for a folder")
+    type: Literal["original", "resized", "raw"]
+    side: Literal["short", "long"]
+    size: int | None = Field(ge=1, description="pixels of that side at most; null: any")
+    format: Literal["jpeg", "png", "webp"]
+    quality: int = Field(ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _size_belongs_to_another_type(self):
+        if (self.size is None and self.type == "resized") or (self.size is not None and self.type == "original"):
+            raise ValueError(f"pack.encoding.size is {self.size}, which does not go with type {self.type}")
+        return self
+
+
+class Pack(Section):
+    """Where the pictures come from, and how they are stored."""
+
+    source: Literal["torchvision", "folder", "imagenet", "list", "voc", "coco", "cityscapes", "reference", "database"]
+    dataset: str | None = Field(description="class name in torchvision.datasets; null for another source")
     root: str
     splits: Splits
+    format: Literal["lmdb", "recordio"]
+    encoding: Encode
+    on_bad_image: Literal["error", "skip", "keep"]
 
 
 class Normalization(Section):

@@ -32,7 +32,7 @@ from fixedpoint.statistics import (
 )
 from models.storage import ModelInfo, load_model
 from stages.cli import require, run, whole_file
-from stages.databases import TRAIN, check_model, plain_batches
+from stages.databases import check_model, plain_batches
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, float_program, stored_program
 from stages.params import Params, load_params
@@ -136,7 +136,7 @@ def measure(
 
 def covering_program(reference: Program, weight_limit: int, params: Params) -> Program:
     """The float network calibrated as the calibrate stage does it, but without finer exponents than covering ones."""
-    batches = plain_batches(params, TRAIN, params.calibrate.images)
+    batches = plain_batches(params, "train", params.calibrate.images)
     bits = weight_limit.bit_length() + 1
     return convert(calibrate(reference, lambda: (normalize(pixels) for pixels, _ in batches), 0, bits))
 

@@ -11,7 +11,7 @@ from models import create_model
 from models.pretrained import load_weights
 from models.storage import ModelInfo, save_model
 from stages.cli import run
-from stages.databases import TRAIN, open_database
+from stages.databases import open_database
 from stages.fitting import fit_stage
 from stages.machine import prepare
 from stages.params import load_params
@@ -28,7 +28,7 @@ def main() -> None:
         num_classes=params.model.num_classes,
         image_size=params.input.size,
         color_space=params.input.color_space,
-        class_names=open_database(TRAIN, params).class_names,
+        class_names=open_database(params, "train").class_names,
         normalization=params.model.normalization and params.model.normalization.model_dump(mode="json"),
     )
     torch.manual_seed(params.seed)

@@ -6,23 +6,30 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from imagedb import ImageDatabase, decode_image
-from training.augment import Transform, derive_seed, seeded
+from imagedb import ImageDatabase
+from training.augment import derive_seed, render, seeded_generator
+from training.device import DeviceRenderer, Encoded, collate
+from training.recipe import InputFormat
+from training.views import Views
 
 
 class Pixels(Dataset):
-    """Records of a database as (uint8 [3, size, size], label), each transformed by draws from its own key alone."""
+    """Records of a database as (uint8 [3, size, size], label), by draws from (seed, epoch, index) alone."""
 
-    def __init__(self, database: ImageDatabase, transform: Transform, seed: int = 0):
+    def __init__(self, database: ImageDatabase, views: Views, input_format: InputFormat, seed: int = 0):
         self.database = database
-        self.transform = transform
+        self.views = views
+        self.input_format = input_format
         self.seed = seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = key
         record = self.database[index]
-        with seeded(self.seed, epoch, index):
-            return self.transform(decode_image(record.image)), record.label
+        try:
+            generator = seeded_generator(self.seed, epoch, index)
+            return render(record.image, self.views, self.input_format, generator), record.label
+        except ValueError as error:
+            raise ValueError(f"{self.database.path}: record {index} ({record.name}): {error}") from None
 
 
 class TrainingBatches:
@@ -32,19 +39,23 @@ class TrainingBatches:
         pixels: What to read.
         batch_size: Images in a batch; the last, smaller one of an epoch is dropped.
         workers: Processes that read; changes no batch.
+        renderer: What makes pixels of encoded images; None: the workers do, on the CPU.
 
     Raises:
         ValueError: If there are fewer images than one batch.
     """
 
-    def __init__(self, pixels: Pixels, batch_size: int, workers: int):
+    def __init__(self, pixels: Pixels, batch_size: int, workers: int, renderer: DeviceRenderer | None = None):
         self.count = len(pixels.database)
         if self.count < batch_size:
             raise ValueError(f"a batch of {batch_size} images is more than the {self.count} in the training database")
         self.seed = pixels.seed
         self.batch_size = batch_size
         self.keys: list[list[tuple[int, int]]] = []  # of the current epoch, so that workers need no state of their own
-        self.loader = _loader(pixels, self.keys, workers, persistent_workers=workers > 0)
+        self.renderer = renderer
+        options = {"collate_fn": collate} if renderer else {}
+        dataset = Encoded(pixels) if renderer else pixels
+        self.loader = _loader(dataset, self.keys, workers, persistent_workers=workers > 0, **options)
 
     @property
     def steps(self) -> int:
@@ -56,7 +67,7 @@ class TrainingBatches:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
         order = torch.randperm(self.count, generator=generator).split(self.batch_size)[: self.steps]
         self.keys[:] = [[(epoch, index) for index in batch.tolist()] for batch in order]
-        return iter(self.loader)
+        return map(self.renderer, self.loader) if self.renderer else iter(self.loader)
 
 
 def ordered_batches(pixels: Pixels, batch_size: int, workers: int, images: int | None = None) -> DataLoader:
@@ -73,13 +84,13 @@ def ordered_batches(pixels: Pixels, batch_size: int, workers: int, images: int |
     """
     count = len(pixels.database)
     if images is not None and images > count:
-        raise ValueError(f"{images} images are asked for, but the database holds {count}")
+        raise ValueError(f"{pixels.database.path} holds {count} images, fewer than the {images} that are asked for")
     indices = [i * count // images for i in range(images)] if images is not None else range(count)
     batches = [[(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
     return _loader(pixels, batches, workers)
 
 
-def _loader(pixels: Pixels, batches: list[list[tuple[int, int]]], workers: int, **options) -> DataLoader:
+def _loader(pixels: Dataset, batches: list[list[tuple[int, int]]], workers: int, **options) -> DataLoader:
     return DataLoader(
         pixels,
         batch_sampler=batches,

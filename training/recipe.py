@@ -26,7 +26,7 @@ def _ascending(values: tuple[float, float]) -> tuple[float, float]:
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(gt=0)]
-Strength = Annotated[float, Field(ge=0)]
+Strength = Annotated[float, Field(ge=0, le=1)]
 HueStrength = Annotated[float, Field(ge=0, le=0.5)]
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagedb import folder_source, write_database
+from imagedb import write_database
+from imagedb.sources.folder import FolderSource
 
 
 def encode(pixels, kind="PNG"):
@@ -36,5 +37,5 @@ def picture_root(tmp_path_factory):
 def database(picture_root, tmp_path_factory):
     """The pictures of `picture_root`, packed; not to be changed."""
     path = tmp_path_factory.mktemp("packed") / "train.lmdb"
-    write_database(folder_source(picture_root, "train"), path)
+    write_database(FolderSource(picture_root, "train"), path)
     return path

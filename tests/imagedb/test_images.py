@@ -1,17 +1,20 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from imagedb import decode_image
+from imagedb.images import MAX_PIXELS, inspect_image
 
 PIXELS = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
 
 
-def encode(image, kind):
+def encode(image, kind, **options):
     buffer = io.BytesIO()
-    image.save(buffer, kind)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -43,13 +46,121 @@ def test_truncated_image_is_refused(png):
             decode_image(data[: len(data) // 2])
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>", encode(Image.new("RGB", (2, 2)), "EPS")])
+@pytest.mark.parametrize("data", [b"<html>", encode(Image.new("RGB", (2, 2)), "EPS")])
 def test_other_formats_are_refused(data):
-    with pytest.raises(ValueError, match=r"^not an image, allowed: JPEG, PNG, WEBP, BMP, GIF, TIFF$"):
-        decode_image(data)
+    for look in (decode_image, lambda data: inspect_image(data, "x")):
+        with pytest.raises(ValueError, match=r"^not an image, allowed: JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM$"):
+            look(data)
 
 
-def test_sixteen_bit_pixels_are_refused():
-    data = encode(Image.fromarray(np.full((2, 2), 1000, np.uint16)), "PNG")
-    with pytest.raises(ValueError, match=r"^pixels of Pillow mode I;16, allowed: 1, L, LA, P, RGB, RGBA, CMYK, YCbCr$"):
-        decode_image(data)
+def test_sixteen_bit_grey_keeps_its_high_byte():
+    image = decode_image(encode(Image.fromarray(np.array([[0, 255, 256, 65535]], np.uint16)), "PNG"))
+    assert [image.getpixel((x, 0)) for x in range(4)] == [(0, 0, 0), (0, 0, 0), (1, 1, 1), (255, 255, 255)]
+
+
+def test_floating_point_pixels_are_refused():
+    data = encode(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF")
+    for look in (decode_image, lambda data: inspect_image(data, "x")):
+        with pytest.raises(ValueError, match=r"^pixels of Pillow mode F, allowed: 16-bit grey, 1, L, LA, P, .*$"):
+            look(data)
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+UPRIGHT = Image.Exif()
+UPRIGHT[0x0112] = 1
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "notes"),
+    [
+        (encode(NOISE, "JPEG"), "a/b.JPEG", []),
+        (encode(NOISE, "JPEG", progressive=True), "b.jpg", []),
+        (encode(NOISE, "PNG"), "no suffix", []),
+        (encode(NOISE, "PNG"), "a.JPEG", ["PNG named .jpeg"]),
+        (encode(NOISE, "JPEG"), "a.webp", ["JPEG named .webp"]),
+        (encode(NOISE, "WEBP"), "a.webp", []),
+        (encode(NOISE, "WEBP"), "a.gif", ["WEBP named .gif"]),
+        (encode(NOISE, "TIFF"), "a.tif", []),
+        (encode(NOISE.convert("CMYK"), "JPEG"), "a.jpg", ["CMYK"]),
+        (encode(NOISE.convert("CMYK"), "TIFF"), "a.tiff", ["CMYK"]),
+        (encode(NOISE.convert("L"), "JPEG"), "a.jpg", ["grey"]),
+        (encode(NOISE.convert("LA"), "PNG"), "a.png", ["grey"]),
+        (encode(NOISE.convert("L"), "BMP"), "a.bmp", ["grey"]),
+        (encode(NOISE, "JPEG", exif=TURNED), "a.jpg", ["EXIF orientation"]),
+        (encode(NOISE, "PNG", exif=TURNED), "a.png", ["EXIF orientation"]),
+        (encode(NOISE, "WEBP", exif=TURNED), "a.webp", ["EXIF orientation"]),
+        (encode(NOISE, "JPEG", exif=UPRIGHT), "a.jpg", []),
+        (encode(NOISE, "JPEG", exif=b"Exif\0\0nonsense"), "a.jpg", []),
+        (encode(Image.fromarray(np.zeros((2, 2), np.uint16)), "PNG"), "a.png", ["16-bit", "grey"]),
+        (encode(Image.fromarray(np.zeros((2, 2), np.uint16)), "TIFF"), "a.tif", ["16-bit", "grey"]),
+        (encode(NOISE, "GIF", save_all=True, append_images=[NOISE.rotate(90)]), "a.gif", ["animated"]),
+        (encode(NOISE, "PNG", save_all=True, append_images=[NOISE.rotate(90)]), "a.png", ["animated"]),
+        (encode(NOISE, "WEBP", save_all=True, append_images=[NOISE.rotate(90)]), "a.webp", ["animated"]),
+        (encode(NOISE, "JPEG") + b"behind the end", "a.jpg", []),
+    ],
+)
+def test_what_is_remarkable_about_a_whole_image(data, name, notes):
+    assert sorted(inspect_image(data, name)) == notes
+    decode_image(data)
+
+
+def test_an_image_that_ends_anywhere_is_found():
+    for kind in ("JPEG", "PNG"):
+        data = encode(NOISE.resize((16, 16)), kind)
+        for end in range(len(data) - 2):
+            with pytest.raises(ValueError, match=r"truncated|damaged|empty|not an image|cannot be decoded"):
+                inspect_image(data[:end], "x")
+
+
+def test_a_wrong_checksum_is_found():
+    data = bytearray(encode(NOISE, "PNG"))
+    data[data.index(b"IDAT") + 20] ^= 1
+    with pytest.raises(ValueError, match=r"^a damaged PNG file: the checksum of chunk IDAT is wrong$"):
+        inspect_image(bytes(data), "x")
+
+
+def test_empty_file():
+    for look in (decode_image, lambda data: inspect_image(data, "x")):
+        with pytest.raises(ValueError, match=r"^empty$"):
+            look(b"")
+
+
+def png_of_size(width, height):
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [header, b"IDAT" + zlib.compress(b""), b"IEND"]
+    data = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(data)
+
+
+def jpeg_of_size(width, height, bits=8, kind=0xC0):
+    data = bytearray(encode(NOISE, "JPEG"))
+    at = data.index(b"\xff\xc0")
+    data[at + 1] = kind
+    data[at + 4 : at + 9] = struct.pack(">BHH", bits, height, width)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("make", [png_of_size, jpeg_of_size])
+def test_decompression_bombs_are_refused_without_decoding(make):
+    width, height = 60_000, MAX_PIXELS // 60_000 + 1
+    for look in (decode_image, lambda data: inspect_image(data, "x")):
+        with pytest.raises(ValueError, match=rf"^{width} x {height} pixels, allowed: {MAX_PIXELS} in all .*$"):
+            look(make(width, height))
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(12, 0xC1), (8, 0xC3), (8, 0xC9)])
+def test_rare_kinds_of_jpeg_are_refused(bits, kind):
+    with pytest.raises(
+        ValueError, match=rf"^a JPEG file of {bits} bits and kind SOF{kind - 0xC0}, allowed: .*$"
+    ):
+        inspect_image(jpeg_of_size(64, 64, bits, kind), "x")
+
+
+def test_a_truncated_jpeg_file_is_filled_if_that_is_allowed():
+    data = encode(NOISE, "JPEG")
+    image = np.asarray(decode_image(data[: len(data) // 2], tolerant=True))
+    assert (image[:8] == np.asarray(decode_image(data))[:8]).all()
+    assert (image[-8:] == 128).all()
+    assert (np.asarray(decode_image(data, tolerant=True)) == np.asarray(decode_image(data))).all()

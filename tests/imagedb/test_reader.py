@@ -1,3 +1,4 @@
+import hashlib
 import os
 import pickle
 import shutil
@@ -7,11 +8,11 @@ import msgpack
 import pytest
 from torch.utils.data import DataLoader
 
-from imagedb import ImageDatabase, Item, Record, Source, write_database
-from imagedb.record import pack_header, pack_record, record_key
+from imagedb import Annotation, ImageDatabase, Item, ListSource, Object, Record, write_database
+from imagedb.record import Header, pack_header, pack_record, record_key
 
 
-class One(Source):
+class One(ListSource):
     class_names = ("a",)
 
     def __init__(self, image):
@@ -49,7 +50,7 @@ def test_records_and_header(database, picture_root):
     assert data.class_names == ["ant", "bee", "cat"]
     first = min((picture_root / "train" / "bee").iterdir())
     assert data[23] == Record(first.read_bytes(), 1, f"bee/{first.name}")  # 23 pictures of ants come before
-    assert data.verify() == 70
+    assert data.verify() == data.verify(workers=2) == 70
 
 
 def test_index_out_of_range(database):
@@ -105,7 +106,7 @@ def test_file_of_another_kind(tmp_path, content):
 
 
 def test_folder(tmp_path):
-    refused(tmp_path, " is not a file; an image database is one file")
+    refused(tmp_path, ": no header: packing did not finish, pack it again")  # as of a RecordIO folder
 
 
 def test_truncated_file(copy):
@@ -121,8 +122,8 @@ def test_unfinished_database(copy):
 
 def test_other_version(copy):
     fields = msgpack.unpackb(pack_header(ImageDatabase(copy).header))
-    change(copy, header=msgpack.packb({**fields, "version": 2}))
-    refused(copy, ": format imagedb version 2, allowed: imagedb version 1; pack it again")
+    change(copy, header=msgpack.packb({**fields, "version": 3}))
+    refused(copy, ": format imagedb version 3, allowed: imagedb version 1 or 2")
 
 
 def test_count_of_records_differs_from_the_header(copy):
@@ -133,14 +134,15 @@ def test_count_of_records_differs_from_the_header(copy):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (b"junk", "record 4: not a msgpack map of image, label and name"),
+        (b"junk", "record 4: not a msgpack map of image, label or annotation, and name"),
         (pack_record(Record(b"junk", 0, "ant/x")), r"record 4 \(ant/x\): not an image, allowed: .*"),
     ],
 )
 def test_verify_names_the_first_bad_record(copy, value, message):
     change(copy, r4=value, r8=b"")
-    with pytest.raises(ValueError, match=f"^{copy}: {message}$"):
-        ImageDatabase(copy).verify()
+    for workers in (0, 2):
+        with pytest.raises(ValueError, match=f"^{copy}: {message}$"):
+            ImageDatabase(copy).verify(workers)
 
 
 def test_verify_finds_changed_and_impossible_labels(copy):
@@ -155,10 +157,44 @@ def test_verify_finds_changed_and_impossible_labels(copy):
         ImageDatabase(copy).verify()
 
 
+def test_database_of_version_1_is_read_and_verified(tmp_path, png):
+    path = tmp_path / "old.lmdb"
+    values = [pack_record(Record(png, label, f"{label}.png")) for label in (0, 1)]
+    digest = hashlib.sha256(b"".join(record_key(i) + value for i, value in enumerate(values))).hexdigest()
+    header = {"format": "imagedb", "version": 1, "count": 2, "class_names": ["a", "b"], "digest": digest}
+    with lmdb.open(str(path), subdir=False, lock=False) as env, env.begin(write=True) as transaction:
+        for i, value in enumerate(values):
+            transaction.put(record_key(i), value)
+        transaction.put(b"header", msgpack.packb(header))
+    data = ImageDatabase(path)
+    assert data[1] == Record(png, 1, "1.png")
+    assert data.verify() == 2
+
+
+@pytest.mark.parametrize(
+    ("annotation", "annotated", "message"),
+    [
+        (Annotation((Object(2, (0, 0, 1, 1)),)), True, "label 2, allowed: 0 to 1"),
+        (Annotation((Object(0, (0, 0, 1, 1), mask=b"junk"),)), True, "not an image, allowed: .*"),
+        (Annotation(masks={"class": b"junk"}), True, "not an image, allowed: .*"),
+        (Annotation(), False, "an annotation, which differs from the header"),
+        (None, True, "no annotation, which differs from the header"),
+    ],
+)
+def test_verify_looks_into_annotations(annotation, annotated, message, tmp_path, png):
+    path = tmp_path / "boxes.lmdb"
+    with lmdb.open(str(path), subdir=False, lock=False) as env, env.begin(write=True) as transaction:
+        label = 0 if annotation is None else None
+        transaction.put(record_key(0), pack_record(Record(png, label, "a", annotation)))
+        transaction.put(b"header", pack_header(Header(1, ["a", "b"], "", annotated=annotated)))
+    with pytest.raises(ValueError, match=rf"^{path}: record 0 \(a\): {message}$"):
+        ImageDatabase(path).verify()
+
+
 def test_missing_and_damaged_record(copy):
     change(copy, r4=b"junk", r7=None, r99=b"")
     data = ImageDatabase(copy)
-    with pytest.raises(ValueError, match=f"^{copy}: record 4: not a msgpack map of image, label and name$"):
+    with pytest.raises(ValueError, match=f"^{copy}: record 4: not a msgpack map of image, label or annot.*$"):
         data[4]
     with pytest.raises(ValueError, match=f"^{copy}: record 7: missing$"):
         data[7]

@@ -1,9 +1,19 @@
 import msgpack
 import pytest
 
-from imagedb.record import Header, Record, pack_header, pack_record, record_key, unpack_header, unpack_record
+from imagedb.record import (
+    Annotation,
+    Header,
+    Object,
+    Record,
+    pack_header,
+    pack_record,
+    record_key,
+    unpack_header,
+    unpack_record,
+)
 
-HEADER = Header(count=2, class_names=["ant", "bee"], digest="00ff")
+HEADER = Header(2, ["ant", "bee"], "00ff", kept=(1,), shard=(1, 3), encoding={"type": "raw", "size": None})
 
 
 def test_record_bytes_are_those_of_the_schema():
@@ -22,12 +32,37 @@ def test_header_bytes_are_those_of_the_schema():
     data = pack_header(HEADER)
     assert msgpack.unpackb(data) == {
         "format": "imagedb",
-        "version": 1,
+        "version": 2,
         "count": 2,
         "class_names": ["ant", "bee"],
         "digest": "00ff",
+        "annotated": False,
+        "shard": [1, 3],
+        "kept": [1],
+        "encoding": {"type": "raw", "size": None},
     }
     assert unpack_header(data) == HEADER
+
+
+def test_header_of_version_1_is_still_read():
+    fields = {"format": "imagedb", "version": 1, "count": 2, "class_names": ["ant", "bee"], "digest": "00ff"}
+    header = unpack_header(msgpack.packb(fields))
+    assert (header.version, header.shard, header.kept, header.annotated) == (1, (1, 1), (), False)
+
+
+def test_annotation_comes_back():
+    objects = (Object(1, (0.5, 1, 2.25, 3), ("crowd", "difficult"), b"png"), Object(0, (0, 0, 4, 4)))
+    record = Record(b"image", None, "a", Annotation(objects, {"class": b"mask"}))
+    data = pack_record(record)
+    assert unpack_record(data) == record
+    assert msgpack.unpackb(data)["annotation"] == {
+        "objects": [
+            {"label": 1, "box": [0.5, 1, 2.25, 3], "flags": ["crowd", "difficult"], "mask": b"png"},
+            {"label": 0, "box": [0, 0, 4, 4], "flags": []},
+        ],
+        "masks": {"class": b"mask"},
+    }
+    assert "label" not in msgpack.unpackb(data)
 
 
 def header_bytes(**changes):
@@ -38,15 +73,12 @@ def header_bytes(**changes):
     ("data", "message"),
     [
         (None, "no header: packing did not finish, pack it again"),
-        (header_bytes(version=2), "format imagedb version 2, allowed: imagedb version 1; pack it again"),
-        (header_bytes(format="other"), "format other version 1, allowed: imagedb version 1; pack it again"),
+        (header_bytes(version=3), "format imagedb version 3, allowed: imagedb version 1 or 2"),
+        (header_bytes(format="other"), "format other version 2, allowed: imagedb version 1 or 2"),
         (msgpack.packb([1]), "the header is not that of an imagedb database"),
         (msgpack.packb({"count": 1}), "the header is not that of an imagedb database"),
         (b"\xc1", "the header is not that of an imagedb database"),
-        (
-            header_bytes(owner="me"),
-            r"the header holds \['class_names', 'count', 'digest', 'owner'\], not count, class_names and digest",
-        ),
+        (header_bytes(owner="me"), r"the header holds \['annotated', .*'owner', .*\], not the fields of version 2"),
     ],
 )
 def test_bad_header_is_refused(data, message):
@@ -57,11 +89,13 @@ def test_bad_header_is_refused(data, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\x83\xa5ima", "not a msgpack map of image, label and name"),
-        (msgpack.packb({"image": b"", "label": 0}), "not a msgpack map of image, label and name"),
+        (b"\x83\xa5ima", "not a msgpack map of image, label or annotation, and name"),
+        (msgpack.packb({"image": b"", "label": 0}), "not a msgpack map of image, label or annotation, and name"),
+        (msgpack.packb({"image": "text", "label": 0, "name": "a"}), "image and name must be bytes and a string"),
+        (msgpack.packb({"image": b"", "label": "0", "name": "a"}), "label must be an integer"),
         (
-            msgpack.packb({"image": "text", "label": 0, "name": "a"}),
-            "image, label and name must be bytes, an integer and a string",
+            msgpack.packb({"image": b"", "annotation": {"objects": [{}], "masks": {}}, "name": "a"}),
+            "not a msgpack map of image, label or annotation, and name",
         ),
     ],
 )

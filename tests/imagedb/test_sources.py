@@ -1,6 +1,5 @@
 import gzip
 import io
-import pickle
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +9,9 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from imagedb import folder_source, torchvision_source
+from imagedb.sources.folder import FolderSource
+from imagedb.sources.source import WHOLE, Shard, Survey
+from imagedb.sources.torchvision import TorchvisionSource
 
 SAMPLE = Path(__file__).parents[2] / "data" / "fashion_mnist"
 RAW = SAMPLE / "FashionMNIST" / "raw"
@@ -31,7 +32,7 @@ def test_sample_is_balanced():
 
 def test_fashion_mnist_pixels_labels_and_names_are_those_of_the_idx_files():
     before = sorted(SAMPLE.rglob("*"))
-    source = torchvision_source("FashionMNIST", SAMPLE, "test")
+    source = TorchvisionSource("FashionMNIST", SAMPLE, "test")
     pixels = idx("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
     labels = idx("t10k-labels-idx1-ubyte.gz", 8)
     assert len(source) == len(labels) == 2000
@@ -39,7 +40,7 @@ def test_fashion_mnist_pixels_labels_and_names_are_those_of_the_idx_files():
     assert [item.label for item in items] == labels.tolist()
     assert [items[0].name, items[1999].name] == ["test/00000", "test/01999"]
     for item, expected in zip(items, pixels, strict=True):
-        image = Image.open(io.BytesIO(item.image))
+        image = Image.open(io.BytesIO(item.image()))
         assert (image.format, image.mode) == ("PNG", "L")
         np.testing.assert_array_equal(np.asarray(image), expected)
     assert source.class_names[0] == "T-shirt/top"
@@ -48,15 +49,15 @@ def test_fashion_mnist_pixels_labels_and_names_are_those_of_the_idx_files():
 
 
 def test_split_train_is_the_training_set():
-    source = torchvision_source("FashionMNIST", SAMPLE, "train")
+    source = TorchvisionSource("FashionMNIST", SAMPLE, "train")
     assert (len(source), source[42].name) == (10000, "train/00042")
     assert source[42].label == idx("train-labels-idx1-ubyte.gz", 8)[42]
 
 
-def test_torchvision_source_survives_pickling_and_bounds():
-    source = torchvision_source("FashionMNIST", SAMPLE, "test")
-    copy = pickle.loads(pickle.dumps(source))
-    assert copy[7] == source[7]
+def test_torchvision_source_has_bounds_and_is_counted_unread():
+    source = TorchvisionSource("FashionMNIST", SAMPLE, "test")
+    assert source.survey() == Survey(2000, None)
+    assert source.survey(Shard(3, 3)) == Survey(667, None)
     for index in (-1, 2000):
         with pytest.raises(IndexError):
             source[index]
@@ -67,9 +68,8 @@ def test_plain_files_are_read_where_they_lie(tmp_path):
     raw.mkdir(parents=True)
     for path in RAW.glob("*.gz"):
         (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
-    assert (
-        torchvision_source("FashionMNIST", tmp_path, "test")[3] == torchvision_source("FashionMNIST", SAMPLE, "test")[3]
-    )
+    plain, packed = (TorchvisionSource("FashionMNIST", root, "test")[3] for root in (tmp_path, SAMPLE))
+    assert (plain.name, plain.label, plain.image()) == (packed.name, packed.label, packed.image())
 
 
 class Shapes(torchvision.datasets.VisionDataset):
@@ -97,38 +97,38 @@ def shapes(monkeypatch):
 
 
 def test_dataset_with_split_and_synonyms(shapes, tmp_path):
-    source = torchvision_source("Shapes", tmp_path, "test")
+    source = TorchvisionSource("Shapes", tmp_path, "test")
     assert source.class_names == ["ring, circle", "square"]
     assert [(item.name, item.label) for item in source] == [("test/00000", 1), ("test/00001", 0)]
-    assert Image.open(io.BytesIO(source[0].image)).getpixel((2, 1)) == (1, 2, 3)
+    assert Image.open(io.BytesIO(source[0].image())).getpixel((2, 1)) == (1, 2, 3)
 
 
 def test_unusable_torchvision_datasets_are_refused(shapes, tmp_path, monkeypatch):
     with error(ValueError, "torchvision has no dataset fashionmnst; did you mean FashionMNIST\\?"):
-        torchvision_source("fashionmnst", tmp_path, "train")
+        TorchvisionSource("fashionmnst", tmp_path, "train")
     with error(ValueError, "torchvision has no dataset qqqqqq; allowed: .*CIFAR10, .*"):
-        torchvision_source("qqqqqq", tmp_path, "train")
+        TorchvisionSource("qqqqqq", tmp_path, "train")
     with error(ValueError, "torchvision.datasets.FakeData has no argument train or split, so it cannot be packed"):
-        torchvision_source("FakeData", tmp_path, "train")
+        TorchvisionSource("FakeData", tmp_path, "train")
     with error(ValueError, f"torchvision's Shapes \\(val\\) in {tmp_path}: Unknown value 'val' for argument split."):
-        torchvision_source("Shapes", tmp_path, "val")
+        TorchvisionSource("Shapes", tmp_path, "val")
     monkeypatch.setattr(Shapes, "targets", ((1, 2), 0))
     with error(ValueError, "test/00000 of Shapes: \\(1, 2\\) is not a class index"):
-        torchvision_source("Shapes", tmp_path, "test")[0]
+        TorchvisionSource("Shapes", tmp_path, "test")[0]
     monkeypatch.setattr(Shapes, "picture", "text")
     with error(ValueError, "test/00001 of Shapes is a str, not a picture"):
-        torchvision_source("Shapes", tmp_path, "test")[1]
+        TorchvisionSource("Shapes", tmp_path, "test")[1]
     monkeypatch.setattr(Shapes, "classes", ())
     with error(ValueError, "torchvision.datasets.Shapes gives no class names, so it cannot be packed"):
-        torchvision_source("Shapes", tmp_path, "test")
+        TorchvisionSource("Shapes", tmp_path, "test")
 
 
 def test_missing_torchvision_data_is_named(tmp_path):
     expected = f"expected what torchvision.datasets.CIFAR10\\('{tmp_path}', download=True\\) puts there"
     with error(FileNotFoundError, f"{tmp_path} does not hold CIFAR10 \\(train\\): Dataset not found.*; {expected}"):
-        torchvision_source("CIFAR10", tmp_path, "train")
+        TorchvisionSource("CIFAR10", tmp_path, "train")
     with error(FileNotFoundError, f"{tmp_path}/no does not exist, it should hold the data of torchvision's CIFAR10"):
-        torchvision_source("CIFAR10", tmp_path / "no", "train")
+        TorchvisionSource("CIFAR10", tmp_path / "no", "train")
 
 
 def test_damaged_gzip_file_is_named(tmp_path):
@@ -136,7 +136,7 @@ def test_damaged_gzip_file_is_named(tmp_path):
     bad = tmp_path / "FashionMNIST" / "raw" / "t10k-images-idx3-ubyte.gz"
     bad.write_bytes(bad.read_bytes()[:1000])
     with pytest.raises(ValueError, match=f"{re.escape(str(bad))} is damaged: Compressed file ended"):
-        torchvision_source("FashionMNIST", tmp_path, "test")
+        TorchvisionSource("FashionMNIST", tmp_path, "test")
 
 
 def test_folder_is_ordered_by_name_and_bytes_are_untouched(tmp_path, png):
@@ -144,27 +144,45 @@ def test_folder_is_ordered_by_name_and_bytes_are_untouched(tmp_path, png):
         path = tmp_path / "val" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png + name.encode())
-    source = folder_source(tmp_path, "val")
+    source = FolderSource(tmp_path, "val")
     assert source.class_names == ["a", "b"]
     assert [(item.name, item.label) for item in source] == [("a/z.JPEG", 0), ("b/10.png", 1), ("b/2.PNG", 1)]
     assert len(source) == 3
     assert source[2].image() == png + b"b/2.PNG"
     assert source[2].file == tmp_path / "val" / "b" / "2.PNG"
-    assert pickle.loads(pickle.dumps(source))[1].name == "b/10.png"
+    size = [len(png) + len(name) for name in ("a/z.JPEG", "b/10.png", "b/2.PNG")]
+    assert source.survey() == Survey(3, sum(size))
+    assert source.survey(Shard(2, 3)) == Survey(1, size[1])
+    assert source.expected(Shard(2, 2)) == (2, "image")
+
+
+@pytest.mark.parametrize("total", [0, 1, 7, 48])
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+def test_shards_are_consecutive_balanced_and_complete(total, count):
+    parts = [Shard(number, count).of(total) for number in range(1, count + 1)]
+    assert [index for part in parts for index in part] == list(range(total))
+    assert {len(part) for part in parts} <= {total // count, total // count + 1}
+
+
+@pytest.mark.parametrize("numbers", [(0, 3), (4, 3), (1, 0), (-1, -1)])
+def test_impossible_shards_are_refused(numbers):
+    with error(ValueError, f"shard {numbers[0]}/{numbers[1]} is not allowed, must be K/N with 1 <= K <= N"):
+        Shard(*numbers)
+    assert str(WHOLE) == "1/1"
 
 
 def test_bad_folders_are_refused(tmp_path, png):
     folder = tmp_path / "val"
     expected = f"expected {folder}/<class>/<picture>"
     with error(ValueError, f"{folder} is not a folder; {expected}"):
-        folder_source(tmp_path, "val")
+        FolderSource(tmp_path, "val")
     folder.mkdir()
     with error(ValueError, f"{folder} holds no class folders; {expected}"):
-        folder_source(tmp_path, "val")
+        FolderSource(tmp_path, "val")
     (folder / "cat").mkdir()
     suffixes = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
     with error(ValueError, f"{folder}/cat holds no pictures \\({suffixes}\\)"):
-        folder_source(tmp_path, "val")
+        FolderSource(tmp_path, "val")
     (folder / "1.jpg").write_bytes(png)
     with error(ValueError, f"{folder} holds pictures without a class, such as 1.jpg; {expected}"):
-        folder_source(tmp_path, "val")
+        FolderSource(tmp_path, "val")

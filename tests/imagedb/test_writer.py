@@ -1,32 +1,58 @@
 import hashlib
+import io
+import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import lmdb
 import msgpack
+import numpy as np
 import pytest
+from PIL import Image
 
-import imagedb.writer
-from imagedb import Header, Item, Source, folder_source, write_database
+import imagedb.lmdb_file
+from imagedb import (
+    Annotation,
+    Encoding,
+    Header,
+    ImageDatabase,
+    Item,
+    ListSource,
+    Object,
+    Shard,
+    decode_image,
+    merge_databases,
+    write_database,
+)
+from imagedb.sources.folder import FolderSource
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def content(path):
+    """The bytes of a file, or of each file in a folder."""
+    return {each.name: each.read_bytes() for each in path.iterdir()} if path.is_dir() else path.read_bytes()
 
 
-class Items(Source):
-    def __init__(self, *items, class_names=("a", "b")):
-        self.items, self.class_names = items, list(class_names)
+def jpeg(pixels, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+class Items(ListSource):
+    def __init__(self, *items, class_names=("a", "b"), annotated=False):
+        self.items_, self.class_names, self.annotated = items, list(class_names), annotated
 
     def __len__(self):
-        return len(self.items)
+        return len(self.items_)
 
     def __getitem__(self, index):
-        return self.items[index]
+        return self.items_[index]
 
 
 def test_content_read_without_this_library(database, picture_root):
@@ -42,35 +68,53 @@ def test_content_read_without_this_library(database, picture_root):
         }
     assert msgpack.unpackb(entries[-1][1]) == {
         "format": "imagedb",
-        "version": 1,
+        "version": 2,
         "count": 70,
         "class_names": ["ant", "bee", "cat"],
-        "digest": hashlib.sha256(b"".join(key + value for key, value in entries[:-1])).hexdigest(),
+        "digest": hashlib.sha256(b"".join(hashlib.sha256(value).digest() for _, value in entries[:-1])).hexdigest(),
+        "annotated": False,
+        "shard": [1, 1],
+        "kept": [],
+        "encoding": None,
     }
 
 
-def test_bytes_do_not_depend_on_run_or_workers(database, picture_root, tmp_path):
-    source = folder_source(picture_root, "train")
-    headers = [write_database(source, tmp_path / f"{workers}.lmdb", workers) for workers in (0, 2)]
-    assert headers[0] == headers[1]
-    assert {path.name for path in tmp_path.iterdir()} == {"0.lmdb", "2.lmdb"}
-    assert sha256(tmp_path / "0.lmdb") == sha256(tmp_path / "2.lmdb") == sha256(database)
+@pytest.mark.parametrize("encoding", [None, Encoding("resized", "long", 24), Encoding("raw")])
+@pytest.mark.parametrize("suffix", ["lmdb", "recordio"])
+def test_bytes_do_not_depend_on_run_or_workers(picture_root, tmp_path, encoding, suffix):
+    source = FolderSource(picture_root, "train")
+    paths = [tmp_path / f"{workers}.{suffix}" for workers in (0, 1, 3)]
+    packed = [
+        write_database(source, path, encoding=encoding, workers=w) for w, path in zip((0, 1, 3), paths, strict=True)
+    ]
+    assert packed[0] == packed[1] == packed[2]
+    assert sorted(tmp_path.iterdir()) == paths
+    assert content(paths[0]) == content(paths[1]) == content(paths[2])
+    assert ImageDatabase(paths[0]).verify() == 70
 
 
-def test_map_grows_and_stays_deterministic(picture_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(imagedb.writer, "INITIAL_MAP_SIZE", 2**15)
-    source = folder_source(picture_root, "train")
+def test_both_formats_hold_the_same(database, picture_root, tmp_path):
+    write_database(FolderSource(picture_root, "train"), tmp_path / "train.recordio")
+    one, other = ImageDatabase(database), ImageDatabase(tmp_path / "train.recordio")
+    assert one.header == other.header
+    assert list(one) == list(other)
+
+
+@pytest.mark.parametrize("limit", [1, 1000])
+def test_transactions_and_growth_change_no_record(picture_root, database, tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(imagedb.lmdb_file, "INITIAL_MAP_SIZE", 2**15)
+    monkeypatch.setattr(imagedb.lmdb_file, "TRANSACTION_BYTES", limit)
+    source = FolderSource(picture_root, "train")
     for name in ("a", "b"):
-        assert write_database(source, tmp_path / name).count == 70
-    assert sha256(tmp_path / "a") == sha256(tmp_path / "b")
+        assert write_database(source, tmp_path / name).header == ImageDatabase(database).header
+    assert content(tmp_path / "a") == content(tmp_path / "b")
     assert (tmp_path / "a").stat().st_size > 2**17
 
 
 def test_progress_sees_each_record(png, tmp_path):
     seen = []
-    header = write_database(
-        Items(Item("x", 1, png), Item("y", 0, lambda: png)), tmp_path / "new" / "db", progress=seen.append
-    )
+    source = Items(Item("x", 1, png), Item("y", 0, lambda: png))
+    header = write_database(source, tmp_path / "new" / "db", progress=seen.append).header
     assert [(record.name, record.label, record.image) for record in seen] == [("x", 1, png), ("y", 0, png)]
     assert header == Header(2, ["a", "b"], header.digest)
 
@@ -81,32 +125,142 @@ def test_progress_sees_each_record(png, tmp_path):
         ([("x", 2)], "image x: label 2, allowed: 0 to 1"),
         ([("x", -1)], "image x: label -1, allowed: 0 to 1"),
         ([("x", 0), ("x", 1)], "image x: the name occurs twice in the source"),
+        ([("a\udcff", 0)], r"image name 'a\\udcff' is not valid UTF-8"),
         ([], "the source holds no images"),
     ],
 )
-def test_bad_source_is_refused_and_leaves_nothing(items, message, png, tmp_path):
+@pytest.mark.parametrize("name", ["db", "db.recordio"])
+def test_bad_source_is_refused_and_leaves_nothing(items, message, name, png, tmp_path):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        write_database(Items(*(Item(name, label, png) for name, label in items)), tmp_path / "db")
+        write_database(Items(*(Item(item, label, png) for item, label in items)), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_damaged_image_is_named_and_the_old_database_stays(workers, png, tmp_path):
+@pytest.mark.parametrize("name", ["x", "x.recordio"])
+def test_damaged_image_is_named_and_the_old_database_stays(workers, name, png, tmp_path):
     bad = tmp_path / "train" / "cat" / "2.png"
     bad.parent.mkdir(parents=True)
     (bad.parent / "1.png").write_bytes(png)
-    bad.write_bytes(png[:50])
+    bad.write_bytes(png)
     target = tmp_path / "db"
-    target.mkdir()
-    (target / "x").write_bytes(b"old")
-    with pytest.raises(ValueError, match=rf"^image cat/2.png \({bad}\): the image cannot be decoded: .+$"):
-        write_database(folder_source(tmp_path, "train"), target / "x", workers)
-    assert [path.read_bytes() for path in target.iterdir()] == [b"old"]
+    write_database(FolderSource(tmp_path, "train"), target / name)
+    old = content(target / name)
+    bad.write_bytes(png[:50])
+    message = rf"^image cat/2.png \({bad}\): a truncated PNG file: chunk IDAT is not whole$"
+    with pytest.raises(ValueError, match=message):
+        write_database(FolderSource(tmp_path, "train"), target / name, workers=workers)
+    assert [path.name for path in target.iterdir()] == [name]
+    assert content(target / name) == old
+
+
+def test_database_takes_the_place_of_an_old_one(png, tmp_path):
+    for name in ("db", "db.recordio"):
+        for label in (0, 1):
+            write_database(Items(Item("x", label, png)), tmp_path / name)
+        assert ImageDatabase(tmp_path / name)[0].label == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "db.recordio"]
+
+
+class Damaged:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    whole = jpeg(noise)
+    items = (
+        Item("whole", 0, whole),
+        Item("short", 1, whole[: len(whole) // 2]),
+        Item("empty", 0, b""),
+        Item("last", 1, whole),
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_images_are_skipped_or_kept_and_named(workers, tmp_path):
+    skipped = write_database(Items(*Damaged.items), tmp_path / "skip", on_bad_image="skip", workers=workers)
+    assert skipped.bad == {
+        "short": "skipped: a truncated JPEG file: it has no end marker",
+        "empty": "skipped: empty",
+    }
+    assert [record.name for record in ImageDatabase(tmp_path / "skip")] == ["whole", "last"]
+    assert ImageDatabase(tmp_path / "skip").verify() == 2
+
+    kept = write_database(Items(*Damaged.items), tmp_path / "keep", on_bad_image="keep", workers=workers)
+    assert kept.bad == {"short": "kept: a truncated JPEG file: it has no end marker", "empty": "skipped: empty"}
+    database = ImageDatabase(tmp_path / "keep")
+    assert [record.name for record in database] == ["whole", "short", "last"]
+    assert database[1].image == Damaged.items[1].image
+    assert database.header.kept == (1,)
+    assert database.verify() == 3
+
+
+def test_kept_images_are_encoded_again_whole(tmp_path):
+    encoding = Encoding("resized", "short", 32)
+    packed = write_database(Items(*Damaged.items), tmp_path / "db", encoding=encoding, on_bad_image="keep")
+    assert list(packed.bad) == ["short", "empty"]
+    assert [decode_image(record.image).size for record in ImageDatabase(tmp_path / "db")] == [(32, 32)] * 3
+
+
+def test_remarkable_images_are_named(png, tmp_path):
+    grey = jpeg(Damaged.noise[..., 0])
+    items = [Item("a.jpg", 0, grey), Item("b.jpg", 0, png), Item("c.png", 0, grey), Item("d.png", 1, png)]
+    packed = write_database(Items(*items), tmp_path / "db")
+    assert packed.notes == {"JPEG named .png": ["c.png"], "PNG named .jpg": ["b.jpg"], "grey": ["a.jpg", "c.png"]}
+    assert packed.bad == {}
+
+
+def test_annotations_are_packed(png, tmp_path):
+    annotation = Annotation((Object(1, (0, 0, 2, 2), ("crowd",), png),), {"class": png})
+    source = Items(Item("a", None, png, annotation=lambda: annotation), annotated=True)
+    assert write_database(source, tmp_path / "db", workers=1).header.annotated
+    assert ImageDatabase(tmp_path / "db")[0].annotation == annotation
+    assert ImageDatabase(tmp_path / "db").verify() == 1
+    with pytest.raises(ValueError, match=r"^annotations are in pixels of the pictures as they are"):
+        write_database(source, tmp_path / "small", encoding=Encoding("resized", size=2))
+    bad = Items(Item("a", None, png, annotation=lambda: Annotation((Object(2, (0, 0, 1, 1)),))), annotated=True)
+    with pytest.raises(ValueError, match=r"^image a: label 2, allowed: 0 to 1$"):
+        write_database(bad, tmp_path / "bad")
+
+
+@pytest.mark.parametrize("suffix", ["lmdb", "recordio"])
+@pytest.mark.parametrize("count", [1, 3, 16])
+def test_merged_shards_are_the_database_packed_at_once(picture_root, tmp_path, suffix, count):
+    source = FolderSource(picture_root, "train")
+    shards = [tmp_path / f"{k}.{suffix}" for k in range(1, count + 1)]
+    for k, path in enumerate(shards, 1):
+        write_database(source, path, shard=Shard(k, count))
+    seen = []
+    header = merge_databases(reversed(shards), tmp_path / f"all.{suffix}", seen.append)
+    whole = write_database(source, tmp_path / f"whole.{suffix}").header
+    assert header == whole
+    assert len(seen) == 70
+    assert content(tmp_path / f"all.{suffix}") == content(tmp_path / f"whole.{suffix}")
+
+
+def test_merging_moves_the_numbers_of_kept_images(tmp_path):
+    source = Items(*Damaged.items[:2], *(Item(f"{i.name}2", i.label, i.image) for i in Damaged.items[:2]))
+    for k in (1, 2):
+        write_database(source, tmp_path / str(k), shard=Shard(k, 2), on_bad_image="keep")
+    assert merge_databases([tmp_path / "1", tmp_path / "2"], tmp_path / "all").kept == (1, 3)
+
+
+def test_shards_that_do_not_belong_together_are_refused(picture_root, png, tmp_path):
+    source = FolderSource(picture_root, "train")
+    for k in (1, 2, 3):
+        write_database(source, tmp_path / str(k), shard=Shard(k, 3))
+    write_database(Items(Item("x", 0, png), Item("y", 0, png), Item("z", 0, png)), tmp_path / "x", shard=Shard(3, 3))
+
+    def refused(names, message):
+        with pytest.raises(ValueError, match=message):
+            merge_databases([tmp_path / name for name in names], tmp_path / "all")
+        assert not (tmp_path / "all").exists()
+
+    refused("12", "^the shards are 1/3, 2/3, not each of 3 once$")
+    refused("122", "^the shards are 1/3, 2/3, 2/3, not each of 3 once$")
+    refused("12x", f"^{tmp_path}/x and {tmp_path}/1 have different class_names$")
 
 
 def test_negative_workers_are_refused(png, tmp_path):
     with pytest.raises(ValueError, match=r"^workers is -1, must be 0 or more$"):
-        write_database(Items(Item("x", 0, png)), tmp_path / "db", -1)
+        write_database(Items(Item("x", 0, png)), tmp_path / "db", workers=-1)
 
 
 def test_path_that_cannot_be_written(png, tmp_path):
@@ -115,23 +269,77 @@ def test_path_that_cannot_be_written(png, tmp_path):
         write_database(Items(Item("x", 0, png)), tmp_path / "file" / "db")
 
 
+@pytest.mark.parametrize("name", ["db", "db.recordio"])
+def test_full_disk_is_named_and_leaves_nothing(name, picture_root, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # a file that cannot grow, as on a full disk
+    try:
+        with pytest.raises(OSError, match=r"File too large|cannot write .*; [\d,.]+ MB are free there"):
+            write_database(FolderSource(picture_root, "train"), tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
 KILLED = """
 import os, signal, sys
-from imagedb import folder_source, write_database
+from imagedb import write_database
+from imagedb.sources.folder import FolderSource
 written = []
 def progress(record):
     written.append(record)
     if len(written) == 50:
-        os.kill(os.getpid(), signal.SIGKILL)
-write_database(folder_source(sys.argv[1], "train"), sys.argv[2], progress=progress)
+        print("fifty", flush=True)
+        os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+write_database(FolderSource(sys.argv[1], "train"), sys.argv[2], workers=2, progress=progress)
 """
 
 
-def test_killed_run_leaves_no_database_and_a_rerun_gives_the_same_bytes(database, picture_root, tmp_path):
-    path = tmp_path / "db"
-    command = [sys.executable, "-c", KILLED, picture_root, path]
-    assert subprocess.run(command, cwd=REPOSITORY).returncode == -signal.SIGKILL
-    assert list(tmp_path.iterdir()) == [tmp_path / ".db.partial"]
-    write_database(folder_source(picture_root, "train"), path)
+@pytest.mark.parametrize("name", ["db", "db.recordio"])
+def test_killed_run_leaves_no_database_and_a_rerun_gives_the_same_bytes(name, picture_root, tmp_path):
+    path = tmp_path / name
+    command = [sys.executable, "-c", KILLED, picture_root, path, "SIGKILL"]
+    assert subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE).returncode == -signal.SIGKILL
+    assert not path.exists()
+    with pytest.raises(FileNotFoundError):
+        ImageDatabase(path)
+    partial = tmp_path / f".{name}.partial"
+    with pytest.raises(ValueError, match=r"no header: packing did not|not an LMDB file|truncated"):
+        ImageDatabase(partial)
+    source = FolderSource(picture_root, "train")
+    write_database(source, path)
     assert list(tmp_path.iterdir()) == [path]
-    assert sha256(path) == sha256(database)
+    write_database(source, tmp_path / f"whole_{name}")
+    assert content(path) == content(tmp_path / f"whole_{name}")
+
+
+def test_two_processes_do_not_write_one_database(picture_root, tmp_path):
+    command = [sys.executable, "-c", KILLED, picture_root, tmp_path / "db", "SIGSTOP"]
+    other = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE)
+    try:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match=f"^another process is writing {tmp_path}/db$"):
+            write_database(FolderSource(picture_root, "train"), tmp_path / "db")
+        os.kill(other.pid, signal.SIGCONT)
+        assert other.wait(60) == 0
+    finally:
+        other.kill()
+        other.stdout.close()
+    assert len(ImageDatabase(tmp_path / "db")) == 70
+
+
+def test_interrupt_stops_at_once_and_leaves_nothing(tmp_path, png):
+    def slow():
+        time.sleep(0.01)
+        return png
+
+    def stop(record):
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        write_database(
+            Items(*(Item(str(i), 0, slow) for i in range(10_000))), tmp_path / "db", workers=2, progress=stop
+        )
+    assert time.monotonic() - start < 10, "the pictures that wait are not read any more"
+    assert list(tmp_path.iterdir()) == []

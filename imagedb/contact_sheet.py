@@ -1,0 +1,139 @@
+"""Records as pictures side by side, with what the database says of them."""
+
+import colorsys
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from imagedb.images import decode_image
+from imagedb.reader import ImageDatabase
+from imagedb.record import Object, Record
+
+FONT_SIZE, LINE = 12, 16  # pixels: of text, and from one line of it to the next
+GAP = 8  # pixels between tiles
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+
+
+def contact_sheet(database: ImageDatabase, indices: Sequence[int], columns: int, tile: int) -> Image.Image:
+    """Draw records in rows, each with its number and name below, and "class name (label)" if it has a label.
+
+    An annotated one has its boxes in one colour a class, with class names where they hide no other, and its "class"
+    mask or its objects' masks over the picture. The values of a "class" mask are labels; in a file with a palette they
+    are labels + 1, as in VOC. Pictures are shrunk to the tile, or enlarged by a whole factor. Text is cut to the tile.
+
+    Args:
+        indices: the records' numbers, at least one.
+        columns: tiles in a row.
+        tile: width of a tile, and greatest height of a picture, in pixels.
+
+    Raises:
+        ValueError: if `columns` or `tile` is too small, or a record is damaged.
+    """
+    if columns < 1 or tile < LINE:
+        raise ValueError(f"{columns} columns of {tile} pixels are not allowed, must be at least 1 of {LINE}")
+    font = ImageFont.load_default(FONT_SIZE)
+    tiles = [_tile(database, index, tile, font) for index in indices]
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    bottoms = np.cumsum([max(each.height for each in row) + GAP for row in rows]).tolist()
+    sheet = Image.new("RGB", (columns * (tile + GAP) + GAP, bottoms[-1] + GAP), WHITE)
+    for row, bottom in zip(rows, bottoms, strict=True):
+        for column, each in enumerate(row):
+            sheet.paste(each, (GAP + column * (tile + GAP), bottom - each.height))
+    return sheet
+
+
+def class_color(label: int) -> tuple[int, int, int]:
+    """RGB, 0 to 255; the hues of neighbouring labels lie far from each other."""
+    red, green, blue = colorsys.hsv_to_rgb(label * 0.618034 % 1, (0.95, 0.6)[label % 2], 1)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _tile(database: ImageDatabase, index: int, width: int, font: ImageFont.FreeTypeFont) -> Image.Image:
+    record = database[index]
+    try:
+        picture = _picture(record, database.class_names, width, font)
+    except ValueError as error:
+        raise ValueError(f"record {index} ({record.name}): {error}") from None
+    texts = [f"{index}: {record.name}"]
+    if record.label is not None:
+        texts.append(f"{database.class_names[record.label]} ({record.label})")
+    tile = Image.new("RGB", (width, picture.height + LINE * len(texts)), WHITE)
+    tile.paste(picture)
+    for line, text in enumerate(texts):
+        ImageDraw.Draw(tile).text((0, picture.height + LINE * line), _cut(text, width, font), BLACK, font)
+    return tile
+
+
+def _picture(record: Record, class_names: list[str], longest: int, font: ImageFont.FreeTypeFont) -> Image.Image:
+    """The record's picture with its annotation, at most `longest` wide and high."""
+    picture = decode_image(record.image, tolerant=True)
+    scale = longest // max(picture.size) or longest / max(picture.size)
+    size = tuple(max(1, round(scale * side)) for side in picture.size)
+    picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
+    if record.annotation is not None:
+        objects = sorted(record.annotation.objects, key=_area, reverse=True)  # small ones over large ones
+        picture = _blend(picture, record.annotation.masks.get("class"), objects, len(class_names))
+        _draw_boxes(picture, scale, objects, class_names, font)
+    return picture
+
+
+def _area(thing: Object) -> float:
+    left, top, right, bottom = thing.box
+    return (right - left) * (bottom - top)
+
+
+def _blend(picture: Image.Image, mask: bytes | None, objects: list[Object], classes: int) -> Image.Image:
+    """The picture, half covered by the colours of the "class" mask and of the objects' own masks."""
+    labels = np.full((picture.height, picture.width), -1)
+    if mask:
+        image = _resized(mask, picture.size)
+        labels[:] = np.asarray(image)
+        labels -= image.mode == "P"
+    for thing in objects:
+        if thing.mask:
+            labels[np.asarray(_resized(thing.mask, picture.size), bool)] = thing.label
+    colored = (labels >= 0) & (labels < classes)
+    colors = np.array([class_color(label) for label in range(classes)], np.uint16)
+    pixels = np.array(picture)
+    pixels[colored] = (pixels[colored] + colors[labels[colored]]) // 2
+    return Image.fromarray(pixels)
+
+
+def _resized(mask: bytes, size: tuple[int, int]) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(mask), formats=["PNG"]).resize(size, Image.Resampling.NEAREST)
+    except OSError:
+        raise ValueError("a mask is not a whole PNG file") from None
+
+
+def _draw_boxes(
+    picture: Image.Image, scale: float, objects: list[Object], class_names: list[str], font: ImageFont.FreeTypeFont
+) -> None:
+    draw = ImageDraw.Draw(picture)
+    boxes = [tuple(round(scale * side) for side in thing.box) for thing in objects]
+    for thing, (left, top, right, bottom) in zip(objects, boxes, strict=True):
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=class_color(thing.label))
+    free = np.ones((picture.height, picture.width), bool)
+    for thing, (left, top, _, _) in zip(objects, boxes, strict=True):
+        text, color = _cut(class_names[thing.label], picture.width - 4, font), class_color(thing.label)
+        width = round(font.getlength(text)) + 4
+        x = max(0, min(left, picture.width - width))
+        y = top - LINE if top >= LINE else max(0, top)
+        place = np.s_[y : y + LINE, x : x + width]
+        if free[place].all():
+            free[place] = False
+            draw.rectangle((x, y, x + width - 1, y + LINE - 1), color)
+            bright = np.dot(color, (0.3, 0.6, 0.1)) > 110
+            draw.text((x + 2, y), text, BLACK if bright else WHITE, font)
+
+
+def _cut(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """As much of the text's beginning as fits, in one line."""
+    text = " ".join(text.split())
+    if font.getlength(text) > width:
+        while text and font.getlength(f"{text}…") > width:
+            text = text[:-1]
+        text += "…"
+    return text

@@ -1,0 +1,138 @@
+"""A database as one LMDB file."""
+
+import os
+import shutil
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import lmdb
+
+from imagedb.record import HEADER_KEY, Header, Record, pack_header, record_key, unpack_header, unpack_record
+
+TRANSACTION_BYTES, TRANSACTION_RECORDS = 2**20, 1000  # a transaction ends with the record that reaches either
+INITIAL_MAP_SIZE = 2**24  # bytes; doubled whenever it is full
+
+# py-lmdb opens a file only once in a process, so all readers of one file (device, inode) share its environment.
+_environments: WeakValueDictionary[tuple[int, int], lmdb.Environment] = WeakValueDictionary()
+
+
+class LmdbWriter:
+    """Records appended to the new file `path` in their order; the file is a database only after `finish`.
+
+    Raises:
+        OSError: from any method, if the file cannot be written.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._entries: list[tuple[bytes, bytes]] = []
+        self._bytes = self._count = 0
+        try:
+            # Safety comes from fsync and rename at the end, so transactions need not wait for the disk.
+            self._environment = lmdb.open(str(path), subdir=False, lock=False, sync=False, map_size=INITIAL_MAP_SIZE)
+        except lmdb.Error as error:
+            raise OSError(f"cannot write {path}: {error}") from None
+
+    def put(self, record: Record, value: bytes) -> None:
+        """The next record, `value` when packed."""
+        self._entries.append((record_key(self._count), value))
+        self._bytes += len(value)
+        self._count += 1
+        if self._bytes >= TRANSACTION_BYTES or len(self._entries) >= TRANSACTION_RECORDS:
+            self._commit()
+
+    def finish(self, header: Header) -> None:
+        """Write the header; on return the whole file is on the disk."""
+        self._commit()
+        self._entries.append((HEADER_KEY, pack_header(header)))
+        self._commit()
+        size = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
+        self.close()
+        os.truncate(self._path, size)  # LMDB may leave unused last pages unwritten, which looks like a damaged file
+        sync(self._path)
+
+    def close(self) -> None:
+        self._environment.close()
+
+    def _commit(self) -> None:
+        """Append the entries in one transaction, with a larger map if this one is full."""
+        while True:
+            try:
+                with self._environment.begin(write=True) as transaction:
+                    for key, value in self._entries:
+                        transaction.put(key, value, append=True)
+                break
+            except lmdb.MapFullError:
+                self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+            except lmdb.Error as error:  # a full disk may be called an input/output error
+                free = shutil.disk_usage(self._path.parent).free / 1e6
+                raise OSError(f"cannot write {self._path}: {error}; {free:,.1f} MB are free there") from None
+        self._entries, self._bytes = [], 0
+
+
+class LmdbReader:
+    """The records of a finished LMDB file, for one process.
+
+    Raises:
+        ValueError: if the file is not a whole database.
+    """
+
+    def __init__(self, path: Path):
+        self._environment = _open(path)
+        with self._environment.begin() as transaction:
+            try:
+                self.header = unpack_header(transaction.get(HEADER_KEY))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+            entries = transaction.stat()["entries"]
+        if entries != self.header.count + 1:
+            raise ValueError(f"{path}: {entries - 1} records, the header says {self.header.count}")
+
+    def record(self, index: int) -> Record:
+        """Record number `index`.
+
+        Raises:
+            ValueError: if it is missing or damaged.
+        """
+        try:
+            with self._environment.begin() as transaction:
+                value = transaction.get(record_key(index))
+        except lmdb.Error as error:
+            raise ValueError(f"LMDB cannot read it: {error}") from None
+        if value is None:
+            raise ValueError("missing")
+        return unpack_record(value)
+
+
+def sync(path: Path) -> None:
+    """Wait until the file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> lmdb.Environment:
+    status = path.stat()
+    key = status.st_dev, status.st_ino
+    environment = _environments.get(key)
+    if environment is None:
+        try:
+            environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
+        except lmdb.Error as error:
+            raise ValueError(f"{path} is not an LMDB file: {error}") from None
+        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if status.st_size < needed:  # reading beyond the end would kill the process
+            raise ValueError(f"{path} is truncated: {status.st_size} bytes of {needed}")
+        _environments[key] = environment
+    return environment
+
+
+def _close_inherited() -> None:
+    for environment in list(_environments.values()):
+        environment.close()
+    _environments.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited)

@@ -1,0 +1,41 @@
+"""Threads that work ahead, with results in order; reading, hashing and image codecs do not hold Python's lock."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+BATCH = 8  # items of one task; small, since items that wait are held in memory
+
+
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """What `function` makes of each item, in order, computed by `workers` threads; 0: in this one.
+
+    Raises:
+        ValueError: if `workers` is negative.
+        Exception: what `function` or `items` raised, in the place of the result.
+    """
+    if workers < 0:
+        raise ValueError(f"workers is {workers}, must be 0 or more")
+    if workers == 0:
+        yield from map(function, items)
+        return
+
+    def work(batch: list[Item]) -> list[Result]:
+        return [function(item) for item in batch]
+
+    items = iter(items)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        pending = deque()
+        while batch := list(islice(items, BATCH)):
+            pending.append(pool.submit(work, batch))
+            if len(pending) > 2 * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

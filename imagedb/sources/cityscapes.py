@@ -1,0 +1,118 @@
+"""Cityscapes: street scenes with fine annotations, as polygons and as masks."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+from imagedb.record import Annotation, Object
+from imagedb.sources.source import Item, ListSource
+
+# Ids 0 to 33 of cityscapesscripts/helpers/labels.py.
+CLASS_NAMES = [
+    "unlabeled",
+    "ego vehicle",
+    "rectification border",
+    "out of roi",
+    "static",
+    "dynamic",
+    "ground",
+    "road",
+    "sidewalk",
+    "parking",
+    "rail track",
+    "building",
+    "wall",
+    "fence",
+    "guard rail",
+    "bridge",
+    "tunnel",
+    "pole",
+    "polegroup",
+    "traffic light",
+    "traffic sign",
+    "vegetation",
+    "terrain",
+    "sky",
+    "person",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "caravan",
+    "trailer",
+    "train",
+    "motorcycle",
+    "bicycle",
+]
+PICTURE = "_leftImg8bit.png"
+MASKS = {"class": "labelIds", "instance": "instanceIds"}
+
+
+class CityscapesSource(ListSource):
+    """The pictures root/leftImg8bit/<split>/<city>/<id>_leftImg8bit.png by city and file, named by id, bytes untouched.
+
+    Of root/gtFine, <id>_gtFine_labelIds.png and <id>_gtFine_instanceIds.png are the masks "class", where each class is
+    its label, and "instance". Objects are the polygons of <id>_gtFine_polygons.json, their boxes the polygons' bounds;
+    several things in one polygon, such as a "cargroup", have the flag "crowd". Deleted polygons are left out, as are
+    license plates, which have no label.
+
+    Raises:
+        FileNotFoundError: if there are no pictures, or a picture's file in gtFine is missing.
+    """
+
+    annotated = True
+
+    def __init__(self, root: str | Path, split: str):
+        self.root = Path(root)
+        self.class_names = list(CLASS_NAMES)
+        pictures = self.root / "leftImg8bit" / split
+        self._files = sorted(pictures.glob(f"*/*{PICTURE}"), key=lambda file: file.parts)
+        if not self._files:
+            raise FileNotFoundError(f"{pictures} holds no pictures; expected {pictures}/<city>/<id>{PICTURE}")
+        for file in self._files:
+            for path in (self._fine(file, "polygons.json"), *self._masks(file).values()):
+                if not path.is_file():
+                    raise FileNotFoundError(f"{path} does not exist; it should describe {file}")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Item:
+        file = self._files[index]
+        return Item(file.name.removesuffix(PICTURE), None, file.read_bytes, file, partial(self._annotation, file))
+
+    def _fine(self, picture: Path, kind: str) -> Path:
+        split, city, name = picture.parts[-3:]
+        return self.root / "gtFine" / split / city / f"{name.removesuffix(PICTURE)}_gtFine_{kind}"
+
+    def _masks(self, picture: Path) -> dict[str, Path]:
+        return {mask: self._fine(picture, f"{kind}.png") for mask, kind in MASKS.items()}
+
+    def _annotation(self, picture: Path) -> Annotation:
+        masks = {mask: path.read_bytes() for mask, path in self._masks(picture).items()}
+        return Annotation(_objects(self._fine(picture, "polygons.json")), masks)
+
+
+def _objects(file: Path) -> tuple[Object, ...]:
+    try:
+        things = [thing for thing in json.loads(file.read_bytes())["objects"] if not thing.get("deleted")]
+        objects = (_object(thing["label"], thing["polygon"]) for thing in things)
+        return tuple(thing for thing in objects if thing)
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(f"{file} does not hold polygons; expected objects with label and polygon") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _object(name: str, polygon: list[list[float]]) -> Object | None:
+    """None for a license plate."""
+    group = name not in CLASS_NAMES and name.endswith("group")  # "polegroup" is a class
+    single = name.removesuffix("group") if group else name
+    if single == "license plate":
+        return None
+    if single not in CLASS_NAMES:
+        raise ValueError(f"an object of class {name!r}, allowed: {', '.join(CLASS_NAMES)}")
+    if not polygon:
+        raise ValueError(f"a polygon of {name!r} has no points")
+    x, y = zip(*polygon, strict=True)
+    return Object(CLASS_NAMES.index(single), (min(x), min(y), max(x), max(y)), ("crowd",) if group else ())

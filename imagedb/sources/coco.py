@@ -1,0 +1,123 @@
+"""MS COCO: boxes and masks of instances."""
+
+import io
+import json
+import zlib
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+
+import msgpack
+from PIL import Image
+from pycocotools import mask as rle
+
+from imagedb.record import Annotation, Object
+from imagedb.sources.source import Item, ListSource
+
+FIELDS = (
+    "images with id, file_name, height, width; annotations with id, image_id, category_id, bbox; "
+    "categories with id, name"
+)
+
+
+class CocoSource(ListSource):
+    """The pictures root/<split>/ that root/annotations/instances_<split>.json lists, by id, bytes untouched.
+
+    Labels are the categories in the order of their ids, which have gaps in COCO. Objects are in the order of the file;
+    one with `iscrowd` has the flag "crowd". Pictures without objects are kept. Polygons of fewer than three points
+    enclose nothing and are passed over.
+
+    Raises:
+        FileNotFoundError: if the JSON file or a picture is missing.
+        ValueError: if the JSON file is damaged, or names an image or a category that it lacks.
+    """
+
+    annotated = True
+
+    def __init__(self, root: str | Path, split: str):
+        self.folder = Path(root) / split
+        self.file = Path(root) / "annotations" / f"instances_{split}.json"
+        if not self.file.is_file():
+            raise FileNotFoundError(f"{self.file} does not exist; it should describe the pictures in {self.folder}")
+        try:
+            content = json.loads(self.file.read_text(encoding="utf-8"), object_hook=_pack_segmentation)
+            self.class_names, self._pictures = _read(content)
+        except (KeyError, TypeError):
+            raise ValueError(f"{self.file} does not hold the instances of COCO; expected {FIELDS}") from None
+        except ValueError as error:
+            raise ValueError(f"{self.file}: {error}") from None
+        for name, _, _ in self._pictures:
+            if not (self.folder / name).is_file():
+                raise FileNotFoundError(f"{self.folder / name} does not exist; {self.file} names it")
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> Item:
+        name = self._pictures[index][0]
+        file = self.folder / name
+        return Item(name, None, file.read_bytes, file, partial(self._annotation, index))
+
+    def _annotation(self, index: int) -> Annotation:
+        _, size, things = self._pictures[index]
+        return Annotation(tuple(self._object(size, *msgpack.unpackb(thing)) for thing in things))
+
+    def _object(
+        self, size: tuple[int, int], number: int, label: int, box: list, crowd: int, packed: bytes | None
+    ) -> Object:
+        try:
+            left, top, width, height = map(float, box)
+            mask = _mask(packed and msgpack.unpackb(packed), *size)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.file}: annotation {number}: bbox or segmentation: {error}") from None
+        flags = ("crowd",) if crowd else ()
+        return Object(label, (left, top, left + width, top + height), flags, mask)
+
+
+def _pack_segmentation(fields: dict) -> dict:
+    """What the JSON parser makes of each map: as numbers of Python, all outlines of COCO would fill gigabytes."""
+    if "segmentation" in fields:
+        fields["segmentation"] = msgpack.packb(fields["segmentation"])
+    return fields
+
+
+def _read(content: dict) -> tuple[list[str], list[tuple[str, tuple[int, int], list[bytes]]]]:
+    """The class names; and each picture's name, (height, width), and packed arguments of `_object`."""
+    categories = sorted(content["categories"], key=itemgetter("id"))
+    labels = {category["id"]: label for label, category in enumerate(categories)}
+    images = sorted(content["images"], key=itemgetter("id"))
+    if not images:
+        raise ValueError("no images")
+    things: dict[int, list[bytes]] = {image["id"]: [] for image in images}
+    for thing in content["annotations"]:
+        number, image, category = (thing[key] for key in ("id", "image_id", "category_id"))
+        if image not in things:
+            raise ValueError(f"annotation {number}: image_id {image} is not among the images")
+        if category not in labels:
+            raise ValueError(f"annotation {number}: category_id {category} is not among the categories")
+        values = number, labels[category], thing["bbox"], thing.get("iscrowd", 0), thing.get("segmentation")
+        things[image].append(msgpack.packb(values))
+    pictures = [(image["file_name"], (image["height"], image["width"]), things[image["id"]]) for image in images]
+    return [category["name"] for category in categories], pictures
+
+
+def _mask(segmentation: list | dict | None, height: int, width: int) -> bytes | None:
+    """The PNG of polygons or run lengths; None if there are none."""
+    if not segmentation:
+        return None
+    if isinstance(segmentation, dict):
+        counts, size = segmentation["counts"], segmentation["size"]
+        if size != [height, width]:
+            raise ValueError(f"run lengths of size {size}, the picture's is {[height, width]}")
+        runs = rle.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
+    else:
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return None
+        runs = rle.merge(rle.frPyObjects(polygons, height, width))
+    pixels = rle.decode(runs)
+    if pixels.sum() != rle.area(runs):  # pycocotools leaves what the runs do not reach as it was in memory
+        raise ValueError("the run lengths do not cover the picture")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(bool)).save(buffer, "PNG", compress_type=zlib.Z_RLE)  # as small as any, same bytes
+    return buffer.getvalue()

@@ -1,0 +1,49 @@
+"""Pictures in one folder a class."""
+
+from pathlib import Path
+
+from imagedb.sources.source import SUFFIXES, Item, ListSource
+
+
+class FolderSource(ListSource):
+    """The pictures root/split/<class>/*.{jpg,jpeg,png,webp,bmp,gif,tif,tiff}, named "<class>/<file>", bytes untouched.
+
+    Classes and files are in the order of their names. Hidden files and folders are passed over, as is any file without
+    one of the suffixes. An extracted ImageNet is such a folder.
+
+    Raises:
+        ValueError: if a folder is missing or empty, or pictures lie outside a class folder.
+    """
+
+    def __init__(self, root: str | Path, split: str):
+        self.folder = Path(root) / split
+        expected = f"expected {self.folder}/<class>/<picture>"
+        if not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is not a folder; {expected}")
+        stray = _pictures(self.folder)
+        if stray:
+            raise ValueError(f"{self.folder} holds pictures without a class, such as {stray[0]}; {expected}")
+        self.class_names = sorted(
+            path.name for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+        )
+        if not self.class_names:
+            raise ValueError(f"{self.folder} holds no class folders; {expected}")
+        self._files: list[tuple[int, str]] = []
+        for label, class_name in enumerate(self.class_names):
+            files = _pictures(self.folder / class_name)
+            if not files:
+                raise ValueError(f"{self.folder / class_name} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+            self._files += [(label, f"{class_name}/{file}") for file in files]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Item:
+        label, name = self._files[index]
+        file = self.folder / name
+        return Item(name, label, file.read_bytes, file)
+
+
+def _pictures(folder: Path) -> list[str]:
+    names = (path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return sorted(name for name in names if not name.startswith("."))

@@ -1,0 +1,252 @@
+"""ImageNet (ILSVRC2012) from its original archives, which stay as they are, or from its extracted pictures."""
+
+import gzip
+import io
+import re
+import tarfile
+import zlib
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import scipy.io
+
+from imagedb.sources.folder import FolderSource
+from imagedb.sources.source import WHOLE, Item, ListSource, Shard, Source, Survey
+
+DEVKIT = "ILSVRC2012_devkit_t12"
+PADDING = 2**20  # bytes; no tar program ends an archive with more zeros
+
+
+def imagenet_source(root: str | Path, split: str) -> Source:
+    """The pictures of ImageNet's split "train" or "val", named "<WordNet id>/<file>", bytes untouched.
+
+    They come from root/ILSVRC2012_img_<split>.tar in the archive's order, nothing is extracted; without it, from the
+    folder root/<split>, which holds a folder for each WordNet id or, for "val", may hold the pictures side by side.
+    Names and labels are the same for all of these.
+
+    Classes are the low-level synsets of the devkit (root/ILSVRC2012_devkit_t12.tar.gz, or the folder of that name),
+    labelled in the order of their WordNet ids and named by their words. Class folders without a devkit are a
+    `FolderSource`.
+
+    Raises:
+        FileNotFoundError: if neither archive nor folder exists, or there is no devkit.
+        ValueError: if the split has another name, an archive is damaged, or it does not hold what the devkit says.
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"split {split!r} of ImageNet is not allowed, must be train or val")
+    root = Path(root)
+    archive, folder = root / f"ILSVRC2012_img_{split}.tar", root / split
+    if archive.is_file():
+        return (_TrainArchive if split == "train" else _ValArchive)(archive, _read_devkit(root))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"neither {archive} nor the folder {folder} exists, ImageNet is expected there")
+    flat = sorted(folder.glob("ILSVRC2012_val_*.JPEG")) if split == "val" else []
+    if flat:
+        return _FlatFolder(flat, _read_devkit(root))
+    source = FolderSource(root, split)
+    if (root / f"{DEVKIT}.tar.gz").is_file() or (root / DEVKIT).is_dir():
+        devkit = _read_devkit(root)
+        _check_classes(folder, source.class_names, devkit.wnids)
+        source.class_names = devkit.class_names
+    return source
+
+
+@dataclass(frozen=True)
+class _Devkit:
+    """WordNet ids in order, class names by label, and the label of each validation picture."""
+
+    wnids: list[str]
+    class_names: list[str]
+    truth: list[int]
+
+    def val_picture(self, file: str, where: Path) -> tuple[str, int]:
+        """Name and label of a validation picture."""
+        match = re.fullmatch(r"ILSVRC2012_val_(\d{8})\.JPEG", file)
+        if not match:
+            raise ValueError(f"{where} holds {file}; expected ILSVRC2012_val_<8 digits>.JPEG")
+        number = int(match[1])
+        if not 1 <= number <= len(self.truth):
+            raise ValueError(f"{where} holds {file}, the devkit's ground truth has numbers 1 to {len(self.truth)}")
+        label = self.truth[number - 1]
+        return f"{self.wnids[label]}/{file}", label
+
+    def check_val_count(self, count: int, where: Path) -> None:
+        if count != len(self.truth):
+            raise ValueError(f"{where} holds {count} pictures, the devkit's ground truth {len(self.truth)}")
+
+
+class _Archive(Source):
+    """Pictures in a tar file, read in their order."""
+
+    def __init__(self, path: Path, devkit: _Devkit):
+        self._path, self._devkit, self.class_names = path, devkit, devkit.class_names
+
+    @abstractmethod
+    def _pictures(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
+        """Name, label, offset and bytes of the pictures of one part."""
+
+    def items(self, shard: Shard = WHOLE) -> Iterator[Item]:
+        with self._path.open("rb") as file:
+            for name, label, offset, size in self._pictures(file, shard):
+                file.seek(offset)
+                yield Item(name, label, file.read(size), self._path)
+
+    def survey(self, shard: Shard = WHOLE) -> Survey:
+        with self._path.open("rb") as file:
+            sizes = [size for *_, size in self._pictures(file, shard)]
+        return Survey(len(sizes), sum(sizes))
+
+
+class _TrainArchive(_Archive):
+    """A tar file of one tar file a class; parts are whole classes."""
+
+    def __init__(self, path: Path, devkit: _Devkit):
+        super().__init__(path, devkit)
+        with path.open("rb") as file:
+            members = [
+                (name.removesuffix(".tar"), offset, size)
+                for name, offset, size in _members(file, 0, path.stat().st_size, path)
+            ]
+        _check_classes(path, [wnid for wnid, _, _ in members], devkit.wnids)
+        self._tars = [(wnid, devkit.wnids.index(wnid), offset, size) for wnid, offset, size in members]
+
+    def _pictures(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
+        for wnid, label, start, size in self._part(shard):
+            for name, offset, length in _members(file, start, start + size, f"{self._path}: {wnid}.tar"):
+                yield f"{wnid}/{name}", label, offset, length
+
+    def expected(self, shard: Shard = WHOLE) -> tuple[int, str]:
+        return sum(size for *_, size in self._part(shard)), "B"
+
+    def _part(self, shard: Shard) -> list[tuple[str, int, int, int]]:
+        """The class tars of one part, cut where the bytes before come nearest to k/N of all; each part gets one."""
+        before = list(accumulate((size for *_, size in self._tars), initial=0))
+        count = len(self._tars)
+        if shard.count > count:
+            raise ValueError(f"shard {shard} is not allowed, {self._path} holds {count} class tars, which stay whole")
+        cuts = [0]
+        for k in range(1, shard.count):
+            allowed = range(cuts[-1] + 1, count - shard.count + k + 1)
+            target = before[-1] * k / shard.count
+            cuts.append(min(allowed, key=lambda cut: abs(before[cut] - target)))
+        cuts.append(count)
+        return self._tars[cuts[shard.number - 1] : cuts[shard.number]]
+
+
+class _ValArchive(_Archive):
+    """A tar file of pictures named by number."""
+
+    def _pictures(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
+        part, total, count = shard.of(len(self._devkit.truth)), len(self._devkit.truth), 0
+        for name, offset, size in _members(file, 0, self._path.stat().st_size, self._path):
+            if count in part:
+                yield *self._devkit.val_picture(name, self._path), offset, size
+            count += 1
+            if count == part.stop < total:
+                return
+        self._devkit.check_val_count(count, self._path)
+
+    def expected(self, shard: Shard = WHOLE) -> tuple[int, str]:
+        return len(shard.of(len(self._devkit.truth))), "image"
+
+
+class _FlatFolder(ListSource):
+    """Validation pictures side by side in a folder."""
+
+    def __init__(self, files: list[Path], devkit: _Devkit):
+        self.class_names = devkit.class_names
+        self._pictures = [(*devkit.val_picture(file.name, file.parent), file) for file in files]
+        devkit.check_val_count(len(files), files[0].parent)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, index: int) -> Item:
+        name, label, file = self._pictures[index]
+        return Item(name, label, file.read_bytes, file)
+
+
+def _members(file: BinaryIO, start: int, end: int, where: str | Path) -> Iterator[tuple[str, int, int]]:
+    """Name (without folders), offset and bytes of the files in the tar archive file[start:end].
+
+    Unlike tarfile, which takes a damaged header for the end of the archive, this gives all members or raises.
+    """
+    offset = start
+    while True:
+        file.seek(offset)
+        try:
+            block = file.read(min(tarfile.BLOCKSIZE, end - offset))
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.EOFHeaderError:
+            if end - offset > PADDING or file.read(end - offset - tarfile.BLOCKSIZE).strip(b"\0"):
+                raise ValueError(f"{where} is damaged: data follow its end at byte {offset - start}") from None
+            return
+        except tarfile.HeaderError:
+            state = "truncated" if end - offset < tarfile.BLOCKSIZE else "damaged"
+            raise ValueError(f"{where} is {state}: no tar header at byte {offset - start} of {end - start}") from None
+        offset += tarfile.BLOCKSIZE
+        if offset + header.size > end:
+            raise ValueError(f"{where} is truncated: {header.name} goes beyond its {end - start} bytes")
+        if header.isreg():
+            yield header.name.rpartition("/")[2], offset, header.size
+        offset += -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _check_classes(where: Path, found: list[str], wnids: list[str]) -> None:
+    """Raise ValueError unless `found` holds each WordNet id of the devkit once and nothing else."""
+    counts = Counter(found)
+    problems = {
+        "missing classes of the devkit": [wnid for wnid in wnids if wnid not in counts],
+        "not classes of the devkit": sorted(counts.keys() - set(wnids)),
+        "more than once": [wnid for wnid, count in counts.items() if count > 1],
+    }
+    for problem, names in problems.items():
+        if names:
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise ValueError(f"{where}: {problem} ({len(names)}): {shown}")
+
+
+def _read_devkit(root: Path) -> _Devkit:
+    where, meta, truth = _devkit_files(root)
+    try:
+        synsets = np.atleast_1d(scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"])
+        by_number = {
+            str(int(synset["ILSVRC2012_ID"])): (str(synset["WNID"]), str(synset["words"]))
+            for synset in synsets
+            if synset["num_children"] == 0
+        }
+        wnids, class_names = map(list, zip(*sorted(by_number.values()), strict=True))
+    except Exception as error:  # scipy raises any type on damaged data
+        raise ValueError(f"{where}: meta.mat cannot be read: {' '.join(str(error).split())}") from None
+    labels = {number: wnids.index(wnid) for number, (wnid, _) in by_number.items()}
+    lines = truth.decode("ascii", "replace").split()
+    for number, line in enumerate(lines, 1):
+        if line not in labels:
+            raise ValueError(
+                f"{where}: line {number} of the ground truth is {line}, not the ILSVRC2012_ID of a low-level synset"
+            )
+    return _Devkit(wnids, class_names, [labels[line] for line in lines])
+
+
+def _devkit_files(root: Path) -> tuple[Path, bytes, bytes]:
+    """Where the devkit lies, and its meta.mat and ground truth."""
+    names = [f"{DEVKIT}/data/{name}" for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")]
+    archive, folder = root / f"{DEVKIT}.tar.gz", root / DEVKIT
+    if archive.is_file():
+        try:
+            data = io.BytesIO(gzip.decompress(archive.read_bytes()))  # all of it, so that its checksum is compared
+            with tarfile.open(fileobj=data) as tar:
+                return archive, *(tar.extractfile(name).read() for name in names)
+        except KeyError as error:
+            raise ValueError(f"{archive}: {error.args[0]}") from None
+        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{archive} is damaged: {' '.join(str(error).split())}") from None
+    if not folder.is_dir():
+        raise FileNotFoundError(f"neither {archive} nor the folder {folder} exists; they tell ImageNet's classes")
+    return folder, *((root / name).read_bytes() for name in names)

@@ -1,0 +1,119 @@
+"""Pictures that a file lists, with their labels."""
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from imagedb.sources.source import Item, ListSource
+
+CLASS_LIST = "classes.txt"
+MAX_CLASSES = 1_000_000  # without a class list; one mistyped label would make class names for all below it
+
+
+class ListingSource(ListSource):
+    """The pictures that the file root/split lists, in its order, named by their paths as listed, bytes untouched.
+
+    A .csv file has the header path,label; a .jsonl file has an object {"path": ..., "label": ...} a line. A path is
+    absolute or relative to the folder of the list. Labels are all integers (in a .csv, anything of digits) or all class
+    names. Class names by label are those of `read_class_names`, or else the sorted names, or "0", "1", and so on.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not as above or a label has no class, with the number of the line.
+    """
+
+    def __init__(self, root: str | Path, split: str):
+        file = Path(root) / split
+        read = {".csv": _read_csv, ".jsonl": _read_jsonl}.get(file.suffix)
+        if read is None:
+            raise ValueError(f"{file} is not allowed as a list of pictures, must end in .csv or .jsonl")
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist, a list of pictures is expected there")
+        self._folder, self._rows = file.parent, []
+        known = read_class_names(root)
+        occurrences, limit = Counter(known), len(known or range(MAX_CLASSES))
+        kind = None
+        for line, path, label in read(file):
+            kind = kind or type(label)
+            if type(label) is not kind:
+                problem = "unlike the lines before; labels must be all integers or all class names"
+            elif kind is int and not 0 <= label < limit:
+                problem = f"allowed: 0 to {limit - 1}"
+            elif kind is str and known and occurrences[label] != 1:
+                problem = f"which {Path(root) / CLASS_LIST} has {occurrences[label]} times, must be once"
+            else:
+                self._rows.append((path, label))
+                continue
+            raise ValueError(f"{file} line {line}: label {label!r}, {problem}")
+        if kind is None:
+            raise ValueError(f"{file} lists no pictures")
+        labels = {label for _, label in self._rows}
+        self.class_names = known or (sorted(labels) if kind is str else [str(i) for i in range(max(labels) + 1)])
+        if kind is str:
+            index = {name: label for label, name in enumerate(self.class_names)}
+            self._rows = [(path, index[label]) for path, label in self._rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Item:
+        path, label = self._rows[index]
+        file = self._folder / path
+        return Item(path, label, file.read_bytes, file)
+
+
+def read_class_names(root: str | Path) -> list[str] | None:
+    """The lines of root/classes.txt, the class names by label; None if there is no such file.
+
+    Raises:
+        ValueError: if the file or a line is empty, or not UTF-8.
+    """
+    file = Path(root) / CLASS_LIST
+    if not file.is_file():
+        return None
+    names = [line.strip() for line in _lines(file)]
+    if not all(names) or not names:
+        raise ValueError(f"{file} line {[*names, ''].index('') + 1}: expected a class name")
+    return names
+
+
+def _read_csv(file: Path) -> Iterator[tuple[int, str, int | str]]:
+    rows = csv.reader(_lines(file), strict=True)
+    try:
+        if (header := next(rows, [])) != ["path", "label"]:
+            raise ValueError(f"{file} line 1: header {','.join(header)!r}, expected path,label")
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != 2 or not all(row):
+                raise ValueError(f"{file} line {rows.line_num}: {','.join(row)!r}, expected a path and a label")
+            path, label = row
+            yield rows.line_num, path, int(label) if re.fullmatch(r"-?[0-9]+", label) else label
+    except csv.Error as error:
+        raise ValueError(f"{file} line {rows.line_num}: {error}") from None
+
+
+def _read_jsonl(file: Path) -> Iterator[tuple[int, str, int | str]]:
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            path, label = row["path"], row["label"]
+        except (ValueError, TypeError, KeyError):
+            row, path, label = None, None, None
+        if type(path) is not str or type(label) not in (int, str) or "" in (path, label) or len(row) != 2:
+            raise ValueError(f'{file} line {number}: expected {{"path": string, "label": integer or string}}')
+        yield number, path, label
+
+
+def _lines(file: Path) -> Iterator[str]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")  # spreadsheets put a mark before line 1
+            except UnicodeDecodeError:
+                raise ValueError(f"{file} line {number}: not UTF-8") from None

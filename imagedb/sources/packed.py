@@ -1,0 +1,109 @@
+"""Databases as sources, to be packed again: those of the reference toolkit, and our own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+import msgpack
+
+from imagedb.reader import ImageDatabase
+from imagedb.sources.listing import read_class_names
+from imagedb.sources.source import WHOLE, Item, ListSource, Shard, Source, Survey
+
+
+class ReferenceSource(Source):
+    """The LMDB database root/split, a file or a folder, that the reference toolkit packed from ImageNet.
+
+    Key __len__ holds the number of pictures in ASCII; key 0, 1, ... holds the msgpack of one bytes object, an encoded
+    JPEG and its label as 2 bytes, little-endian. Pictures are named and ordered by their keys. Class names by label are
+    those of `read_class_names`, or else "0", "1", and so on to the largest label, for which all records are visited.
+
+    Raises:
+        FileNotFoundError: if there is no such database.
+        ValueError: if it is damaged, or has fewer records than it says.
+    """
+
+    def __init__(self, root: str | Path, split: str):
+        path = Path(root) / split
+        self._file = path / "data.mdb" if path.is_dir() else path
+        if not self._file.is_file():
+            raise FileNotFoundError(f"{self._file} does not exist, an LMDB database is expected there")
+        with self._transaction() as transaction:
+            count, records = bytes(transaction.get(b"__len__", b"")), transaction.stat()["entries"] - 1
+            if not count.isdigit():
+                raise ValueError(f"{self._file} has no number at key __len__, the reference toolkit did not finish it")
+            self._count = int(count)
+            if records < self._count:
+                raise ValueError(f"{self._file} has {records} records, its __len__ says {self._count}")
+            self.class_names = read_class_names(root)
+            if self.class_names is None:
+                labels = (_label(value) for value in self._values(transaction, WHOLE))
+                self.class_names = [str(label) for label in range(max(labels, default=-1) + 1)]
+
+    def items(self, shard: Shard = WHOLE) -> Iterator[Item]:
+        with self._transaction() as transaction:
+            for index, value in zip(shard.of(self._count), self._values(transaction, shard), strict=True):
+                try:
+                    data = msgpack.unpackb(value, raw=True)
+                except ValueError:
+                    data = None
+                if not isinstance(data, bytes) or len(data) < 3:
+                    raise ValueError(f"{self._file}: record {index} is not the msgpack of a JPEG and a label")
+                yield Item(str(index), _label(data), data[:-2], self._file)
+
+    def survey(self, shard: Shard = WHOLE) -> Survey:
+        with self._transaction() as transaction:
+            sizes = [len(value) for value in self._values(transaction, shard)]
+        return Survey(len(sizes), sum(sizes))
+
+    def expected(self, shard: Shard = WHOLE) -> tuple[int, str]:
+        return len(shard.of(self._count)), "image"
+
+    def _values(self, transaction: lmdb.Transaction, shard: Shard) -> Iterator[memoryview]:
+        for index in shard.of(self._count):
+            value = transaction.get(str(index).encode())
+            if value is None:
+                raise ValueError(f"{self._file}: record {index} is missing")
+            yield value
+
+    @contextmanager
+    def _transaction(self) -> Iterator[lmdb.Transaction]:
+        """One that gives views of the values, without copying them."""
+        try:
+            with lmdb.open(str(self._file), subdir=False, readonly=True, lock=False) as environment:
+                needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+                if (size := self._file.stat().st_size) < needed:  # reading beyond the end would kill the process
+                    raise ValueError(f"{self._file} is truncated: {size} bytes of {needed}")
+                with environment.begin(buffers=True) as transaction:
+                    yield transaction
+        except lmdb.Error as error:
+            raise ValueError(f"{self._file} cannot be read as an LMDB file: {error}") from None
+
+
+class DatabaseSource(ListSource):
+    """The records of the finished database `path`, to pack them in another encoding or format.
+
+    Raises:
+        FileNotFoundError: if there is no such database.
+        ValueError: if it is not a whole database.
+    """
+
+    def __init__(self, path: str | Path):
+        self._database = ImageDatabase(path)
+        self.class_names, self.annotated = self._database.class_names, self._database.header.annotated
+
+    def __len__(self) -> int:
+        return len(self._database)
+
+    def __getitem__(self, index: int) -> Item:
+        record = self._database[index]
+        annotation = (lambda: record.annotation) if self.annotated else None
+        return Item(record.name, record.label, record.image, self._database.path, annotation)
+
+    def survey(self, shard: Shard = WHOLE) -> Survey:
+        return Survey(len(shard.of(len(self))), None)
+
+
+def _label(data: bytes | memoryview) -> int:
+    return int.from_bytes(data[-2:], "little")

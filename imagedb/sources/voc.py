@@ -1,0 +1,117 @@
+"""PASCAL VOC: boxes of every object, and masks of some pictures."""
+
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+
+from imagedb.record import Annotation, Object
+from imagedb.sources.source import Item, ListSource
+
+CLASS_NAMES = [
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
+FLAGS = ("difficult", "occluded", "truncated")
+MASKS = {"class": "SegmentationClass", "instance": "SegmentationObject"}
+
+
+class VocSource(ListSource):
+    """The pictures of one list of PASCAL VOC, in its order and named by their ids, bytes untouched.
+
+    The files of SegmentationClass and SegmentationObject are the masks "class" and "instance" of the pictures that have
+    them; a class is its label + 1 there, 0 the background, 255 not labelled.
+
+    Args:
+        root: the folder VOCdevkit/VOC2007 or VOCdevkit/VOC2012.
+        split: a list in ImageSets/Main, such as "train", or in another folder, such as "Segmentation/train".
+
+    Raises:
+        FileNotFoundError: if the list is missing, or a file of one of its pictures.
+        ValueError: if the list is empty or holds more than ids.
+    """
+
+    annotated = True
+
+    def __init__(self, root: str | Path, split: str):
+        self.root = Path(root)
+        self.class_names = list(CLASS_NAMES)
+        split = split if "/" in split else f"Main/{split}"
+        file = self.root / "ImageSets" / f"{split}.txt"
+        if not file.is_file():
+            expected = "expected a list of ids there, in a folder such as VOCdevkit/VOC2012"
+            raise FileNotFoundError(f"{file} does not exist; {expected}")
+        lines = file.read_text().splitlines()
+        self._ids = [line.strip() for line in lines if line.strip()]
+        if not self._ids:
+            raise ValueError(f"{file} holds no ids")
+        for name in self._ids:
+            if len(name.split()) > 1:
+                raise ValueError(f"{file} holds the line {name!r}; expected one id a line, as in Main/train.txt")
+        masks = MASKS.values() if split.startswith("Segmentation/") else ()
+        for name in self._ids:
+            for path in (self._picture(name), self._xml(name), *(self._mask(folder, name) for folder in masks)):
+                if not path.is_file():
+                    raise FileNotFoundError(f"{path} does not exist; {file} names {name}")
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> Item:
+        name = self._ids[index]
+        file = self._picture(name)
+        return Item(name, None, file.read_bytes, file, partial(self._annotation, name))
+
+    def _picture(self, name: str) -> Path:
+        return self.root / "JPEGImages" / f"{name}.jpg"
+
+    def _xml(self, name: str) -> Path:
+        return self.root / "Annotations" / f"{name}.xml"
+
+    def _mask(self, folder: str, name: str) -> Path:
+        return self.root / folder / f"{name}.png"
+
+    def _annotation(self, name: str) -> Annotation:
+        files = {mask: self._mask(folder, name) for mask, folder in MASKS.items()}
+        masks = {mask: file.read_bytes() for mask, file in files.items() if file.is_file()}
+        return Annotation(_objects(self._xml(name)), masks)
+
+
+def _objects(file: Path) -> tuple[Object, ...]:
+    try:
+        root = ElementTree.parse(file).getroot()
+        if root.tag != "annotation":
+            raise ValueError(f"the root is <{root.tag}>, expected <annotation>")
+        return tuple(_object(element) for element in root.findall("object"))
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _object(element: ElementTree.Element) -> Object:
+    name = element.findtext("name", "").strip()
+    if name not in CLASS_NAMES:
+        raise ValueError(f"an object of class {name!r}, allowed: {', '.join(CLASS_NAMES)}")
+    sides = [element.findtext(f"bndbox/{side}", "") for side in ("xmin", "ymin", "xmax", "ymax")]
+    try:
+        left, top, right, bottom = map(float, sides)
+    except ValueError:
+        raise ValueError(f"an object of class {name!r} with bndbox {sides}, must be four numbers") from None
+    flags = tuple(flag for flag in FLAGS if element.findtext(flag, "").strip() == "1")
+    return Object(CLASS_NAMES.index(name), (left - 1, top - 1, right, bottom), flags)  # VOC counts pixels from 1

@@ -1,0 +1,147 @@
+"""Our contestants in `stages.bench_data`, and the large database."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from multiprocessing import active_children
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from imagedb import Encoding, ImageDatabase, Item, ListSource, write_database
+from imagedb.sources.folder import FolderSource
+from training.augment import normalize
+from training.data import Pixels, TrainingBatches
+from training.recipe import Augmentation, InputFormat
+from training.views import random_views
+
+ENCODINGS = {
+    "as it is": None,
+    "512 px": Encoding("resized", "long", 512),
+    "256 px": Encoding("resized", "long", 256),
+    "short side 256 px": Encoding("resized", "short", 256),
+}
+LOADED = [
+    ("as it is", "rgb"),
+    ("as it is", "rgb", "jitter"),
+    ("as it is", "yuv444"),
+    ("as it is", "yuv444", "jitter"),
+    ("512 px", "rgb"),
+    ("256 px", "rgb"),
+    ("short side 256 px", "rgb"),
+    ("short side 256 px", "yuv444", "jitter"),
+]
+BATCH = 250  # of the large database
+
+
+def pack(folder: Path, path: Path, encoding: str, workers: int) -> None:
+    write_database(FolderSource(folder.parent, folder.name), path, encoding=ENCODINGS[encoding], workers=workers)
+
+
+def packers() -> dict[str, Callable[[Path, Path], None]]:
+    """As those of the peers."""
+    return {
+        f"ours, {name}, {workers} worker{'s' * (workers - 1)}": partial(pack, encoding=name, workers=workers)
+        for name in ("as it is", "256 px")
+        for workers in (1, 2)
+    }
+
+
+def loaders(stores: Path, size: int, batch: int, workers: int) -> dict[str, Iterable]:
+    """As those of the peers, from the databases <name of the encoding>.lmdb in the folder `stores`."""
+    return {
+        f"ours, {', '.join((name, *options))}": Epochs(
+            training_batches(stores / f"{name}.lmdb", size, batch, workers, *options)
+        )
+        for name, *options in LOADED
+    }
+
+
+def training_batches(
+    path: Path, size: int, batch: int, workers: int, color_space: str = "yuv444", jitter: str = ""
+) -> TrainingBatches:
+    """Crops and flips as the peers make them, and their jitter of colours if it is "jitter"."""
+    augmentation = Augmentation(
+        crop="resized",
+        crop_scale=(0.08, 1),
+        crop_ratio=(3 / 4, 4 / 3),
+        crop_padding=0,
+        flip=0.5,
+        color_jitter=(0.4, 0.4, 0.4, 0.1) if jitter else (0, 0, 0, 0),
+    )
+    input_format = InputFormat(size=size, color_space=color_space, resize=None)
+    pixels = Pixels(ImageDatabase(path), random_views(augmentation, size), input_format)
+    return TrainingBatches(pixels, batch, workers)
+
+
+class Epochs:
+    """Normalized batches, another epoch at each iteration."""
+
+    def __init__(self, batches: TrainingBatches):
+        self.batches, self.number = batches, -1
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.number += 1
+        return ((normalize(pixels), labels) for pixels, labels in self.batches.epoch(self.number))
+
+
+def scale(picture: Path, path: Path, records: int) -> dict:
+    """Pack the large database of `records` small copies of a picture, and read an epoch of it in a new process."""
+    start = time.perf_counter()
+    write_database(Repeated(picture, records), path, workers=2)
+    results = {"records": records, "MiB": path.stat().st_size / 2**20, "packing, s": time.perf_counter() - start}
+    command = [sys.executable, "-c", f"from {__name__} import read_epoch; read_epoch()", path, str(time.time())]
+    results |= json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    path.unlink()
+    return results
+
+
+class Repeated(ListSource):
+    """One picture, made small, again and again under other names."""
+
+    def __init__(self, picture: Path, count: int):
+        self.class_names = [f"n{label:08}" for label in range(1000)]
+        buffer = io.BytesIO()
+        Image.open(picture).convert("RGB").resize((32, 32)).save(buffer, "JPEG")
+        self.image, self.count = buffer.getvalue(), count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Item:
+        if index >= self.count:
+            raise IndexError(index)
+        label = index * len(self.class_names) // self.count
+        return Item(f"{self.class_names[label]}/{self.class_names[label]}_{index}.JPEG", label, self.image)
+
+
+def read_epoch() -> None:
+    """Print how an epoch of the database argv[1] went, in this process, which was started at argv[2]: JSON."""
+    imported, workers = time.time(), 2
+    batches = training_batches(Path(sys.argv[1]), 32, BATCH, workers)
+    reading = batches.epoch(0)
+    next(reading)
+    results = {"imports, s": imported - float(sys.argv[2]), "open to the first batch, s": time.time() - imported}
+    memory = [_memory()]
+    for step, _ in enumerate(reading, 2):
+        if step * 10 % batches.steps < 10:
+            memory.append(_memory())
+    results["epoch, images/s"] = batches.steps * BATCH / (time.time() - imported)
+    for name in memory[0]:
+        results[name] = [each[name] for each in memory]
+    print(json.dumps(results))
+
+
+def _memory() -> dict[str, int]:
+    """The largest worker's anonymous memory, and that part of all its memory that it shares with no other process."""
+    found = []
+    for worker in active_children():
+        status = Path(f"/proc/{worker.pid}/status").read_text() + Path(f"/proc/{worker.pid}/smaps_rollup").read_text()
+        fields = dict(line.split(":") for line in status.splitlines() if line.endswith(" kB"))
+        found.append({key: int(fields[key].split()[0]) // 1024 for key in ("RssAnon", "Private_Dirty")})
+    return {f"{key} of a worker, MiB": max(each[key] for each in found) for key in found[0]}

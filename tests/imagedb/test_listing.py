@@ -1,0 +1,172 @@
+import json
+import re
+
+import pytest
+
+from imagedb.sources.listing import ListingSource, read_class_names
+from imagedb.sources.source import Shard, Survey
+
+PICTURES = {"b/2.png": b"two", "a/1, big.png": b"one", "b/10.png": b"ten!"}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name, content in PICTURES.items():
+        file = tmp_path / "lists" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return tmp_path
+
+
+def write(root, name, content):
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root / name
+
+
+def as_csv(rows):
+    quoted = (f'"{path}",{label}' if "," in path else f"{path},{label}" for path, label in rows)
+    return "\n".join(["path,label", *quoted]) + "\n"
+
+
+def as_jsonl(rows):
+    return "".join(json.dumps({"path": path, "label": label}) + "\n" for path, label in rows)
+
+
+FORMS = [("csv", as_csv), ("jsonl", as_jsonl)]
+
+
+def refused(kind, message):
+    return pytest.raises(kind, match=f"^{re.escape(str(message))}$")
+
+
+@pytest.mark.parametrize(("suffix", "form"), FORMS)
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected", "class_names"),
+    [
+        ([2, 0, 2], None, [2, 0, 2], ["0", "1", "2"]),
+        ([2, 0, 2], "ant\nbee\ncrane\ncrane\n", [2, 0, 2], ["ant", "bee", "crane", "crane"]),
+        (["cat", "ant", "cat"], None, [1, 0, 1], ["ant", "cat"]),
+        (["cat", "ant", "cat"], "dog\r\n cat\r\nant", [1, 2, 1], ["dog", "cat", "ant"]),
+    ],
+)
+def test_order_names_and_labels_are_the_lists(root, suffix, form, labels, classes, expected, class_names):
+    write(root, f"lists/train.{suffix}", form(zip(PICTURES, labels, strict=True)))
+    if classes:
+        write(root, "classes.txt", classes)
+    source = ListingSource(root, f"lists/train.{suffix}")
+    assert source.class_names == class_names
+    found = [(item.name, item.label, item.image()) for item in source.items()]
+    assert found == [(name, label, PICTURES[name]) for name, label in zip(PICTURES, expected, strict=True)]
+    assert [item.name for item in source.items(Shard(2, 3))] == ["a/1, big.png"]
+    assert source.survey() == Survey(3, 3 + 3 + 4)
+
+
+def test_absolute_paths_a_byte_order_mark_and_empty_lines(root):
+    first, second, _ = (str(root / "lists" / name) for name in PICTURES)
+    write(root, "train.csv", f'\ufeffpath,label\r\n\r\n{first},7\r\n"{second}",1\r\n\r\n')
+    write(root, "train.jsonl", "\ufeff" + as_jsonl([(first, 7), (second, 1)]).replace("\n", "\n\n"))
+    for split in ("train.csv", "train.jsonl"):
+        items = list(ListingSource(root, split).items())
+        assert [(item.name, item.label, item.image()) for item in items] == [(first, 7, b"two"), (second, 1, b"one")]
+
+
+def test_digits_are_integers_in_csv_and_strings_are_names_in_jsonl(root):
+    write(root, "lists/a.csv", as_csv([("b/2.png", "3"), ("b/10.png", "1")]))
+    write(root, "lists/a.jsonl", as_jsonl([("b/2.png", "3"), ("b/10.png", "1")]))
+    assert [item.label for item in ListingSource(root, "lists/a.csv").items()] == [3, 1]
+    source = ListingSource(root, "lists/a.jsonl")
+    assert ([item.label for item in source.items()], source.class_names) == ([1, 0], ["1", "3"])
+
+
+def test_missing_picture_is_named_when_it_is_read_and_by_the_survey(root):
+    write(root, "lists/train.csv", as_csv([("b/2.png", 0), ("b/3.png", 0)]))
+    source = ListingSource(root, "lists/train.csv")
+    assert source.expected() == (2, "image")
+    with pytest.raises(FileNotFoundError, match=r"lists/b/3\.png"):
+        source[1].image()
+    with pytest.raises(FileNotFoundError, match=r"lists/b/3\.png"):
+        source.survey()
+
+
+@pytest.mark.parametrize(("suffix", "form"), FORMS)
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        ([0, 1, -1], None, "line {last}: label -1, allowed: 0 to 999999"),
+        ([0, 1, 10**9], None, "line {last}: label 1000000000, allowed: 0 to 999999"),
+        ([0, 1, 2], "ant\nbee\n", "line {last}: label 2, allowed: 0 to 1"),
+        ([0, 1, "ant"], None, "line {last}: label 'ant', unlike the lines before; "),
+        (["ant", "ant", 1], "ant\nbee\n", "line {last}: label 1, unlike the lines before; "),
+        (["ant", "bee", "cat"], "ant\nbee\n", "line {last}: label 'cat', which {root}/classes.txt has 0 times, "),
+        (["ant", "ant", "bee"], "ant\nbee\nbee\n", "line {last}: label 'bee', which {root}/classes.txt has 2 times, "),
+    ],
+)
+def test_label_without_a_class_is_refused(root, suffix, form, labels, classes, message):
+    file = write(root, f"train.{suffix}", form(zip("abc", labels, strict=True)))
+    if classes:
+        write(root, "classes.txt", classes)
+    message = message.format(last=4 if suffix == "csv" else 3, root=root)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{file} {message}')}"):
+        ListingSource(root, file.name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "line 1: header '', expected path,label"),
+        ("file,label\na,1\n", "line 1: header 'file,label', expected path,label"),
+        ("path,label\n", "lists no pictures"),
+        ("path,label\na,1\nb\n", "line 3: 'b', expected a path and a label"),
+        ("path,label\na,1\nb,c,2\n", "line 3: 'b,c,2', expected a path and a label"),
+        ("path,label\n\na,\n", "line 3: 'a,', expected a path and a label"),
+        ("path,label\n,1\n", "line 2: ',1', expected a path and a label"),
+        ('path,label\na,1\n"b,2\n', "line 3: unexpected end of data"),
+        (b"path,label\na,1\n\xff,1\n", "line 3: not UTF-8"),
+    ],
+)
+def test_bad_csv_is_refused(root, content, message):
+    file = write(root, "train.csv", content)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{file} {message}')}$"):
+        ListingSource(root, "train.csv")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a,1",
+        '["a", 1]',
+        '"path label"',
+        '{"path": "a"}',
+        '{"path": "a", "label": 1, "labels": [1]}',
+        '{"path": "a", "label": 1.0}',
+        '{"path": "a", "label": true}',
+        '{"path": "a", "label": ""}',
+        '{"path": "", "label": 1}',
+        '{"path": 7, "label": 1}',
+    ],
+)
+def test_bad_jsonl_is_refused(root, line):
+    file = write(root, "val.jsonl", f'{{"path": "a", "label": 1}}\n\n{line}\n')
+    with refused(ValueError, f'{file} line 3: expected {{"path": string, "label": integer or string}}'):
+        ListingSource(root, "val.jsonl")
+
+
+def test_missing_list_and_other_kinds(root):
+    with refused(FileNotFoundError, f"{root / 'val.csv'} does not exist, a list of pictures is expected there"):
+        ListingSource(root, "val.csv")
+    with refused(ValueError, f"{root / 'val.txt'} is not allowed as a list of pictures, must end in .csv or .jsonl"):
+        ListingSource(root, "val.txt")
+    write(root, "val.jsonl", "\n")
+    with refused(ValueError, f"{root / 'val.jsonl'} lists no pictures"):
+        ListingSource(root, "val.jsonl")
+
+
+def test_class_names(tmp_path):
+    assert read_class_names(tmp_path) is None
+    for content, line in [("", 1), ("ant\n\nbee\n", 2), ("ant\n \n", 2)]:
+        file = write(tmp_path, "classes.txt", content)
+        with refused(ValueError, f"{file} line {line}: expected a class name"):
+            read_class_names(tmp_path)
+    write(tmp_path, "classes.txt", "crane\ntench, Tinca tinca\ncrane")
+    assert read_class_names(tmp_path) == ["crane", "tench, Tinca tinca", "crane"]

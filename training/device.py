@@ -1,0 +1,151 @@
+"""Rendering whole batches on a GPU: encoded images go there, and are decoded, cropped, flipped and jittered there.
+
+Views and colours are drawn as for `training.augment.render`, from the same generator, and mean the same; values may
+differ by one here and there, and a little more at edges of colour, since a GPU's JPEG decoder enlarges the chroma by
+rules of its own.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from imagedb import decode_image
+from training.augment import seeded_generator
+from training.colors import affine_map
+from training.pixels import jpeg_size
+from training.recipe import InputFormat
+from training.views import View
+
+CANVAS = 2**28  # float32 values that are resampled at once
+
+
+class EncodedBatch(NamedTuple):
+    """Images, each uint8 [bytes] of a JPEG file or [3, height, width] RGB; and what to make of them.
+
+    `colors` is float32 [batch, 3, 7]: matrix, offset and dependence on the mean of `training.colors.affine_map`.
+    """
+
+    images: list[Tensor]
+    views: list[View]
+    colors: Tensor
+    labels: Tensor
+
+
+class Encoded(Dataset):
+    """The samples of a `training.data.Pixels`, not yet rendered, as rows of an EncodedBatch."""
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, View, Tensor, int]:
+        record = self.pixels.database[key[1]]
+        if size := jpeg_size(record.image):
+            image = torch.frombuffer(bytearray(record.image), dtype=torch.uint8)
+        else:
+            image = _decode(record.image)
+            size = (image.shape[2], image.shape[1])
+        view = self.pixels.views(*size, seeded_generator(self.pixels.seed, *key))
+        matrix, offset, of_mean = affine_map("rgb", self.pixels.input_format.color_space, view.jitter)
+        colors = torch.from_numpy(np.concatenate([matrix, offset[:, None], of_mean], axis=1)).float()
+        return image, view, colors, record.label
+
+
+def collate(samples: Sequence[tuple[Tensor, View, Tensor, int]]) -> EncodedBatch:
+    """Samples of `Encoded` as a batch."""
+    images, views, colors, labels = zip(*samples, strict=True)
+    return EncodedBatch(list(images), list(views), torch.stack(colors), torch.tensor(labels))
+
+
+class DeviceRenderer:
+    """Makes pixels of encoded batches.
+
+    Args:
+        input_format: Size and colour space of the pixels.
+        device: Where; "cuda" decodes with nvJPEG, and with the CPU what nvJPEG refuses.
+    """
+
+    def __init__(self, input_format: InputFormat, device: torch.device):
+        self.size = input_format.size
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(self, batch: EncodedBatch) -> tuple[Tensor, Tensor]:
+        """uint8 [batch, 3, size, size] on the device, and the labels, int64 [batch]."""
+        pictures = self._decode(batch.images)
+        pixels = torch.cat([self._resample(pictures[part], batch.views[part]) for part in _parts(batch.views)])
+        matrix, offset, of_mean = batch.colors.to(self.device, non_blocking=True).split([3, 1, 3], dim=2)
+        flat = pixels.flatten(2)
+        offset = offset + of_mean @ flat.mean(dim=2, keepdim=True)
+        colored = torch.baddbmm(offset, matrix, flat).round_().clamp_(0, 255)
+        return colored.to(torch.uint8).unflatten(2, (self.size, self.size)), batch.labels
+
+    def _decode(self, images: list[Tensor]) -> list[Tensor]:
+        pictures = [image.to(self.device, non_blocking=True) if image.dim() == 3 else image for image in images]
+        encoded = [i for i, image in enumerate(images) if image.dim() == 1]
+        files = [images[i] for i in encoded]
+        try:
+            decoded = decode_jpeg(files, ImageReadMode.RGB, self.device) if files else []
+        except RuntimeError:  # nvJPEG refuses some files, and does not say which
+            decoded = [_decode(bytes(file.numpy())).to(self.device) for file in files]
+        for i, picture in zip(encoded, decoded, strict=True):
+            pictures[i] = picture
+        return pictures
+
+    def _resample(self, pictures: list[Tensor], views: list[View]) -> Tensor:
+        """Views of pictures, uint8 [3, height, width] each, as float32 [batch, 3, size, size] of whole numbers."""
+        windows = [_window(view) for view in views]
+        height, width = (max(w[axis][1] - w[axis][0] for w in windows) for axis in (1, 0))
+        canvas = torch.zeros(len(views), 3, height, width, device=self.device)
+        for row, picture, ((left, right), (top, bottom)) in zip(canvas, pictures, windows, strict=True):
+            part = picture[:, top:bottom, left:right]
+            row[:, : part.shape[1], : part.shape[2]] = part
+        across = self._weights(views, pictures, axis=0, length=width)
+        down = self._weights(views, pictures, axis=1, length=height)
+        rows = (canvas @ across[:, None].mT).round_()  # rounded between the passes, as on the CPU
+        return (down[:, None] @ rows).round_()
+
+    def _weights(self, views: list[View], pictures: list[Tensor], axis: int, length: int) -> Tensor:
+        """The triangle filter of training/pixels.c along an axis (0: x), float32 [batch, size, length]."""
+        numbers = []
+        for view, picture in zip(views, pictures, strict=True):
+            low, high = _window(view)[axis]
+            high = min(high, picture.shape[2 - axis])
+            numbers.append([view.box[axis] - low, view.box[axis + 2] - low, high - low, *view.target[axis::2]])
+        start, end, limit, first, count = torch.tensor(numbers).to(self.device)[..., None, None].unbind(1)
+        scale = (end - start) / count
+        output = torch.arange(self.size, device=self.device)[:, None] - first
+        if axis == 0:
+            flips = torch.tensor([view.flip for view in views], device=self.device)[:, None, None]
+            output = torch.where(flips, count - 1 - output, output)
+        position = torch.arange(length, device=self.device)
+        distance = (position + 0.5 - start - (output + 0.5) * scale).abs() / scale.clamp(min=1)
+        weights = (1 - distance).clamp(min=0) * (position < limit) * ((output >= 0) & (output < count))
+        return weights / weights.sum(dim=2, keepdim=True).clamp(min=1e-9)
+
+
+def _decode(image: bytes) -> Tensor:
+    return torch.from_numpy(np.array(decode_image(image, tolerant=True))).permute(2, 0, 1)
+
+
+def _window(view: View) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The pixels that may have influence, (left, right) and (top, bottom); only a clipped view has bounds."""
+    left, top, right, bottom = view.box
+    return (math.floor(left), math.ceil(right)), (math.floor(top), math.ceil(bottom))
+
+
+def _parts(views: list[View]) -> list[slice]:
+    """Consecutive slices of a batch whose canvases, each as large as its largest picture, stay below CANVAS."""
+    parts, start, height, width = [], 0, 0, 0
+    for i, view in enumerate(views):
+        (left, right), (top, bottom) = _window(view)
+        height, width = max(height, bottom - top), max(width, right - left)
+        if i > start and 3 * height * width * (i + 1 - start) > CANVAS:
+            parts.append(slice(start, i))
+            start, height, width = i, bottom - top, right - left
+    return [*parts, slice(start, len(views))]

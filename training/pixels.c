@@ -1,0 +1,301 @@
+/* From an encoded or decoded picture to the pixels of a network's input, one picture a call, any number of threads.
+
+   A JPEG file is decoded to the planes that it stores, YCbCr with the chroma at its own resolution, and only down to
+   the last row that is needed. Resampling is Pillow's, bit for bit: a triangle filter that widens with the reduction,
+   rows first, then columns, weights of 22 fractional bits, a byte between the passes. So each value is determined by
+   integers: the inverse DCT is the accurate integer one, which all builds of libjpeg compute alike. */
+
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jpeglib.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+#if JPEG_LIB_VERSION >= 70
+#define SCALED(thing) ((thing)->DCT_h_scaled_size)
+#define MIN_SCALED(jpeg) ((jpeg)->min_DCT_h_scaled_size)
+#else
+#define SCALED(thing) ((thing)->DCT_scaled_size)
+#define MIN_SCALED(jpeg) ((jpeg)->min_DCT_scaled_size)
+#endif
+
+#define BITS 22 /* of a weight's fraction */
+#define LANES 8 /* rows of a horizontal pass */
+#define SLACK 8 /* bytes that may be read behind a plane */
+#define DAMAGED (-1)
+#define NO_MEMORY (-2)
+
+typedef struct {
+    double left, top, right, bottom; /* in pixels of the picture, edges at integers */
+} Box;
+
+typedef struct {
+    const uint8_t *pixels;
+    int32_t width, height, stride;
+} Plane;
+
+typedef struct {
+    int32_t left, top, width, height; /* in the output */
+} Rectangle;
+
+typedef struct {
+    int32_t first, count;
+    int32_t *weights;
+} Taps;
+
+typedef int32_t Lanes __attribute__((vector_size(4 * LANES)));
+
+#ifdef __AVX2__ /* what compilers make of the general form is slow */
+static Lanes widen(uint64_t bytes) { return (Lanes)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes)); }
+static uint64_t narrow(Lanes x) {
+    __m128i half = _mm_packus_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
+    return (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(half, half));
+}
+#else
+typedef uint8_t Bytes __attribute__((vector_size(LANES)));
+static Lanes widen(uint64_t bytes) { return __builtin_convertvector((Bytes)bytes, Lanes); }
+static uint64_t narrow(Lanes x) { return (uint64_t)__builtin_convertvector(x, Bytes); }
+#endif
+
+static uint8_t clip(int32_t value) { return value < 0 ? 0 : value > 255 ? 255 : (uint8_t)value; }
+
+/* The input positions and weights behind each of `size` outputs that share [from, to); positions outside of [low, high)
+   have none. One block of memory, NULL if there is none. */
+static Taps *make_taps(int32_t low, int32_t high, double from, double to, int32_t size) {
+    double scale = (to - from) / size, stretch = scale < 1 ? 1 : scale;
+    int32_t most = 2 * ((int32_t)stretch + 1) + 1;
+    Taps *taps = malloc(size * sizeof(Taps) + most * sizeof(double) + (size_t)size * most * sizeof(int32_t));
+    if (!taps) return NULL;
+    double *exact = (double *)(taps + size);
+    int32_t *weights = (int32_t *)(exact + most);
+    for (int32_t i = 0; i < size; i++, weights += most) {
+        double center = (from - low) + (i + 0.5) * scale, sum = 0; /* counted from low, as if the rest were cut off */
+        int32_t first = (int32_t)(center - stretch + 0.5), end = (int32_t)(center + stretch + 0.5);
+        if (first < 0) first = 0;
+        if (end > high - low) end = high - low;
+        for (int32_t x = first; x < end; x++) {
+            double distance = (x - center + 0.5) * (1 / stretch);
+            if (distance < 0) distance = -distance;
+            sum += exact[x - first] = distance < 1 ? 1 - distance : 0;
+        }
+        for (int32_t k = 0; k < end - first; k++)
+            weights[k] = (int32_t)(0.5 + (sum ? exact[k] / sum : exact[k]) * (1 << BITS));
+        taps[i] = (Taps){low + first, end - first, weights};
+    }
+    return taps;
+}
+
+/* Row and column change places in 8 x 8 bytes: swap neighbours, then pairs, then fours. */
+static void transpose(uint64_t block[8]) {
+    static const uint64_t masks[3] = {0x00FF00FF00FF00FF, 0x0000FFFF0000FFFF, 0x00000000FFFFFFFF};
+    for (int step = 1, m = 0; m < 3; step *= 2, m++)
+        for (int i = 0; i < 8; i++)
+            if (!(i & step)) {
+                uint64_t swapped = ((block[i] >> 8 * step) ^ block[i + step]) & masks[m];
+                block[i + step] ^= swapped;
+                block[i] ^= swapped << 8 * step;
+            }
+}
+
+/* Rows first_row .. end_row - 1 of a plane, resampled to `width` values each, eight rows at a time. Weights are positive
+   and add up to one within `count` units of the last bit, so that no sum leaves 0 .. 255. */
+static int resample_rows(Plane in, const Taps *taps, int32_t width, int flip, int32_t first_row, int32_t end_row,
+                         uint8_t *out) {
+    int32_t low = taps[0].first, columns = taps[width - 1].first + taps[width - 1].count - low;
+    uint64_t *column = malloc((size_t)(columns + width + 16) * sizeof *column); /* each byte of one is of another row */
+    if (!column) return NO_MEMORY;
+    uint64_t *result = column + columns + 8;
+    for (int32_t row = first_row; row < end_row; row += LANES, out += LANES * width) {
+        int32_t rows = end_row - row < LANES ? end_row - row : LANES;
+        for (int32_t x = 0; x < columns; x += 8) {
+            for (int32_t r = 0; r < LANES; r++)
+                memcpy(column + x + r, in.pixels + (size_t)(row + (r < rows ? r : 0)) * in.stride + low + x, 8);
+            transpose(column + x);
+        }
+        for (int32_t i = 0; i < width; i++) {
+            Lanes sum = (Lanes){0} + (1 << (BITS - 1));
+            for (int32_t k = 0; k < taps[i].count; k++)
+                sum += widen(column[taps[i].first + k - low]) * taps[i].weights[k];
+            result[flip ? width - 1 - i : i] = narrow(sum >> BITS);
+        }
+        for (int32_t i = 0; i < width; i += 8) {
+            transpose(result + i);
+            for (int32_t r = 0; r < rows; r++) memcpy(out + r * width + i, result + i + r, width - i < 8 ? width - i : 8);
+        }
+    }
+    free(column);
+    return 0;
+}
+
+static void resample_columns(const uint8_t *in, const Taps *taps, Rectangle target, int32_t first_row, int32_t size,
+                             int32_t *sums, uint8_t *out) {
+    int32_t width = target.width;
+    for (int32_t i = 0; i < target.height; i++) {
+        const uint8_t *line = in + (size_t)(taps[i].first - first_row) * width;
+        for (int32_t x = 0; x < width; x++) sums[x] = 1 << (BITS - 1);
+        for (int32_t k = 0; k < taps[i].count; k++, line += width) {
+            int32_t weight = taps[i].weights[k];
+            for (int32_t x = 0; x < width; x++) sums[x] += line[x] * weight;
+        }
+        uint8_t *to = out + (size_t)(target.top + i) * size + target.left;
+        for (int32_t x = 0; x < width; x++) to[x] = (uint8_t)(sums[x] >> BITS);
+    }
+}
+
+/* The part `box` of a plane, resampled to the rectangle `target` of the size x size output; with `clipped`, pixels
+   outside of the box have no influence. */
+static int resample(Plane in, Box box, int clipped, Rectangle target, int flip, int32_t size, uint8_t *out) {
+    int32_t left = 0, top = 0, right = in.width, bottom = in.height, result = NO_MEMORY;
+    if (clipped) {
+        left = (int32_t)box.left, top = (int32_t)box.top;
+        right = (int32_t)box.right + (box.right > (int32_t)box.right);
+        bottom = (int32_t)box.bottom + (box.bottom > (int32_t)box.bottom);
+    }
+    Taps *across = make_taps(left, right, box.left, box.right, target.width);
+    Taps *down = make_taps(top, bottom, box.top, box.bottom, target.height);
+    int32_t *sums = malloc(target.width * sizeof *sums);
+    uint8_t *rows = NULL;
+    if (across && down && sums) {
+        int32_t first = down[0].first, end = down[target.height - 1].first + down[target.height - 1].count;
+        rows = malloc((size_t)(end - first) * target.width);
+        if (rows && (result = resample_rows(in, across, target.width, flip, first, end, rows)) == 0)
+            resample_columns(rows, down, target, first, size, sums, out);
+    }
+    free(across), free(down), free(sums), free(rows);
+    return result;
+}
+
+typedef struct {
+    struct jpeg_error_mgr base;
+    jmp_buf leave;
+} Errors;
+
+static void leave(j_common_ptr jpeg) { longjmp(((Errors *)jpeg->err)->leave, 1); }
+static void ignore(j_common_ptr jpeg, int level) { (void)jpeg, (void)level; }
+
+static void open_jpeg(struct jpeg_decompress_struct *jpeg, Errors *errors, const uint8_t *data, size_t size) {
+    jpeg->err = jpeg_std_error(&errors->base);
+    errors->base.error_exit = leave;
+    errors->base.emit_message = ignore; /* warnings of damaged data; what is missing becomes grey */
+    jpeg_create_decompress(jpeg);
+    jpeg_mem_src(jpeg, (unsigned char *)data, size);
+    jpeg_read_header(jpeg, TRUE);
+}
+
+/* Width and height of a JPEG file that is grey or YCbCr, of 8 bits; 0 and 0 of any other. */
+int jpeg_size(const uint8_t *data, size_t bytes, int32_t size[2]) {
+    struct jpeg_decompress_struct jpeg;
+    Errors errors;
+    memset(&jpeg, 0, sizeof jpeg);
+    if (setjmp(errors.leave)) {
+        jpeg_destroy_decompress(&jpeg);
+        return DAMAGED;
+    }
+    open_jpeg(&jpeg, &errors, data, bytes);
+    int known = jpeg.data_precision == 8 && (jpeg.jpeg_color_space == JCS_GRAYSCALE || jpeg.jpeg_color_space == JCS_YCbCr);
+    size[0] = known ? (int32_t)jpeg.image_width : 0;
+    size[1] = known ? (int32_t)jpeg.image_height : 0;
+    jpeg_destroy_decompress(&jpeg);
+    return 0;
+}
+
+/* Decode a JPEG file down to the row `bottom` of its picture reduced by `reduce`; `memory` is to be freed. */
+static void decode(struct jpeg_decompress_struct *jpeg, int32_t bottom, int32_t reduce, Plane planes[3],
+                   uint8_t **memory) {
+    jpeg->raw_data_out = TRUE;
+    jpeg->do_fancy_upsampling = FALSE;
+    jpeg->dct_method = JDCT_ISLOW;
+    jpeg->scale_num = 1, jpeg->scale_denom = reduce;
+    jpeg->out_color_space = jpeg->jpeg_color_space;
+    jpeg_start_decompress(jpeg);
+    int32_t lines = jpeg->max_v_samp_factor * MIN_SCALED(jpeg); /* of one row of MCUs */
+    int32_t bands = (bottom + lines - 1) / lines;
+    size_t sizes[3], total = 0;
+    for (int c = 0; c < jpeg->num_components; c++) {
+        jpeg_component_info *info = jpeg->comp_info + c;
+        int32_t step = SCALED(info);
+        planes[c].width = info->downsampled_width, planes[c].height = info->downsampled_height;
+        planes[c].stride = ((info->width_in_blocks + info->h_samp_factor) / info->h_samp_factor) * info->h_samp_factor * step;
+        sizes[c] = (size_t)planes[c].stride * bands * info->v_samp_factor * step;
+        total += sizes[c];
+    }
+    uint8_t *to = *memory = malloc(total + SLACK);
+    if (!to) return;
+    for (int c = 0; c < jpeg->num_components; to += sizes[c++]) planes[c].pixels = to;
+    for (int32_t band = 0; band < bands && jpeg->output_scanline < jpeg->output_height; band++) {
+        JSAMPROW rows[3][4 * DCTSIZE];
+        JSAMPARRAY arrays[3] = {rows[0], rows[1], rows[2]};
+        for (int c = 0; c < jpeg->num_components; c++) {
+            int32_t count = jpeg->comp_info[c].v_samp_factor * SCALED(jpeg->comp_info + c);
+            for (int32_t r = 0; r < count; r++)
+                rows[c][r] = (uint8_t *)planes[c].pixels + (size_t)(band * count + r) * planes[c].stride;
+        }
+        jpeg_read_raw_data(jpeg, arrays, lines);
+    }
+}
+
+/* The part `box` of a grey or YCbCr JPEG file in the rectangle `target` of `out`, uint8 [3, size, size], as YCbCr. */
+int jpeg_pixels(const uint8_t *data, size_t bytes, int32_t reduce, const Box *box, int clipped, const Rectangle *target,
+                int flip, int32_t size, uint8_t *out) {
+    struct jpeg_decompress_struct jpeg;
+    Errors errors;
+    uint8_t *volatile memory = NULL;
+    volatile int result = DAMAGED;
+    memset(&jpeg, 0, sizeof jpeg);
+    if (setjmp(errors.leave)) goto done;
+    open_jpeg(&jpeg, &errors, data, bytes);
+    if (jpeg.num_components != 1 && jpeg.num_components != 3) goto done;
+    Plane planes[3];
+    int32_t margin = clipped ? 0 : (int32_t)((box->bottom - box->top) / target->height) + 2;
+    int32_t height = (jpeg.image_height + reduce - 1) / reduce;
+    int32_t bottom = (int32_t)(box->bottom / reduce) + 1 + margin;
+    decode(&jpeg, bottom < height ? bottom : height, reduce, planes, (uint8_t **)&memory);
+    result = memory ? 0 : NO_MEMORY;
+    for (int c = 0; c < jpeg.num_components && !result; c++) {
+        jpeg_component_info *info = jpeg.comp_info + c;
+        double across = (double)(info->h_samp_factor * SCALED(info)) / (jpeg.max_h_samp_factor * DCTSIZE);
+        double down = (double)(info->v_samp_factor * SCALED(info)) / (jpeg.max_v_samp_factor * DCTSIZE);
+        Box part = {box->left * across, box->top * down, box->right * across, box->bottom * down};
+        result = resample(planes[c], part, clipped, *target, flip, size, out + (size_t)c * size * size);
+    }
+    if (!result && jpeg.num_components == 1)
+        for (int32_t y = 0; y < target->height; y++)
+            for (int c = 1; c < 3; c++)
+                memset(out + ((size_t)c * size + target->top + y) * size + target->left, 128, target->width);
+done:
+    free(memory);
+    jpeg_destroy_decompress(&jpeg);
+    return result;
+}
+
+/* The same of a decoded picture, uint8 [height, width, 3]. */
+int rgb_pixels(const uint8_t *picture, int32_t width, int32_t height, const Box *box, int clipped,
+               const Rectangle *target, int flip, int32_t size, uint8_t *out) {
+    size_t count = (size_t)width * height;
+    uint8_t *plane = malloc(count + SLACK);
+    int result = plane ? 0 : NO_MEMORY;
+    for (int c = 0; c < 3 && !result; c++) {
+        for (size_t i = 0; i < count; i++) plane[i] = picture[3 * i + c];
+        result = resample((Plane){plane, width, height, width}, *box, clipped, *target, flip, size,
+                          out + (size_t)c * size * size);
+    }
+    free(plane);
+    return result;
+}
+
+/* Each pixel's three bytes, in planes of `count`, become (matrix x + offset) >> 16, clipped. */
+void map_colors(uint8_t *pixels, int32_t count, const int32_t matrix[9], const int32_t offset[3]) {
+    uint8_t *restrict a = pixels, *restrict b = pixels + count, *restrict c = pixels + 2 * (size_t)count;
+    for (int32_t i = 0; i < count; i++) {
+        int32_t x = a[i], y = b[i], z = c[i];
+        a[i] = clip((matrix[0] * x + matrix[1] * y + matrix[2] * z + offset[0]) >> 16);
+        b[i] = clip((matrix[3] * x + matrix[4] * y + matrix[5] * z + offset[1]) >> 16);
+        c[i] = clip((matrix[6] * x + matrix[7] * y + matrix[8] * z + offset[2]) >> 16);
+    }
+}

@@ -1,0 +1,129 @@
+"""Which part of a picture a network sees, and where: drawn at random for training, the centre for validation."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from training.recipe import Augmentation, InputFormat
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a picture, resampled to a part of the pixels; the rest of the pixels is black.
+
+    Attributes:
+        box: left, top, right, bottom in pixels of the picture.
+        clipped: whether pixels beyond the box have no influence, as if the picture had been cropped first.
+        target: left, top, width, height in the pixels.
+        flip: whether left and right change places.
+        jitter: factors of brightness, contrast and saturation, and turns of the hue; None: colours stay.
+        reduce: 1, 2, 4 or 8: a JPEG file may be decoded at this fraction of its size first.
+    """
+
+    box: tuple[float, float, float, float]
+    clipped: bool
+    target: tuple[int, int, int, int]
+    flip: bool = False
+    jitter: tuple[float, float, float, float] | None = None
+    reduce: int = 1
+
+
+Views = Callable[[int, int, torch.Generator], View]  # of the width and height of a picture
+
+
+def random_views(augmentation: Augmentation, size: int) -> Views:
+    """Views of size x size pixels as `augmentation` describes them.
+
+    The draws of crop and flip are those of torchvision's v2 RandomResizedCrop, RandomCrop (with pad_if_needed) and
+    RandomHorizontalFlip, one after the other, from the same generator; the factors of ColorJitter come last.
+    """
+    crop = _resized_crop if augmentation.crop == "resized" else _padded_crop
+    strengths = torch.tensor(augmentation.color_jitter)
+    low = torch.cat([(1 - strengths[:3]).clamp(min=0), -strengths[3:]])
+    high = torch.cat([1 + strengths[:3], strengths[3:]])
+
+    def views(width: int, height: int, generator: torch.Generator) -> View:
+        box, (left, top, across, down) = crop(augmentation, size, width, height, generator)
+        flip = bool(torch.rand(1, generator=generator) < augmentation.flip)
+        jitter = None
+        if any(augmentation.color_jitter):
+            jitter = tuple((low + (high - low) * torch.rand(4, generator=generator)).tolist())
+        target = (size - left - across if flip else left, top, across, down)
+        ratio = min((box[2] - box[0]) / across, (box[3] - box[1]) / down)
+        return View(box, True, target, flip, jitter, next(r for r in (8, 4, 2, 1) if r <= max(ratio, 1)))
+
+    return views
+
+
+def center_views(input_format: InputFormat) -> Views:
+    """The centre size x size pixels after the short side has been made `resize` pixels long, if it is not None.
+
+    Sizes and positions are rounded as torchvision's Resize and CenterCrop do.
+    """
+
+    def views(width: int, height: int, generator: torch.Generator) -> View:
+        size, resize = input_format.size, input_format.resize
+        across, down = width, height  # of the resized picture
+        if resize:
+            long = int(resize * max(width, height) / min(width, height))
+            across, down = (resize, long) if width <= height else (long, resize)
+        left, top = (_center(whole, size) for whole in (across, down))
+        return _place((left, top), size, (across, down), (width, height))
+
+    return views
+
+
+def _center(whole: int, part: int) -> int:
+    return round((whole - part) / 2) if whole >= part else -((part - whole) // 2)
+
+
+def _place(corner: tuple[int, int], size: int, resized: tuple[int, int], picture: tuple[int, int]) -> View:
+    """The size x size pixels at `corner` of a picture that has been resized; both are (x, y)."""
+    box, target = [], []
+    for start, whole, original in zip(corner, resized, picture, strict=True):
+        first, last = max(start, 0), min(start + size, whole)
+        box.append((first * original / whole, last * original / whole))
+        target.append((first - start, last - first))
+    (left, right), (top, bottom) = box
+    return View((left, top, right, bottom), False, (target[0][0], target[1][0], target[0][1], target[1][1]))
+
+
+def _resized_crop(augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator):
+    for _ in range(10):
+        area = width * height * _uniform(augmentation.crop_scale, generator).item()
+        ratio = torch.exp(_uniform(torch.log(torch.tensor(augmentation.crop_ratio)).tolist(), generator)).item()
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            top = _integer(height - down, generator)
+            left = _integer(width - across, generator)
+            break
+    else:  # the centre, as near to the allowed ratios as it can be
+        low, high = augmentation.crop_ratio
+        across, down = width, height
+        if width / height < low:
+            down = round(width / low)
+        elif width / height > high:
+            across = round(height * high)
+        top, left = (height - down) // 2, (width - across) // 2
+    return (left, top, left + across, top + down), (0, 0, size, size)
+
+
+def _padded_crop(augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator):
+    corner = []
+    for whole in (height, width):
+        margin = augmentation.crop_padding + max(0, size - whole - 2 * augmentation.crop_padding)
+        room = whole + 2 * margin - size
+        corner.append((_integer(room, generator) if room > 0 else 0) - margin)
+    view = _place((corner[1], corner[0]), size, (width, height), (width, height))
+    return view.box, view.target
+
+
+def _uniform(bounds, generator: torch.Generator) -> torch.Tensor:
+    return torch.empty(1).uniform_(*bounds, generator=generator)
+
+
+def _integer(most: int, generator: torch.Generator) -> int:
+    """From 0 to `most`."""
+    return int(torch.randint(0, most + 1, (1,), generator=generator))
