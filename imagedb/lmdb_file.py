@@ -78,7 +78,7 @@ class LmdbReader:
     """
 
     def __init__(self, path: Path):
-        self._environment = _open(path)
+        self._environment = open_environment(path)
         with self._environment.begin() as transaction:
             try:
                 self.header = unpack_header(transaction.get(HEADER_KEY))
@@ -113,7 +113,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _open(path: Path) -> lmdb.Environment:
+def open_environment(path: Path) -> lmdb.Environment:
+    """The LMDB file for reading, without locks; opened once in a process, and not inherited by a forked one.
+
+    Raises:
+        ValueError: if it is not a whole LMDB file.
+    """
     status = path.stat()
     key = status.st_dev, status.st_ino
     environment = _environments.get(key)

@@ -93,15 +93,11 @@ class ImageDatabase(torch.utils.data.Dataset):
 
     def _check(self, record: Record, tolerant: bool) -> None:
         decode_image(record.image, tolerant)
-        labels = [record.label]
         if (record.annotation is None) == self.header.annotated:
             raise ValueError(f"{'no' if self.header.annotated else 'an'} annotation, which differs from the header")
-        if record.annotation is not None:
-            labels = [thing.label for thing in record.annotation.objects]
-            masks = [thing.mask for thing in record.annotation.objects if thing.mask is not None]
-            for mask in [*masks, *record.annotation.masks.values()]:
-                decode_image(mask)
-        for label in labels:
+        for mask in record.masks:
+            decode_image(mask)
+        for label in record.labels:
             if not 0 <= label < len(self.class_names):
                 raise ValueError(f"label {label}, allowed: 0 to {len(self.class_names) - 1}")
 

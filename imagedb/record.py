@@ -59,6 +59,19 @@ class Record:
     name: str
     annotation: Annotation | None = None
 
+    @property
+    def labels(self) -> list[int]:
+        """That of the picture, or those of its objects."""
+        return [self.label] if self.annotation is None else [thing.label for thing in self.annotation.objects]
+
+    @property
+    def masks(self) -> list[bytes]:
+        """All masks of the annotation."""
+        if self.annotation is None:
+            return []
+        own = [thing.mask for thing in self.annotation.objects if thing.mask is not None]
+        return [*self.annotation.masks.values(), *own]
+
 
 @dataclass(frozen=True)
 class Header:

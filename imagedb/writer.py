@@ -149,10 +149,12 @@ def _prepare(item: Item, encoding: Encoding | None, on_bad_image: OnBadImage) ->
             found.problem = f"kept: {error}"
             data = encoding(data, tolerant=True) if encoding else data
         annotation = item.annotation() if item.annotation else None
+        found.record = Record(data, item.label, item.name, annotation)
+        for mask in found.record.masks:
+            inspect_image(mask, "mask")
     except ValueError as error:
         where = f" ({item.file})" if item.file else ""
         raise ValueError(f"image {item.name}{where}: {error}") from None
-    found.record = Record(data, item.label, item.name, annotation)
     found.value = pack_record(found.record)
     found.digest = hashlib.sha256(found.value).digest()
     return found
@@ -166,7 +168,7 @@ class _Records:
         self._digest, self._names, self._kept = Digest(), set(), []
 
     def put(self, record: Record, value: bytes, digest: bytes, kept: bool) -> None:
-        for label in [record.label] if record.annotation is None else [o.label for o in record.annotation.objects]:
+        for label in record.labels:
             if not 0 <= label < len(self._class_names):
                 raise ValueError(f"image {record.name}: label {label}, allowed: 0 to {len(self._class_names) - 1}")
         if record.name in self._names:
@@ -179,14 +181,15 @@ class _Records:
         if self._progress:
             self._progress(record)
 
-    def finish(self, **fields) -> Header:
-        if not self._names:
+    def finish(self, shard: tuple[int, int], **fields) -> Header:
+        if not self._names and shard == (1, 1):
             raise ValueError("the source holds no images")
         header = Header(
             count=len(self._names),
             class_names=self._class_names,
             digest=self._digest.hexdigest(),
             kept=tuple(self._kept),
+            shard=shard,
             **fields,
         )
         self._writer.finish(header)

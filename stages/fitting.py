@@ -57,7 +57,7 @@ def fit_stage(
         params=params.model_dump(include={"seed", "input", "model", "validation"}),
         machine=params.machine.model_dump(exclude={"workers"}),
         inputs=[digest_files([file]) for file in files] + [database.header.digest for database in databases],
-        code=digest_files([path for folder in CODE for path in folder.glob("*.py")]),
+        code=digest_files([path for folder in CODE for kind in ("*.py", "*.c") for path in folder.glob(kind)]),
         versions=[version(package) for package in ("torch", "torchvision", "timm", "numpy", "pillow")],
     )
     folder = Path(os.environ.get("RUNS_DIR", "runs")) / f"{stage}-{key}"

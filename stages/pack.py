@@ -153,8 +153,7 @@ class Counts:
 
     def add(self, record: Record) -> None:
         self.bytes += len(record.image)
-        labels = [o.label for o in record.annotation.objects] if record.annotation else [record.label]
-        self.per_class.update(labels)
+        self.per_class.update(record.labels)
 
 
 def counted(write: Callable, classes: int, total: int, unit: str) -> tuple:

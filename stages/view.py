@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from imagedb import ImageDatabase, Record
+from imagedb import ImageDatabase
 from imagedb.contact_sheet import contact_sheet
 from stages.cli import require, run, whole_file
 
@@ -72,14 +72,10 @@ def of_class(database: ImageDatabase, count: int, name: str) -> list[int]:
         near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0)
         raise ValueError(f"{database.path} has no class {name!r}; the nearest is {by_lower[near[0]]!r}")
     numbers = tqdm(range(len(database)), unit="record", disable=None, leave=False)
-    found = list(islice((number for number in numbers if labels & labels_of(database[number])), count))
+    found = list(islice((number for number in numbers if labels & {*database[number].labels}), count))
     if not found:
         raise ValueError(f"{database.path} has no record of class {name!r}")
     return found
-
-
-def labels_of(record: Record) -> set[int]:
-    return {record.label} if record.annotation is None else {thing.label for thing in record.annotation.objects}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from imagedb.images import MAX_PIXELS
 from training.views import View
 
 SOURCE = Path(__file__).with_name("pixels.c")
@@ -28,10 +29,13 @@ class _Rectangle(ctypes.Structure):
 
 
 def jpeg_size(image: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG file that `jpeg_pixels` can decode: 8 bits, grey or YCbCr; None for anything else."""
+    """Width and height of a JPEG file that `jpeg_pixels` can decode: 8 bits, grey or YCbCr; None for anything else.
+
+    One that claims more than MAX_PIXELS is something else, so that `decode_image` refuses it.
+    """
     size = (ctypes.c_int32 * 2)()
     failed = _library().jpeg_size(image, ctypes.c_size_t(len(image)), size)
-    return None if failed or not size[0] else (size[0], size[1])
+    return None if failed or not 0 < size[0] * size[1] <= MAX_PIXELS else (size[0], size[1])
 
 
 def jpeg_pixels(image: bytes, view: View, size: int) -> np.ndarray:

@@ -38,7 +38,12 @@ def random_views(augmentation: Augmentation, size: int) -> Views:
 
     The draws of crop and flip are those of torchvision's v2 RandomResizedCrop, RandomCrop (with pad_if_needed) and
     RandomHorizontalFlip, one after the other, from the same generator; the factors of ColorJitter come last.
+
+    Raises:
+        ValueError: if a padded crop could miss the picture.
     """
+    if augmentation.crop == "padded" and augmentation.crop_padding >= size:
+        raise ValueError(f"crop_padding {augmentation.crop_padding} is not allowed, must be below the input's size {size}")
     crop = _resized_crop if augmentation.crop == "resized" else _padded_crop
     strengths = torch.tensor(augmentation.color_jitter)
     low = torch.cat([(1 - strengths[:3]).clamp(min=0), -strengths[3:]])

@@ -125,7 +125,7 @@ class _TrainArchive(_Archive):
         return sum(size for *_, size in self._part(shard)), "B"
 
     def _part(self, shard: Shard) -> list[tuple[str, int, int, int]]:
-        """The class tars of one part, cut where the bytes before come nearest to k/N of all; each part gets one."""
+        """The class tars of one part, cut where the bytes before come nearest to k/N of all, but none is empty."""
         before = list(accumulate((size for *_, size in self._tars), initial=0))
         count = len(self._tars)
         if shard.count > count:
@@ -228,9 +228,7 @@ def _read_devkit(root: Path) -> _Devkit:
     lines = truth.decode("ascii", "replace").split()
     for number, line in enumerate(lines, 1):
         if line not in labels:
-            raise ValueError(
-                f"{where}: line {number} of the ground truth is {line}, not the ILSVRC2012_ID of a low-level synset"
-            )
+            raise ValueError(f"{where}: line {number} of the ground truth is {line}, no low-level ILSVRC2012_ID")
     return _Devkit(wnids, class_names, [labels[line] for line in lines])
 
 

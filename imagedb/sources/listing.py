@@ -34,7 +34,7 @@ class ListingSource(ListSource):
             raise FileNotFoundError(f"{file} does not exist, a list of pictures is expected there")
         self._folder, self._rows = file.parent, []
         known = read_class_names(root)
-        occurrences, limit = Counter(known), len(known or range(MAX_CLASSES))
+        occurrences, limit = Counter(known), len(known) if known else MAX_CLASSES
         kind = None
         for line, path, label in read(file):
             kind = kind or type(label)

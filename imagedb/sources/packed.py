@@ -7,6 +7,7 @@ from pathlib import Path
 import lmdb
 import msgpack
 
+from imagedb.lmdb_file import open_environment
 from imagedb.reader import ImageDatabase
 from imagedb.sources.listing import read_class_names
 from imagedb.sources.source import WHOLE, Item, ListSource, Shard, Source, Survey
@@ -70,13 +71,10 @@ class ReferenceSource(Source):
     @contextmanager
     def _transaction(self) -> Iterator[lmdb.Transaction]:
         """One that gives views of the values, without copying them."""
+        environment = open_environment(self._file)
         try:
-            with lmdb.open(str(self._file), subdir=False, readonly=True, lock=False) as environment:
-                needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-                if (size := self._file.stat().st_size) < needed:  # reading beyond the end would kill the process
-                    raise ValueError(f"{self._file} is truncated: {size} bytes of {needed}")
-                with environment.begin(buffers=True) as transaction:
-                    yield transaction
+            with environment.begin(buffers=True) as transaction:
+                yield transaction
         except lmdb.Error as error:
             raise ValueError(f"{self._file} cannot be read as an LMDB file: {error}") from None
 

@@ -152,9 +152,7 @@ def test_decompression_bombs_are_refused_without_decoding(make):
 
 @pytest.mark.parametrize(("bits", "kind"), [(12, 0xC1), (8, 0xC3), (8, 0xC9)])
 def test_rare_kinds_of_jpeg_are_refused(bits, kind):
-    with pytest.raises(
-        ValueError, match=rf"^a JPEG file of {bits} bits and kind SOF{kind - 0xC0}, allowed: .*$"
-    ):
+    with pytest.raises(ValueError, match=rf"^a JPEG file of {bits} bits and kind SOF{kind - 0xC0}, allowed: .*$"):
         inspect_image(jpeg_of_size(64, 64, bits, kind), "x")
 
 

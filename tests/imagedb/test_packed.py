@@ -108,7 +108,7 @@ def test_no_reference_database(tmp_path):
         ReferenceSource(tmp_path, "val")
     for content in (b"", b"<html>" * 2000):
         (tmp_path / "val" / "data.mdb").write_bytes(content)
-        with pytest.raises(ValueError, match=f"^{tmp_path}/val/data.mdb cannot be read as an LMDB file: "):
+        with pytest.raises(ValueError, match=f"^{tmp_path}/val/data.mdb is not an LMDB file: "):
             ReferenceSource(tmp_path, "val")
 
 

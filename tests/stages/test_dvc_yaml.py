@@ -162,9 +162,9 @@ def workspace(tmp_path_factory):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noise.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    values |= {"epochs": 1, "batch_size": 8, "machine": {"device": "cpu", "threads": 1, "workers": 0}}
+    values |= {"epochs": 1, "batch_size": 8, "machine": {"device": "cpu", "threads": 1, "workers": 0, "decode": "cpu"}}
     values["train"]["warmup_epochs"] = 0
-    values["pack"] = {
+    values["pack"] |= {
         "source": "folder",
         "dataset": None,
         "root": "pictures",
@@ -295,7 +295,8 @@ def test_qat_with_another_teacher_does_not_go_on_from_this_checkpoint(read, monk
 
 def test_training_on_other_pictures_does_not_go_on_from_this_checkpoint(read, monkeypatch):
     here = checkpoint_folder(monkeypatch)
-    monkeypatch.setattr(databases, "TRAIN", databases.VAL)
+    path = databases.database_path
+    monkeypatch.setattr(databases, "database_path", lambda params, split: path(params, "val"))
     assert checkpoint_folder(monkeypatch) != here
 
 

@@ -10,7 +10,8 @@ import yaml
 from PIL import Image
 
 from fixedpoint.program import INPUT, Conv, Flatten, Program
-from imagedb import folder_source, write_database
+from imagedb import write_database
+from imagedb.sources.folder import FolderSource
 from models.storage import ModelInfo, save_model
 from stages import golden
 from stages.cli import run
@@ -40,7 +41,7 @@ def stage(tmp_path, monkeypatch, pictures, capsys):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
     Path("artifacts/db").mkdir(parents=True)
-    write_database(folder_source("pictures", "val"), "artifacts/db/val.lmdb")
+    write_database(FolderSource("pictures", "val"), "artifacts/db/val.lmdb")
     constants = {"conv.weight": WEIGHT, "conv.bias": BIAS, "conv.weight_exponent": np.array([3, 5], np.int32)}
     ops = (Conv("conv", (INPUT,), (2, 1, 1), (1, 1), (0, 0), (1, 1), 1), Flatten("classes", ("conv",), (2,)))
     program = Program((3, 16, 16), ops, {k: torch.from_numpy(v) for k, v in constants.items()}, {INPUT: 7})

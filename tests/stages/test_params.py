@@ -78,7 +78,7 @@ def test_exponent_without_a_point_is_a_number(params):
         ("train.ema_decy", "did you mean train.ema_decay?"),
         ("input.colour_space", "did you mean input.color_space?"),
         ("pack.splits.vall", "did you mean pack.splits.val?"),
-        ("machine.zzz", "allowed: device, threads, workers"),
+        ("machine.zzz", "allowed: decode, device, threads, workers"),
         (
             "zzz",
             "allowed: augment, batch_size, calibrate, compare, epochs, golden, input, lr, machine, model, pack, qat, "
@@ -137,7 +137,7 @@ def test_wrong_types(params, name, value, expected):
         ("model.num_classes", 1, "model.num_classes: 1 is not allowed, must be greater than or equal to 2"),
         ("input.color_space", "yuv", "input.color_space: 'yuv' is not allowed, must be 'yuv444' or 'rgb'"),
         ("machine.device", "gpu", "machine.device: 'gpu' is not allowed, must be 'cpu' or 'cuda'"),
-        ("pack.source", "web", "pack.source: 'web' is not allowed, must be 'torchvision' or 'folder'"),
+        ("pack.source", "web", "pack.source: 'web' is not allowed, must be 'torchvision', 'folder', 'imagenet', "),
         (
             "augment.crop_scale",
             [1, 0.1],

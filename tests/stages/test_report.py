@@ -18,12 +18,13 @@ from fixedpoint.convert import convert
 from fixedpoint.integer import IntegerEvaluator, integer_input
 from fixedpoint.program import Program
 from fixedpoint.statistics import Noise, OwnNoise, Values
-from imagedb import folder_source, write_database
+from imagedb import write_database
+from imagedb.sources.folder import FolderSource
 from models import create_model
 from models.storage import ModelInfo, load_model, save_model
 from stages import report
 from stages.cli import run
-from stages.databases import TRAIN, plain_batches
+from stages.databases import plain_batches
 from stages.model_files import FILES, float_program, stored_program
 from stages.params import load_params
 from stages.report_charts import chart, histogram
@@ -43,14 +44,14 @@ def write_pictures() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noise.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
         Path("artifacts/db").mkdir(parents=True, exist_ok=True)
-        write_database(folder_source("pictures", split), f"artifacts/db/{split}.lmdb")
+        write_database(FolderSource("pictures", split), f"artifacts/db/{split}.lmdb")
 
 
 def write_models() -> None:
     """A random network; QAT has moved its weights by a thousandth."""
     torch.manual_seed(0)
     save_model(FILES["float"], "float", create_model(INFO.name, 3, 32, ARGUMENTS).state_dict(), INFO)
-    images = [normalize(pixels) for pixels, _ in plain_batches(load_params(), TRAIN)]
+    images = [normalize(pixels) for pixels, _ in plain_batches(load_params(), "train")]
     ptq = calibrate(float_program(load_model(FILES["float"], ("float",))), lambda: images)
     moved = {name: value * 1.001 for name, value in ptq.constants.items() if name.endswith(".weight")}
     qat = ptq.with_constants(**moved)

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from fixedpoint.integer import integer_logits
-from imagedb import Item, Source, write_database
+from imagedb import Item, ListSource, write_database
 from models import create_model
 from models.storage import load_model, save_model
 from stages import calibrate, train_float, train_qat
@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).parents[2]
 QAT = Path("artifacts/qat/model.safetensors")
 
 
-class Noise(Source):
+class Noise(ListSource):
     """Pictures of noise, brighter in one of three colours, which is their class."""
 
     class_names = ("red", "green", "blue")

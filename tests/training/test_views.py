@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pictures import difference, look, noise, resize
+from torchvision.transforms import v2
+
+from training.pixels import rgb_pixels
+from training.recipe import Augmentation, InputFormat
+from training.views import center_views, random_views
+
+SHAPES = [(64, 48), (37, 90), (120, 31), (16, 16), (9, 200), (150, 150)]
+
+
+def augmentation(**changes):
+    plain = {"crop": "resized", "crop_scale": (0.08, 1), "crop_ratio": (3 / 4, 4 / 3), "crop_padding": 0}
+    return Augmentation(**plain | {"flip": 0.5, "color_jitter": (0, 0, 0, 0)} | changes)
+
+
+def draw(given, size, width, height, seed=0):
+    return random_views(given, size)(width, height, torch.Generator().manual_seed(seed))
+
+
+def rendered(pixels, view, size):
+    return rgb_pixels(pixels, view, size).transpose(1, 2, 0)
+
+
+def input_format(size, resize=None):
+    return InputFormat(size=size, color_space="rgb", resize=resize)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_resized_crops_and_flips_are_those_of_torchvision(shape):
+    given, pixels = augmentation(), noise(*shape)
+    crop = v2.RandomResizedCrop(32, given.crop_scale, given.crop_ratio)
+    both = v2.Compose([crop, v2.RandomHorizontalFlip(given.flip)])
+    for seed in range(20):
+        view = draw(given, 32, *shape, seed)
+        found = rendered(pixels, view, 32)
+
+        torch.manual_seed(seed)
+        assert difference(found, both(Image.fromarray(pixels))).max() <= 1
+
+        torch.manual_seed(seed)
+        drawn = crop.make_params([Image.fromarray(pixels)])
+        assert view.box == (drawn["left"], drawn["top"], drawn["left"] + drawn["width"], drawn["top"] + drawn["height"])
+        assert view.flip == bool(torch.rand(1) < given.flip)
+        assert (found == look(pixels, view, 32)).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "ratio"), [((60, 40), (0.5, 2)), ((90, 30), (1, 2)), ((30, 90), (0.5, 1)), ((30, 91), (0.6, 0.7))]
+)
+def test_resized_crop_where_no_draw_fits_is_torchvisions_centre(shape, ratio):
+    given = augmentation(crop_scale=(1, 1), crop_ratio=ratio)
+    crop = v2.RandomResizedCrop(32, given.crop_scale, given.crop_ratio)
+    found = []
+    for seed in range(5):
+        view = draw(given, 32, *shape, seed)
+        torch.manual_seed(seed)
+        drawn = crop.make_params([Image.new("RGB", shape)])
+        assert view.box == (drawn["left"], drawn["top"], drawn["left"] + drawn["width"], drawn["top"] + drawn["height"])
+        found.append(view.box)
+    assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("padding", [0, 3, 15])
+@pytest.mark.parametrize("shape", [(16, 16), (20, 16), (16, 33), (40, 40), (7, 30), (30, 3), (10, 10)])
+def test_padded_crops_and_flips_are_those_of_torchvision(shape, padding):
+    given, pixels = augmentation(crop="padded", crop_padding=padding), noise(*shape)
+    crop = v2.RandomCrop(16, padding=padding, pad_if_needed=True)
+    both = v2.Compose([crop, v2.RandomHorizontalFlip(given.flip)])
+    for seed in range(20):
+        torch.manual_seed(seed)
+        expected = np.asarray(both(Image.fromarray(pixels)))
+        assert (rendered(pixels, draw(given, 16, *shape, seed), 16) == expected).all()
+
+
+def test_nothing_else_is_drawn_from_the_generator():
+    for given in (augmentation(), augmentation(crop="padded", crop_padding=3)):
+        generator = torch.Generator().manual_seed(5)
+        random_views(given, 16)(20, 20, generator)
+        torch.manual_seed(5)
+        resized = v2.RandomResizedCrop(16, given.crop_scale, given.crop_ratio)
+        crop = resized if given.crop == "resized" else v2.RandomCrop(16, padding=3, pad_if_needed=True)
+        v2.Compose([crop, v2.RandomHorizontalFlip(given.flip)])(Image.new("RGB", (20, 20)))
+        assert torch.equal(generator.get_state(), torch.get_rng_state())
+
+
+def test_padding_that_could_miss_the_picture_is_refused():
+    with pytest.raises(ValueError, match=r"^crop_padding 16 is not allowed, must be below the input's size 16$"):
+        random_views(augmentation(crop="padded", crop_padding=16), 16)
+    random_views(augmentation(crop="resized", crop_padding=16), 16)
+
+
+@pytest.mark.parametrize("short", [None, 12, 40, 56])
+@pytest.mark.parametrize("shape", [*SHAPES, (33, 47), (31, 31), (32, 32), (5, 8)])
+def test_center_views_are_those_of_torchvision(shape, short):
+    pixels = noise(*shape)
+    view = center_views(input_format(32, short))(*shape, torch.Generator())
+    found = rendered(pixels, view, 32)
+    resizing = [v2.Resize(short)] if short else []
+    assert difference(found, v2.Compose([*resizing, v2.CenterCrop(32)])(Image.fromarray(pixels))).max() <= 1
+
+    resized = resize(pixels, *v2.Resize(short)(Image.fromarray(pixels)).size) if short else pixels
+    assert (found == np.asarray(v2.CenterCrop(32)(Image.fromarray(resized)))).all()
+    assert (view.flip, view.jitter, view.reduce) == (False, None, 1)
+
+
+def test_center_views_put_a_smaller_picture_on_black():
+    pixels = noise(16, 13)
+    found = rendered(pixels, center_views(input_format(20))(16, 13, torch.Generator()), 20)
+    assert (found == np.pad(pixels, ((3, 4), (2, 2), (0, 0)))).all()
+
+
+def test_center_views_draw_nothing():
+    generator = torch.Generator()
+    state = generator.get_state()
+    center_views(input_format(8, 12))(40, 30, generator)
+    assert torch.equal(generator.get_state(), state)
+
+
+def test_a_jpeg_file_is_reduced_only_as_far_as_no_pixel_is_lost():
+    found = set()
+    for seed in range(200):
+        view = draw(augmentation(crop_scale=(0.01, 1)), 32, 400, 300, seed)
+        left, top, right, bottom = view.box
+        ratio = min(right - left, bottom - top) / 32
+        assert view.reduce == (8 if ratio >= 8 else 4 if ratio >= 4 else 2 if ratio >= 2 else 1)
+        found.add(view.reduce)
+    assert found == {1, 2, 4, 8}
+    assert draw(augmentation(crop="padded"), 32, 400, 300).reduce == 1
+
+
+def test_jitter_is_uniform_between_its_bounds():
+    strengths = (0.4, 0.3, 1, 0.1)
+    drawn = torch.tensor([draw(augmentation(color_jitter=strengths), 8, 8, 8, seed).jitter for seed in range(300)])
+    for values, low, high in zip(drawn.T, (0.6, 0.7, 0, -0.1), (1.4, 1.3, 2, 0.1), strict=True):
+        share = (values - low) / (high - low)
+        assert 0 <= share.min() < 0.03
+        assert 0.97 < share.max() <= 1
+        assert abs(share.mean() - 0.5) < 0.06, "3.6 standard deviations"
+    assert (torch.corrcoef(drawn.T) - torch.eye(4)).abs().max() < 0.2, "of one draw each"
+
+
+def test_jitter_of_strength_0_changes_nothing():
+    assert draw(augmentation(), 8, 8, 8).jitter is None
+    brightness, *others = draw(augmentation(color_jitter=(0.4, 0, 0, 0)), 8, 8, 8).jitter
+    assert brightness != 1
+    assert others == [1, 1, 0]
+
+
+def test_jitter_comes_after_crop_and_flip():
+    for seed in range(10):
+        plain, jittered = (draw(augmentation(color_jitter=(s, s, s, 0)), 8, 40, 30, seed) for s in (0, 0.5))
+        assert (plain.box, plain.flip) == (jittered.box, jittered.flip)
