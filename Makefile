@@ -39,7 +39,7 @@ lint: setup  ## check the code's form
 	@ruff check . && ruff format --check .
 
 .PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx export-c golden report validate
-pack: setup  ## images into artifacts/db/*.lmdb
+pack: setup  ## images into artifacts/db
 	@dvc repro pack
 count-ops: setup  ## multiply-accumulates and parameters of the network
 	@dvc repro count_ops
@@ -63,6 +63,10 @@ validate: setup  ## score every form, prove that the integer forms agree
 	@dvc repro compare
 	@cat metrics/summary.md
 
+.PHONY: verify
+verify: setup  ## read and decode every record of the databases
+	@python -m stages.verify
+
 .PHONY: recipe
 recipe:  ## put recipes/NAME.yaml in place of params.yaml, e.g. make recipe NAME=imagenet
 	@test -f recipes/$(NAME).yaml || { echo "error: no recipes/$(NAME).yaml; there are: $(notdir $(basename $(wildcard recipes/*.yaml)))"; exit 1; }
@@ -77,6 +81,15 @@ PEERS = torchao==0.18.0 brevitas==0.13.4 dependencies==2.0.1 unfoldNd==0.2.3
 bench-peers: setup  ## compare QAT and integer inference with torchao and Brevitas on this machine
 	@test -d runs/peers || { rm -rf runs/peers.partial; python -m pip install -qq --no-deps --target runs/peers.partial $(PEERS) && mv runs/peers.partial runs/peers; }
 	@PYTHONPATH=runs/peers python -m stages.bench_peers
+
+DATA_PEERS = webdataset==1.0.2 braceexpand==0.1.7
+FFCV = ffcv==1.0.2 numba==0.68.1 llvmlite==0.50.0 opencv-python-headless==5.0.0.93 assertpy==1.1 terminaltables==3.1.10
+.PHONY: bench-data
+bench-data: setup  ## compare packing and loading with torchvision, timm, webdataset and FFCV on this machine
+	@test -d runs/data_peers || { rm -rf runs/data_peers.partial; python -m pip install -qq --no-deps --target runs/data_peers.partial $(DATA_PEERS) && \
+	  { python -m pip install -qq --no-deps --target runs/data_peers.partial $(FFCV) || echo 'FFCV is left out: see stages/bench_data_peers.py for what it needs'; } && \
+	  mv runs/data_peers.partial runs/data_peers; }
+	@PYTHONPATH=runs/data_peers python -m stages.bench_data
 
 .PHONY: clean
 clean:  ## remove what can be made again: artifacts, runs, DVC's cache

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
@@ -20,27 +21,41 @@ from training.data import Pixels, TrainingBatches
 from training.recipe import Augmentation, InputFormat
 from training.views import random_views
 
+QUALITY = 90
 ENCODINGS = {
     "as it is": None,
-    "512 px": Encoding("resized", "long", 512),
-    "256 px": Encoding("resized", "long", 256),
-    "short side 256 px": Encoding("resized", "short", 256),
+    "512 px": Encoding("resized", "long", 512, quality=QUALITY),
+    "256 px": Encoding("resized", "long", 256, quality=QUALITY),
+    "short side 256 px": Encoding("resized", "short", 256, quality=QUALITY),
 }
 LOADED = [
-    ("as it is", "rgb"),
-    ("as it is", "rgb", "jitter"),
     ("as it is", "yuv444"),
     ("as it is", "yuv444", "jitter"),
-    ("512 px", "rgb"),
-    ("256 px", "rgb"),
-    ("short side 256 px", "rgb"),
+    ("as it is", "rgb", "jitter"),
+    ("512 px", "yuv444", "jitter"),
+    ("256 px", "yuv444", "jitter"),
     ("short side 256 px", "yuv444", "jitter"),
 ]
 BATCH = 250  # of the large database
 
 
 def pack(folder: Path, path: Path, encoding: str, workers: int) -> None:
-    write_database(FolderSource(folder.parent, folder.name), path, encoding=ENCODINGS[encoding], workers=workers)
+    source = (Reencoded if encoding == "512 px" else FolderSource)(folder.parent, folder.name)
+    write_database(source, path, encoding=ENCODINGS[encoding], workers=workers)
+
+
+class Reencoded(FolderSource):
+    """A folder whose pictures are encoded again even where they are small enough, as FFCV does it."""
+
+    def __getitem__(self, index: int) -> Item:
+        item = super().__getitem__(index)
+        return replace(item, image=partial(_reencode, item.file))
+
+
+def _reencode(file: Path) -> bytes:
+    buffer = io.BytesIO()
+    Image.open(file).convert("RGB").save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
 
 
 def packers() -> dict[str, Callable[[Path, Path], None]]:

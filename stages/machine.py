@@ -15,14 +15,14 @@ def prepare(machine: Machine) -> torch.device:
     """
     if machine.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("machine.device is cuda, but PyTorch finds no CUDA device here; set machine.device to cpu")
-    _keep_memory()
+    keep_memory()
     torch.set_num_threads(machine.threads)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
     return torch.device(machine.device)
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let malloc use again what a batch has freed: fresh pages for each large tensor cost more than its sums.
 
     Of the GNU C library (mallopt(3)); others do as they do.

@@ -1,6 +1,6 @@
 """Batches from an image database: the same ones for every number of workers, and after every interruption."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -51,11 +51,11 @@ class TrainingBatches:
             raise ValueError(f"a batch of {batch_size} images is more than the {self.count} in the training database")
         self.seed = pixels.seed
         self.batch_size = batch_size
-        self.keys: list[list[tuple[int, int]]] = []  # of the current epoch, so that workers need no state of their own
+        self.order = _Order()  # of the current epoch, so that workers need no state of their own
         self.renderer = renderer
         options = {"collate_fn": collate} if renderer else {}
         dataset = Encoded(pixels) if renderer else pixels
-        self.loader = _loader(dataset, self.keys, workers, persistent_workers=workers > 0, **options)
+        self.loader = _loader(dataset, self.order, workers, persistent_workers=workers > 0, **options)
 
     @property
     def steps(self) -> int:
@@ -65,8 +65,8 @@ class TrainingBatches:
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch: uint8 [batch, 3, size, size] and int64 [batch]."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
-        order = torch.randperm(self.count, generator=generator).split(self.batch_size)[: self.steps]
-        self.keys[:] = [[(epoch, index) for index in batch.tolist()] for batch in order]
+        self.order.epoch = epoch
+        self.order.batches = torch.randperm(self.count, generator=generator).split(self.batch_size)[: self.steps]
         return map(self.renderer, self.loader) if self.renderer else iter(self.loader)
 
 
@@ -90,7 +90,20 @@ def ordered_batches(pixels: Pixels, batch_size: int, workers: int, images: int |
     return _loader(pixels, batches, workers)
 
 
-def _loader(pixels: Dataset, batches: list[list[tuple[int, int]]], workers: int, **options) -> DataLoader:
+class _Order:
+    """The keys of each batch of an epoch, made when they are needed: a list of all of them would be large."""
+
+    epoch: int = 0
+    batches: Sequence[Tensor] = ()
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return ([(self.epoch, index) for index in batch.tolist()] for batch in self.batches)
+
+
+def _loader(pixels: Dataset, batches: Iterable[list[tuple[int, int]]], workers: int, **options) -> DataLoader:
     return DataLoader(
         pixels,
         batch_sampler=batches,

@@ -29,12 +29,14 @@ class EncodedBatch(NamedTuple):
     """Images, each uint8 [bytes] of a JPEG file or [3, height, width] RGB; and what to make of them.
 
     `colors` is float32 [batch, 3, 7]: matrix, offset and dependence on the mean of `training.colors.affine_map`.
+    `names` say which record it is, for messages.
     """
 
     images: list[Tensor]
     views: list[View]
     colors: Tensor
     labels: Tensor
+    names: list[str]
 
 
 class Encoded(Dataset):
@@ -43,23 +45,24 @@ class Encoded(Dataset):
     def __init__(self, pixels):
         self.pixels = pixels
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, View, Tensor, int]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, View, Tensor, int, str]:
         record = self.pixels.database[key[1]]
+        name = f"{self.pixels.database.path}: record {key[1]} ({record.name})"
         if size := jpeg_size(record.image):
             image = torch.frombuffer(bytearray(record.image), dtype=torch.uint8)
         else:
-            image = _decode(record.image)
+            image = _decode(record.image, name)
             size = (image.shape[2], image.shape[1])
         view = self.pixels.views(*size, seeded_generator(self.pixels.seed, *key))
         matrix, offset, of_mean = affine_map("rgb", self.pixels.input_format.color_space, view.jitter)
         colors = torch.from_numpy(np.concatenate([matrix, offset[:, None], of_mean], axis=1)).float()
-        return image, view, colors, record.label
+        return image, view, colors, record.label, name
 
 
-def collate(samples: Sequence[tuple[Tensor, View, Tensor, int]]) -> EncodedBatch:
+def collate(samples: Sequence[tuple[Tensor, View, Tensor, int, str]]) -> EncodedBatch:
     """Samples of `Encoded` as a batch."""
-    images, views, colors, labels = zip(*samples, strict=True)
-    return EncodedBatch(list(images), list(views), torch.stack(colors), torch.tensor(labels))
+    images, views, colors, labels, names = zip(*samples, strict=True)
+    return EncodedBatch(list(images), list(views), torch.stack(colors), torch.tensor(labels), list(names))
 
 
 class DeviceRenderer:
@@ -76,8 +79,12 @@ class DeviceRenderer:
 
     @torch.no_grad()
     def __call__(self, batch: EncodedBatch) -> tuple[Tensor, Tensor]:
-        """uint8 [batch, 3, size, size] on the device, and the labels, int64 [batch]."""
-        pictures = self._decode(batch.images)
+        """uint8 [batch, 3, size, size] on the device, and the labels, int64 [batch].
+
+        Raises:
+            ValueError: If an image cannot be decoded.
+        """
+        pictures = self._decode(batch.images, batch.names)
         pixels = torch.cat([self._resample(pictures[part], batch.views[part]) for part in _parts(batch.views)])
         matrix, offset, of_mean = batch.colors.to(self.device, non_blocking=True).split([3, 1, 3], dim=2)
         flat = pixels.flatten(2)
@@ -85,14 +92,14 @@ class DeviceRenderer:
         colored = torch.baddbmm(offset, matrix, flat).round_().clamp_(0, 255)
         return colored.to(torch.uint8).unflatten(2, (self.size, self.size)), batch.labels
 
-    def _decode(self, images: list[Tensor]) -> list[Tensor]:
+    def _decode(self, images: list[Tensor], names: list[str]) -> list[Tensor]:
         pictures = [image.to(self.device, non_blocking=True) if image.dim() == 3 else image for image in images]
         encoded = [i for i, image in enumerate(images) if image.dim() == 1]
         files = [images[i] for i in encoded]
         try:
             decoded = decode_jpeg(files, ImageReadMode.RGB, self.device) if files else []
         except RuntimeError:  # nvJPEG refuses some files, and does not say which
-            decoded = [_decode(bytes(file.numpy())).to(self.device) for file in files]
+            decoded = [_decode(bytes(images[i].numpy()), names[i]).to(self.device) for i in encoded]
         for i, picture in zip(encoded, decoded, strict=True):
             pictures[i] = picture
         return pictures
@@ -107,8 +114,8 @@ class DeviceRenderer:
             row[:, : part.shape[1], : part.shape[2]] = part
         across = self._weights(views, pictures, axis=0, length=width)
         down = self._weights(views, pictures, axis=1, length=height)
-        rows = (canvas @ across[:, None].mT).round_()  # rounded between the passes, as on the CPU
-        return (down[:, None] @ rows).round_()
+        rows = (canvas @ across[:, None].mT).add_(0.5).floor_()  # as on the CPU: after each pass, and halves up
+        return (down[:, None] @ rows).add_(0.5).floor_()
 
     def _weights(self, views: list[View], pictures: list[Tensor], axis: int, length: int) -> Tensor:
         """The triangle filter of training/pixels.c along an axis (0: x), float32 [batch, size, length]."""
@@ -129,8 +136,11 @@ class DeviceRenderer:
         return weights / weights.sum(dim=2, keepdim=True).clamp(min=1e-9)
 
 
-def _decode(image: bytes) -> Tensor:
-    return torch.from_numpy(np.array(decode_image(image, tolerant=True))).permute(2, 0, 1)
+def _decode(image: bytes, name: str) -> Tensor:
+    try:
+        return torch.from_numpy(np.array(decode_image(image, tolerant=True))).permute(2, 0, 1)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _window(view: View) -> tuple[tuple[int, int], tuple[int, int]]:

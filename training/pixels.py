@@ -105,7 +105,8 @@ def _library() -> ctypes.CDLL:
         except FileNotFoundError:
             raise OSError(f"there is no C compiler {COMPILER!r}; {install}") from None
         if compiled.returncode:
-            reason = next((line for line in compiled.stderr.splitlines() if "error" in line), compiled.stderr).strip()
+            lines = compiled.stderr.splitlines()
+            reason = next((line for line in lines if "error" in line or "cannot find" in line), "").strip()
             raise OSError(f"{SOURCE.name} cannot be compiled: {reason}; {install}")
         made.replace(path)  # others may do the same at the same time
     return ctypes.CDLL(str(path))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -43,23 +44,24 @@ def random_views(augmentation: Augmentation, size: int) -> Views:
         ValueError: if a padded crop could miss the picture.
     """
     if augmentation.crop == "padded" and augmentation.crop_padding >= size:
-        raise ValueError(f"crop_padding {augmentation.crop_padding} is not allowed, must be below the input's size {size}")
+        raise ValueError(
+            f"crop_padding {augmentation.crop_padding} is not allowed, must be below the input's size {size}"
+        )
+    return partial(_random_view, augmentation, size)
+
+
+def _random_view(augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator) -> View:
     crop = _resized_crop if augmentation.crop == "resized" else _padded_crop
-    strengths = torch.tensor(augmentation.color_jitter)
-    low = torch.cat([(1 - strengths[:3]).clamp(min=0), -strengths[3:]])
-    high = torch.cat([1 + strengths[:3], strengths[3:]])
-
-    def views(width: int, height: int, generator: torch.Generator) -> View:
-        box, (left, top, across, down) = crop(augmentation, size, width, height, generator)
-        flip = bool(torch.rand(1, generator=generator) < augmentation.flip)
-        jitter = None
-        if any(augmentation.color_jitter):
-            jitter = tuple((low + (high - low) * torch.rand(4, generator=generator)).tolist())
-        target = (size - left - across if flip else left, top, across, down)
-        ratio = min((box[2] - box[0]) / across, (box[3] - box[1]) / down)
-        return View(box, True, target, flip, jitter, next(r for r in (8, 4, 2, 1) if r <= max(ratio, 1)))
-
-    return views
+    box, (left, top, across, down) = crop(augmentation, size, width, height, generator)
+    flip = bool(torch.rand(1, generator=generator) < augmentation.flip)
+    jitter = None
+    if any(augmentation.color_jitter):
+        draws = (2 * torch.rand(4, generator=generator) - 1).tolist()
+        shifts = [strength * draw for strength, draw in zip(augmentation.color_jitter, draws, strict=True)]
+        jitter = (1 + shifts[0], 1 + shifts[1], 1 + shifts[2], shifts[3])
+    target = (size - left - across if flip else left, top, across, down)
+    ratio = min((box[2] - box[0]) / across, (box[3] - box[1]) / down)
+    return View(box, True, target, flip, jitter, next(r for r in (8, 4, 2, 1) if r <= max(ratio, 1)))
 
 
 def center_views(input_format: InputFormat) -> Views:
@@ -67,17 +69,17 @@ def center_views(input_format: InputFormat) -> Views:
 
     Sizes and positions are rounded as torchvision's Resize and CenterCrop do.
     """
+    return partial(_center_view, input_format)
 
-    def views(width: int, height: int, generator: torch.Generator) -> View:
-        size, resize = input_format.size, input_format.resize
-        across, down = width, height  # of the resized picture
-        if resize:
-            long = int(resize * max(width, height) / min(width, height))
-            across, down = (resize, long) if width <= height else (long, resize)
-        left, top = (_center(whole, size) for whole in (across, down))
-        return _place((left, top), size, (across, down), (width, height))
 
-    return views
+def _center_view(input_format: InputFormat, width: int, height: int, generator: torch.Generator) -> View:
+    size, resize = input_format.size, input_format.resize
+    across, down = width, height  # of the resized picture
+    if resize:
+        long = int(resize * max(width, height) / min(width, height))
+        across, down = (resize, long) if width <= height else (long, resize)
+    left, top = (_center(whole, size) for whole in (across, down))
+    return _place((left, top), size, (across, down), (width, height))
 
 
 def _center(whole: int, part: int) -> int:

@@ -4,14 +4,12 @@ Their weights are random, the statistics of their BatchNorms those of real pictu
 of `make test`.
 """
 
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import oracle
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fixedpoint.c_runtime import CModel
@@ -28,10 +26,11 @@ from fixedpoint.onnx_qdq import QdqWriter
 from fixedpoint.onnx_qoperator import QOperatorWriter
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel
-from imagedb import decode_image
-from imagedb.sources import torchvision_source
+from imagedb.sources.torchvision import TorchvisionSource
 from models import create_model
-from training.augment import ToPixels, normalize
+from training.augment import normalize, render
+from training.recipe import InputFormat
+from training.views import center_views
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 # Name, image size, weight bits, normalization. Odd sizes make padding to the same size asymmetric in other places.
@@ -56,10 +55,10 @@ FORMS = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWrite
 
 def pictures(size, count):
     """Network input of real pictures, float32 [count, 3, size, size]."""
-    source = torchvision_source("FashionMNIST", Path(__file__).parents[2] / "data" / "fashion_mnist", "test")
-    pixels = torch.stack([ToPixels("yuv444")(decode_image(item.image)) for item in islice(source, count)])
-    resized = F.interpolate(pixels.float(), size=(size, size), mode="bilinear", antialias=True)
-    return normalize(resized.round().clamp(0, 255).to(torch.uint8))
+    source = TorchvisionSource("FashionMNIST", Path(__file__).parents[2] / "data" / "fashion_mnist", "test")
+    input_format = InputFormat(size=size, color_space="yuv444", resize=size)
+    views, images = center_views(input_format), (source[index].image() for index in range(count))
+    return normalize(torch.stack([render(image, views, input_format, torch.Generator()) for image in images]))
 
 
 @torch.no_grad()

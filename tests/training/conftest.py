@@ -1,14 +1,12 @@
-import io
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from pictures import encode
 
-from imagedb import ImageDatabase, Item, Source, write_database
+from imagedb import ImageDatabase, Item, ListSource, write_database
 
 
-class Flat(Source):
+class Flat(ListSource):
     """Picture number i: 8 x 8 pixels of the colour (i, i, i), of class i % 3."""
 
     class_names = ("a", "b", "c")
@@ -17,9 +15,7 @@ class Flat(Source):
         return 26
 
     def __getitem__(self, index):
-        buffer = io.BytesIO()
-        Image.fromarray(np.full((8, 8, 3), range(len(self))[index], np.uint8)).save(buffer, "PNG")
-        return Item(str(index), index % 3, buffer.getvalue())
+        return Item(str(index), index % 3, encode(np.full((8, 8, 3), index, np.uint8)))
 
 
 @pytest.fixture(scope="package", autouse=True)

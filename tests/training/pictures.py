@@ -33,7 +33,9 @@ def decode_planes(jpeg: bytes) -> np.ndarray:
     """What Pillow decodes without leaving YCbCr, uint8 [height, width, 3]; a grey one has no chroma."""
     file = Image.open(io.BytesIO(jpeg))
     file.draft("YCbCr", file.size)
-    return np.asarray(file if file.mode == "YCbCr" else Image.merge("YCbCr", [file, *[Image.new("L", file.size, 128)] * 2]))
+    if file.mode == "L":
+        file = Image.merge("YCbCr", [file, *[Image.new("L", file.size, 128)] * 2])
+    return np.asarray(file)
 
 
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:

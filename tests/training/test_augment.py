@@ -1,161 +1,178 @@
-import io
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from pictures import decode_planes, difference, encode, look, noise, photo, resize
 from PIL import Image
 
-from training.augment import ToPixels, derive_seed, eval_transform, normalize, seeded, train_transform
+from imagedb import decode_image
+from training.augment import derive_seed, normalize, render, seeded_generator
+from training.colors import affine_map
 from training.recipe import Augmentation, InputFormat
+from training.views import View, center_views, random_views
 
-PLAIN = {
-    "crop": "padded",
-    "crop_scale": (1, 1),
-    "crop_ratio": (1, 1),
-    "crop_padding": 0,
-    "flip": 0,
-    "color_jitter": (0, 0, 0, 0),
-}
-
-
-@pytest.fixture
-def noise():
-    """RGB, 16 x 16 pixels, none of them black."""
-    return np.random.default_rng(0).integers(1, 256, (16, 16, 3), np.uint8)
-
-
-def picture(pixels):
-    return Image.fromarray(np.asarray(pixels, np.uint8))
-
-
-def rgb(size, resize=None):
-    return InputFormat(size=size, color_space="rgb", resize=resize)
-
-
-def train(pixels, size=16, seed=0, **changes):
-    """uint8 [size, size, 3] after the training transform."""
-    with seeded(seed):
-        return train_transform(Augmentation(**PLAIN | changes), rgb(size))(picture(pixels)).permute(1, 2, 0).numpy()
-
-
-def yuv(pixels):
-    return ToPixels("yuv444")(picture(pixels)).permute(1, 2, 0).numpy()
-
-
-def bt601(pixels):
-    """JPEG's conversion (ITU-T T.871, section 7), before rounding."""
-    r, g, b = np.moveaxis(np.asarray(pixels, np.float64), -1, 0)
-    y = 0.299 * r + 0.587 * g + 0.114 * b
-    return np.clip(np.stack([y, 128 + (b - y) / 1.772, 128 + (r - y) / 1.402], axis=-1), 0, 255)
-
-
-def test_yuv444_of_greys_has_no_colour():
-    greys = yuv(np.broadcast_to(np.arange(256)[None, :, None], (1, 256, 3)))[0].astype(int)
-    assert (greys[:, 1:] == 128).all()
-    assert greys[:, 0].tolist() == list(range(256))
-
-
-@pytest.mark.parametrize(
-    ("color", "expected"),
-    [
-        ((255, 0, 0), (76.245, 84.97, 255)),
-        ((0, 255, 0), (149.685, 43.53, 21.23)),
-        ((0, 0, 255), (29.07, 255, 107.27)),
-        ((255, 255, 0), (225.93, 0.5, 148.73)),
-        ((0, 0, 0), (0, 128, 128)),
-        ((255, 255, 255), (255, 128, 128)),
-    ],
+AUGMENTATION = Augmentation(
+    crop="resized",
+    crop_scale=(0.3, 1),
+    crop_ratio=(3 / 4, 4 / 3),
+    crop_padding=0,
+    flip=0.5,
+    color_jitter=(0.3, 0.3, 0.3, 0.1),
 )
-def test_yuv444_of_primary_colours_worked_out_by_hand(color, expected):
-    assert yuv([[color]]).tolist() == [[[round(value) for value in expected]]]
 
 
-def test_yuv444_is_full_range_bt601():
-    colors = np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8)
-    assert np.abs(yuv(colors) - bt601(colors)).max() < 0.502
+def rendered(image, views, size, color_space="rgb", seed=0):
+    """uint8 [size, size, 3]; `views` may be one view."""
+    chosen = views if callable(views) else lambda width, height, generator: views
+    given = InputFormat(size=size, color_space=color_space, resize=None)
+    return render(image, chosen, given, torch.Generator().manual_seed(seed)).permute(1, 2, 0).numpy()
 
 
-def test_yuv444_is_the_conversion_that_jpeg_files_are_written_with():
-    colors = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-    blocks = colors.repeat(8, axis=0).repeat(8, axis=1)  # of one colour each, which quality 100 keeps
-    buffer = io.BytesIO()
-    picture(blocks).save(buffer, "JPEG", quality=100, subsampling=0)
-    file = Image.open(buffer)
-    file.draft("YCbCr", file.size)
-    assert file.mode == "YCbCr"
-    assert (np.asarray(file)[::8, ::8] == yuv(colors)).all()
+def center(size, resize=None):
+    return center_views(InputFormat(size=size, color_space="rgb", resize=resize))
+
+
+def in_yuv(pixels):
+    """Rounded as PNG pictures are: `rendered` at its own size."""
+    return rendered(encode(pixels), center(len(pixels)), len(pixels), "yuv444")
 
 
 def test_pixels_are_channels_first_and_uint8():
-    pixels = ToPixels("rgb")(picture([[(1, 2, 3), (4, 5, 6)]]))
+    image = encode(np.array([[(1, 2, 3), (4, 5, 6)], [(7, 8, 9), (0, 255, 0)]], np.uint8))
+    given = InputFormat(size=2, color_space="rgb", resize=None)
+    pixels = render(image, center(2), given, torch.Generator())
     assert pixels.dtype == torch.uint8
-    assert pixels.tolist() == [[[1, 4]], [[2, 5]], [[3, 6]]]
+    assert pixels.tolist() == [[[1, 4], [7, 0]], [[2, 5], [8, 255]], [[3, 6], [9, 0]]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP"])
+def test_a_picture_becomes_yuv_after_it_is_resized(kind):
+    pixels = noise(40, 30)
+    image = encode(pixels, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    expected = resize(pixels, 40 * 20 // 30, 20)[2:18, 5:21]
+    assert (rendered(image, center(16, resize=20), 16) == expected).all()
+    assert (rendered(image, center(16, resize=20), 16, "yuv444") == in_yuv(expected)).all()
+
+
+def test_a_jpeg_file_in_yuv_never_was_rgb():
+    jpeg = encode(noise(40, 30), "JPEG", subsampling=0)
+    view = View((3, 2, 38, 29), True, (0, 0, 16, 16), flip=True)
+    assert (rendered(jpeg, view, 16, "yuv444") == look(decode_planes(jpeg), view, 16)).all()
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_jpeg_file_in_rgb_is_nearly_pillows(subsampling):
+    jpeg = encode(photo(90, 70), "JPEG", quality=95, subsampling=subsampling)
+    view = View((0, 0, 90, 70), True, (0, 0, 50, 50))
+    error = difference(rendered(jpeg, view, 50), look(np.asarray(decode_image(jpeg)), view, 50))
+    assert error.mean() < 0.8
+    assert error.max() <= 6
+
+
+@pytest.mark.parametrize("color_space", ["rgb", "yuv444"])
+def test_the_same_picture_as_jpeg_and_png_looks_the_same(color_space):
+    """Also after jitter, which is made from YUV in one and from RGB in the other."""
+    jpeg = encode(photo(90, 70), "JPEG", quality=95)
+    png = encode(np.asarray(decode_image(jpeg)))
+    views = random_views(AUGMENTATION, 32)
+    for seed in range(10):
+        both = (rendered(image, views, 32, color_space, seed) for image in (jpeg, png))
+        assert difference(*both).mean() < 1.5
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_jitter_is_relative_to_the_mean_of_the_pixels(kind):
+    image, jitter = encode(photo(40, 40), kind, **({"subsampling": 0} if kind == "JPEG" else {})), (0.9, 0.6, 1.1, 0.05)
+    view = View((5, 0, 30, 40), True, (0, 3, 24, 20))
+    plain = rendered(image, view, 24, "yuv444" if kind == "JPEG" else "rgb").astype(float)
+    matrix, offset, of_mean = affine_map("yuv444" if kind == "JPEG" else "rgb", "yuv444", jitter)
+    expected = plain @ matrix.T + offset + of_mean @ plain.mean(axis=(0, 1))
+    found = rendered(image, View(view.box, True, view.target, jitter=jitter), 24, "yuv444")
+    assert difference(found, np.clip(expected, 0, 255)).max() < 0.52
+
+
+@pytest.mark.parametrize("image", [encode(photo(16, 16)), encode(photo(16, 16), "JPEG")])
+def test_the_rest_of_the_pixels_is_black(image):
+    for color_space, black in (("rgb", (0, 0, 0)), ("yuv444", (0, 128, 128))):
+        found = rendered(image, center(20), 20, color_space)
+        rest = np.ones((20, 20), bool)
+        rest[2:18, 2:18] = False
+        assert (found[rest] == black).all()
+        assert (found[~rest] != black).any(axis=1).all()
+
+
+ODD = {
+    "grey": Image.fromarray(noise(30, 20)[..., 0]),
+    "16-bit grey": Image.fromarray(noise(30, 20)[..., 0].astype(np.uint16) * 250),
+    "palette": Image.fromarray(noise(30, 20)).quantize(16),
+    "alpha": Image.fromarray(np.concatenate([noise(30, 20), noise(30, 20)[..., :1]], axis=2)),
+    "bitmap": Image.fromarray(noise(30, 20)[..., 0] > 127),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_pictures_of_other_modes(name):
+    image = encode(ODD[name])
+    assert (rendered(image, center(16), 16) == np.asarray(decode_image(image))[2:18, 7:23]).all()
+
+
+def test_cmyk_jpeg_files():
+    jpeg = encode(Image.fromarray(photo(30, 20)).convert("CMYK"), "JPEG")
+    assert (rendered(jpeg, center(16), 16) == np.asarray(decode_image(jpeg))[2:18, 7:23]).all()
+
+
+@pytest.mark.parametrize("color_space", ["rgb", "yuv444"])
+def test_what_a_truncated_jpeg_file_lacks_is_grey(color_space):
+    jpeg = encode(noise(64, 64), "JPEG")
+    found, whole = (rendered(image, center(64), 64, color_space) for image in (jpeg[: len(jpeg) // 2], jpeg))
+    assert (found[:15] == whole[:15]).all(), "all but the row that shares its chroma with the next"
+    assert (found[48:] == 128).all()
+    cmyk = encode(Image.fromarray(noise(64, 64)).convert("CMYK"), "JPEG")
+    assert rendered(cmyk[: len(cmyk) // 2], center(64), 64, color_space).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (b"", "^empty$"),
+        (b"garbage", "^not an image, allowed: JPEG"),
+        (encode(noise(64, 64))[:5000], "^the image cannot be decoded: "),
+        (encode(noise(64, 64), "JPEG")[:150], "^(not an image|the image cannot be decoded)"),
+        (encode(noise(64, 64), "JPEG").replace(b"\xff\xdb", b"\xff\xef"), "^the image cannot be decoded: damaged JPEG"),
+    ],
+)
+def test_a_damaged_picture(image, message):
+    with pytest.raises(ValueError, match=message):
+        rendered(image, center(16), 16)
+
+
+def test_a_jpeg_file_that_claims_too_many_pixels_is_not_decoded():
+    jpeg = bytearray(encode(noise(16, 16), "JPEG"))
+    at = jpeg.index(b"\xff\xc0") + 5
+    jpeg[at : at + 4] = (14_000).to_bytes(2, "big") * 2
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="bomb"):
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        rendered(bytes(jpeg), center(16), 16)
+
+
+@pytest.mark.parametrize("image", [encode(photo(40, 30)), encode(photo(40, 30), "JPEG")])
+def test_a_view_draws_from_its_generator_alone(image):
+    views, state = random_views(AUGMENTATION, 16), torch.get_rng_state()
+    first = rendered(image, views, 16, seed=3)
+    torch.manual_seed(99)
+    assert (rendered(image, views, 16, seed=3) == first).all()
+    assert len({rendered(image, views, 16, seed=seed).tobytes() for seed in range(8)}) == 8
+    torch.set_rng_state(state)
+    rendered(image, views, 16)
+    rendered(image, center(16), 16)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_normalize_is_exact():
     x = normalize(torch.arange(256, dtype=torch.uint8))
     assert x.dtype == torch.float32
     assert x.tolist() == [(p - 128) / 128 for p in range(256)]
-
-
-def test_padded_crop_is_a_window_of_the_picture_in_black(noise):
-    padded = np.pad(noise, ((2, 2), (2, 2), (0, 0)))
-    windows = {padded[y : y + 16, x : x + 16].tobytes(): (y, x) for y in range(5) for x in range(5)}
-    found = [windows[train(noise, crop_padding=2, seed=seed).tobytes()] for seed in range(200)]
-    assert set(found) == set(windows.values())
-
-
-def test_padded_crop_of_a_smaller_picture_is_as_large_as_asked(noise):
-    assert train(noise, size=20).shape == (20, 20, 3)
-
-
-def test_flip(noise):
-    assert (train(noise, flip=1) == noise[:, ::-1]).all()
-    flipped = [(train(noise, flip=0.25, seed=seed) != noise).any() for seed in range(200)]
-    assert 30 <= sum(flipped) <= 70, "a quarter of 200, within 3.3 standard deviations"
-
-
-def test_resized_crop_of_the_whole_picture_is_the_picture(noise):
-    assert (train(noise, crop="resized") == noise).all()
-
-
-def test_resized_crop_takes_the_asked_share_of_the_picture():
-    ramp = np.broadcast_to(np.arange(0, 256, 4)[:, None, None], (64, 64, 3))
-    for seed in range(20):
-        rows = train(ramp, size=64, seed=seed, crop="resized", crop_scale=(0.25, 0.25))[:, 0, 0].astype(int)
-        assert abs(rows[-1] - rows[0] - 32 * 4) <= 4, "a quarter of the area is half of the rows"
-
-
-def test_color_jitter_changes_colours_only_if_asked(noise):
-    assert (train(noise) == noise).all()
-    brighter = train(np.full((16, 16, 3), 100), color_jitter=(0.5, 0, 0, 0), seed=1)
-    assert len(np.unique(brighter)) == 1
-    assert 50 <= brighter[0, 0, 0] <= 150
-    assert brighter[0, 0, 0] != 100
-
-
-def test_eval_takes_the_centre(noise):
-    assert (eval_transform(rgb(8))(picture(noise)).permute(1, 2, 0).numpy() == noise[4:12, 4:12]).all()
-
-
-def test_eval_puts_a_smaller_picture_on_black(noise):
-    pixels = eval_transform(rgb(20))(picture(noise)).permute(1, 2, 0).numpy()
-    assert (pixels == np.pad(noise, ((2, 2), (2, 2), (0, 0)))).all()
-
-
-def test_eval_resizes_the_short_side():
-    halves = np.zeros((40, 80, 3), np.uint8)
-    halves[:, 40:] = 200
-    resized = eval_transform(rgb(10, resize=20))(picture(halves))  # 20 x 40, of which columns 15 to 24
-    assert resized.shape == (3, 10, 10)
-    assert (resized[..., :4] == 0).all()
-    assert (resized[..., 6:] == 200).all()
-
-
-def test_eval_draws_nothing(noise):
-    state = torch.get_rng_state()
-    eval_transform(rgb(8, resize=12))(picture(noise))
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_derived_seeds():
@@ -167,13 +184,9 @@ def test_derived_seeds():
     assert derive_seed(0, 1, 2) == 5458876493991123480  # another value would change every training run
 
 
-def test_seeded_leaves_the_global_generator_as_it_was():
+def test_a_seeded_generator_depends_on_its_parts_alone():
     state = torch.get_rng_state()
-    with seeded(1, 2):
-        first = torch.rand(4)
-    with pytest.raises(KeyError), seeded(1, 2):
-        assert torch.equal(torch.rand(4), first)
-        raise KeyError
+    first, again, other = (torch.rand(4, generator=seeded_generator(*parts)) for parts in ((1, 2), (1, 2), (1, 3)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
-    with seeded(1, 3):
-        assert not torch.equal(torch.rand(4), first)

@@ -1,23 +1,28 @@
 import pytest
 import torch
+from pictures import difference, encode, noise
 
-from training.augment import eval_transform, train_transform
+from imagedb import ImageDatabase, Item, ListSource, write_database
 from training.data import Pixels, TrainingBatches, ordered_batches
+from training.device import DeviceRenderer
 from training.recipe import Augmentation, InputFormat
+from training.views import center_views, random_views
 
 RGB = InputFormat(size=8, color_space="rgb", resize=None)
 AUGMENTATION = Augmentation(
     crop="padded", crop_scale=(1, 1), crop_ratio=(1, 1), crop_padding=3, flip=0.5, color_jitter=(0.5, 0.5, 0, 0)
 )
+ON_DEVICE = DeviceRenderer(RGB, torch.device("cpu"))
+RENDERERS = pytest.mark.parametrize("renderer", [None, ON_DEVICE], ids=["by workers", "on the device"])
 
 
 def augmented(database, seed=0):
-    return Pixels(database, train_transform(AUGMENTATION, RGB), seed)
+    return Pixels(database, random_views(AUGMENTATION, RGB.size), RGB, seed)
 
 
 def plain(database, seed=0):
     """Pixels whose value is the number of the picture."""
-    return Pixels(database, eval_transform(RGB), seed)
+    return Pixels(database, center_views(RGB), RGB, seed)
 
 
 def numbers(batches):
@@ -46,18 +51,20 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(database):
     assert len({augmented(database, seed)[1, 20][0].numpy().tobytes() for seed in range(10)}) > 5
 
 
-def test_reading_leaves_the_global_generator_as_it_was(database):
+@RENDERERS
+def test_reading_leaves_the_global_generator_as_it_was(database, renderer):
     state = torch.get_rng_state()
-    batches = TrainingBatches(augmented(database), 8, 0)
+    batches = TrainingBatches(augmented(database), 8, 0, renderer)
     for epoch in range(2):
         list(batches.epoch(epoch))
     list(ordered_batches(plain(database), 8, 0))
     assert torch.equal(torch.get_rng_state(), state), "or dropout would depend on how batches are read"
 
 
+@RENDERERS
 @pytest.mark.parametrize("workers", [1, 2])
-def test_batches_do_not_depend_on_the_number_of_workers(database, workers):
-    alone, shared = (TrainingBatches(augmented(database), 8, n) for n in (0, workers))
+def test_batches_do_not_depend_on_the_number_of_workers(database, workers, renderer):
+    alone, shared = (TrainingBatches(augmented(database), 8, n, renderer) for n in (0, workers))
     for epoch in range(3):
         assert same(alone.epoch(epoch), shared.epoch(epoch))
     state = torch.get_rng_state()
@@ -66,15 +73,28 @@ def test_batches_do_not_depend_on_the_number_of_workers(database, workers):
     assert same(ordered_batches(plain(database), 8, 0), ordered_batches(plain(database), 8, workers))
 
 
-def test_batches_do_not_depend_on_what_was_read_before(database):
-    straight, resumed = TrainingBatches(augmented(database), 8, 0), TrainingBatches(augmented(database), 8, 0)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_a_renderer_are_those_of_the_workers(database, workers):
+    rendered = TrainingBatches(augmented(database), 8, workers, ON_DEVICE)
+    for (found, labels), (pixels, expected) in zip(
+        rendered.epoch(1), TrainingBatches(augmented(database), 8, 0).epoch(1), strict=True
+    ):
+        assert found.dtype == torch.uint8
+        assert difference(found, pixels).max() <= 1
+        assert torch.equal(labels, expected)
+
+
+@RENDERERS
+def test_batches_do_not_depend_on_what_was_read_before(database, renderer):
+    straight, resumed = (TrainingBatches(augmented(database), 8, 0, renderer) for _ in range(2))
     list(straight.epoch(0))
     next(straight.epoch(1))  # left in the middle
     assert same(straight.epoch(2), resumed.epoch(2))
 
 
-def test_an_epoch_holds_every_picture_at_most_once(database):
-    batches = TrainingBatches(plain(database), 8, 0)
+@RENDERERS
+def test_an_epoch_holds_every_picture_at_most_once(database, renderer):
+    batches = TrainingBatches(plain(database), 8, 0, renderer)
     assert batches.steps == 3
     epochs = [numbers(batches.epoch(epoch)) for epoch in range(30)]
     for epoch in epochs:
@@ -94,8 +114,9 @@ def test_order_differs_by_epoch_and_seed(database):
     assert len({str(order) for order in orders}) == 9
 
 
-def test_labels_belong_to_their_pictures(database):
-    for pixels, labels in TrainingBatches(plain(database), 8, 0).epoch(0):
+@RENDERERS
+def test_labels_belong_to_their_pictures(database, renderer):
+    for pixels, labels in TrainingBatches(plain(database), 8, 0, renderer).epoch(0):
         assert labels.dtype == torch.int64
         assert torch.equal(pixels[:, 0, 0, 0].long() % 3, labels)
 
@@ -124,5 +145,28 @@ def test_ordered_batches_are_evenly_spaced_and_in_order(database, images, expect
 
 
 def test_more_images_than_there_are(database):
-    with pytest.raises(ValueError, match="27 images are asked for, but the database holds 26"):
+    message = r"train\.lmdb holds 26 images, fewer than the 27 that are asked for$"
+    with pytest.raises(ValueError, match=message):
         ordered_batches(plain(database), 10, 0, 27)
+
+
+class Damaged(ListSource):
+    """A whole picture, and one that looks whole to the packer but has no quantization tables."""
+
+    class_names = ("a",)
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        jpeg = encode(noise(8, 8), "JPEG")
+        return Item(("whole", "damaged")[index], 0, jpeg.replace(b"\xff\xdb", b"\xff\xef") if index else jpeg)
+
+
+@RENDERERS
+def test_a_damaged_record_is_named(tmp_path, renderer):
+    path = tmp_path / "train.lmdb"
+    write_database(Damaged(), path)
+    message = r"train\.lmdb: record 1 \(damaged\): the image cannot be decoded: "
+    with pytest.raises(ValueError, match=message):
+        list(TrainingBatches(plain(ImageDatabase(path)), 2, 0, renderer).epoch(0))

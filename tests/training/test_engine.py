@@ -12,12 +12,13 @@ from torch import nn
 
 from imagedb import ImageDatabase
 from training import engine
-from training.augment import eval_transform, normalize
+from training.augment import normalize
 from training.checkpoint import Checkpoint
 from training.data import Pixels, TrainingBatches, ordered_batches
 from training.losses import distilled_loss, label_loss
 from training.recipe import InputFormat, Recipe
 from training.score import predict, score
+from training.views import center_views
 
 FORMAT = InputFormat(size=8, color_space="rgb", resize=None)
 STEPS = 3  # of 8 of the 26 pictures, an epoch
@@ -41,11 +42,11 @@ def network(seed=0, dropout=0.5) -> nn.Module:
 
 
 def batches(database, workers=0) -> TrainingBatches:
-    return TrainingBatches(Pixels(database, eval_transform(FORMAT), seed=5), 8, workers)
+    return TrainingBatches(Pixels(database, center_views(FORMAT), FORMAT, seed=5), 8, workers)
 
 
 def validation(database):
-    data = ordered_batches(Pixels(database, eval_transform(FORMAT)), 10, 0)
+    data = ordered_batches(Pixels(database, center_views(FORMAT), FORMAT), 10, 0)
     return lambda model: score(*predict(lambda pixels: model(normalize(pixels)), data))
 
 

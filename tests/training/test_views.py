@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pictures import difference, look, noise, resize
+from PIL import Image
 from torchvision.transforms import v2
 
 from training.pixels import rgb_pixels
