@@ -8,11 +8,15 @@ from typing import TypeVar
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
-BATCH = 8  # items of one task; small, since items that wait are held in memory
 
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, chunk: int = 8
+) -> Iterator[Result]:
+    """What `function` makes of each item, in order.
 
-def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """What `function` makes of each item, in order, computed by `workers` threads; 0: in this one.
+    Args:
+        workers: threads that compute it, at most two chunks ahead each; 0: the one that asks for a result.
+        chunk: items of one task; larger ones cost less, and more of them wait in memory.
 
     Raises:
         ValueError: if `workers` is negative.
@@ -31,7 +35,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], worke
     pool = ThreadPoolExecutor(workers)
     try:
         pending = deque()
-        while batch := list(islice(items, BATCH)):
+        while batch := list(islice(items, chunk)):
             pending.append(pool.submit(work, batch))
             if len(pending) > 2 * workers:
                 yield from pending.popleft().result()

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch.utils.data import DataLoader
 
 from imagedb import ImageDatabase
 from models.storage import ModelInfo
 from stages.cli import require
 from stages.params import Params
-from training.data import Pixels, TrainingBatches, ordered_batches
+from training.data import OrderedBatches, Pixels, TrainingBatches
 from training.device import DeviceRenderer
 from training.recipe import Augmentation
 from training.views import center_views, random_views
@@ -65,7 +64,7 @@ def training_batches(params: Params, augment: Augmentation, batch_size: int) -> 
     return TrainingBatches(pixels, batch_size, params.machine.workers, renderer)
 
 
-def plain_batches(params: Params, split: Split = "val", images: int | None = None) -> DataLoader:
+def plain_batches(params: Params, split: Split = "val", images: int | None = None) -> OrderedBatches:
     """`images` evenly spaced records of a split (all if None) in order, as validation sees them."""
     pixels = Pixels(open_database(params, split), center_views(params.input), params.input)
-    return ordered_batches(pixels, params.validation.batch_size, params.machine.workers, images)
+    return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, images)

@@ -47,7 +47,7 @@ def fit_stage(
         options: `score_start` and `project` of `training.engine.fit`.
     """
     train, val = training_batches(params, augment, recipe.batch_size), plain_batches(params)
-    databases = [data.dataset.database for data in (train.loader, val)]
+    databases = [data.pixels.database for data in (train, val)]
     if databases[0].class_names != databases[1].class_names:
         raise ValueError(f"{databases[0].path} and {databases[1].path} have different classes")
     device = next(model.parameters()).device

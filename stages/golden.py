@@ -64,13 +64,12 @@ def pictures(params: Params, count: int, indices: list[int] | None) -> tuple[lis
     if count < 1:
         raise ValueError(f"--images {count} is not allowed, must be at least 1")
     batches = plain_batches(params, images=None if indices else count)
-    spaced = [index for batch in batches.batch_sampler for _, index in batch]
-    indices = indices or spaced
-    database = batches.dataset.database
+    indices = indices or list(batches.indices)
+    database = batches.pixels.database
     for index in indices:
         if not 0 <= index < len(database):
             raise ValueError(f"{database.path} has no record {index}, only 0 to {len(database) - 1}")
-    pixels, labels = zip(*(batches.dataset[0, index] for index in indices), strict=True)
+    pixels, labels = zip(*(batches.pixels[0, index] for index in indices), strict=True)
     return indices, torch.stack(pixels), list(labels)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from imagedb import decode_image
 from training.colors import color_map
-from training.pixels import jpeg_pixels, jpeg_size, map_colors, rgb_pixels
+from training.pixels import jpeg_pixels, jpeg_size, map_colors, mean_color, rgb_pixels
 from training.recipe import InputFormat
 from training.views import Views
 
@@ -34,7 +34,7 @@ def render(image: bytes, views: Views, input_format: InputFormat, generator: tor
         picture = decode_image(image, tolerant=True)
         view, source = views(*picture.size, generator), "rgb"
         pixels = rgb_pixels(np.asarray(picture), view, input_format.size)
-    mean = pixels.mean(axis=(1, 2)) if view.jitter else None
+    mean = mean_color(pixels) if view.jitter else None
     if colors := color_map(source, input_format.color_space, view.jitter, mean):
         map_colors(pixels, *colors)
     return torch.from_numpy(pixels)

@@ -1,16 +1,24 @@
-"""Batches from an image database: the same ones for every number of workers, and after every interruption."""
+"""Batches from an image database: the same ones for every number of workers, and after every interruption.
 
-from collections.abc import Iterable, Iterator, Sequence
+Workers are threads: decoding and resampling run in C and do not hold Python's lock, and a batch is rendered where it is
+used, as opposed to in another process that would have to send it.
+"""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from imagedb import ImageDatabase
+from imagedb.parallel import ordered_map
 from training.augment import derive_seed, render, seeded_generator
-from training.device import DeviceRenderer, Encoded, collate
+from training.device import DeviceRenderer, gather
 from training.recipe import InputFormat
 from training.views import Views
+
+Key = tuple[int, int]  # epoch and index of a sample
+Batch = tuple[Tensor, Tensor]  # uint8 [batch, 3, size, size] and labels, int64 [batch]
 
 
 class Pixels(Dataset):
@@ -22,7 +30,12 @@ class Pixels(Dataset):
         self.input_format = input_format
         self.seed = seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        """Sample `index` of `epoch`.
+
+        Raises:
+            ValueError: If the record or its image is damaged, naming it.
+        """
         epoch, index = key
         record = self.database[index]
         try:
@@ -31,6 +44,13 @@ class Pixels(Dataset):
         except ValueError as error:
             raise ValueError(f"{self.database.path}: record {index} ({record.name}): {error}") from None
 
+    def batch(self, keys: list[Key]) -> Batch:
+        """Several samples."""
+        pixels, labels = zip(*(self[key] for key in keys), strict=True)
+        size = self.input_format.size
+        out = torch.empty(len(keys), 3, size, size, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        return torch.stack(pixels, out=out), torch.tensor(labels)
+
 
 class TrainingBatches:
     """Shuffled batches, epoch by epoch.
@@ -38,7 +58,7 @@ class TrainingBatches:
     Args:
         pixels: What to read.
         batch_size: Images in a batch; the last, smaller one of an epoch is dropped.
-        workers: Processes that read; changes no batch.
+        workers: Threads that read; changes no batch. 0: the one that asks for a batch.
         renderer: What makes pixels of encoded images; None: the workers do, on the CPU.
 
     Raises:
@@ -46,69 +66,60 @@ class TrainingBatches:
     """
 
     def __init__(self, pixels: Pixels, batch_size: int, workers: int, renderer: DeviceRenderer | None = None):
-        self.count = len(pixels.database)
-        if self.count < batch_size:
-            raise ValueError(f"a batch of {batch_size} images is more than the {self.count} in the training database")
-        self.seed = pixels.seed
+        count = len(pixels.database)
+        if count < batch_size:
+            raise ValueError(f"a batch of {batch_size} images is more than the {count} in the training database")
+        self.pixels = pixels
         self.batch_size = batch_size
-        self.order = _Order()  # of the current epoch, so that workers need no state of their own
+        self.workers = workers
         self.renderer = renderer
-        options = {"collate_fn": collate} if renderer else {}
-        dataset = Encoded(pixels) if renderer else pixels
-        self.loader = _loader(dataset, self.order, workers, persistent_workers=workers > 0, **options)
+        self.steps = count // batch_size  # batches in an epoch
 
     @property
-    def steps(self) -> int:
-        """Batches in an epoch."""
-        return self.count // self.batch_size
+    def seed(self) -> int:
+        """What the order and the samples are drawn from."""
+        return self.pixels.seed
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch: uint8 [batch, 3, size, size] and int64 [batch]."""
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
-        self.order.epoch = epoch
-        self.order.batches = torch.randperm(self.count, generator=generator).split(self.batch_size)[: self.steps]
-        return map(self.renderer, self.loader) if self.renderer else iter(self.loader)
+        order = torch.randperm(len(self.pixels.database), generator=generator)
+        batches = order.split(self.batch_size)[: self.steps]
+        keys = ([(epoch, index) for index in batch.tolist()] for batch in batches)
+        if self.renderer is None:
+            return ordered_map(self.pixels.batch, keys, self.workers, chunk=1)
+        return map(self.renderer, ordered_map(lambda batch: gather(self.pixels, batch), keys, self.workers, chunk=1))
 
 
-def ordered_batches(pixels: Pixels, batch_size: int, workers: int, images: int | None = None) -> DataLoader:
-    """Records in order: uint8 [batch, 3, size, size] and int64 [batch].
+class OrderedBatches:
+    """Records in order.
 
     Args:
         pixels: What to read.
         batch_size: Images in a batch; the last one may be smaller.
-        workers: Processes that read; changes no batch.
+        workers: Threads that read; changes no batch. 0: the one that asks for a batch.
         images: How many, evenly spaced, since a database may be sorted by class; None for all.
+
+    Attributes:
+        indices: Which records.
 
     Raises:
         ValueError: If the database holds fewer images.
     """
-    count = len(pixels.database)
-    if images is not None and images > count:
-        raise ValueError(f"{pixels.database.path} holds {count} images, fewer than the {images} that are asked for")
-    indices = [i * count // images for i in range(images)] if images is not None else range(count)
-    batches = [[(0, i) for i in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)]
-    return _loader(pixels, batches, workers)
 
-
-class _Order:
-    """The keys of each batch of an epoch, made when they are needed: a list of all of them would be large."""
-
-    epoch: int = 0
-    batches: Sequence[Tensor] = ()
+    def __init__(self, pixels: Pixels, batch_size: int, workers: int, images: int | None = None):
+        count = len(pixels.database)
+        if images is not None and images > count:
+            raise ValueError(f"{pixels.database.path} holds {count} images, fewer than the {images} that are asked for")
+        self.pixels = pixels
+        self.batch_size = batch_size
+        self.workers = workers
+        self.indices = [i * count // images for i in range(images)] if images is not None else range(count)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return -(-len(self.indices) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return ([(self.epoch, index) for index in batch.tolist()] for batch in self.batches)
-
-
-def _loader(pixels: Dataset, batches: Iterable[list[tuple[int, int]]], workers: int, **options) -> DataLoader:
-    return DataLoader(
-        pixels,
-        batch_sampler=batches,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # the global one would go on each epoch, or with workers only in the first
-        **options,
-    )
+    def __iter__(self) -> Iterator[Batch]:
+        starts = range(0, len(self.indices), self.batch_size)
+        keys = ([(0, i) for i in self.indices[start : start + self.batch_size]] for start in starts)
+        return ordered_map(self.pixels.batch, keys, self.workers, chunk=1)

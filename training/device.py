@@ -6,13 +6,11 @@ rules of its own.
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from imagedb import decode_image
@@ -39,30 +37,26 @@ class EncodedBatch(NamedTuple):
     names: list[str]
 
 
-class Encoded(Dataset):
-    """The samples of a `training.data.Pixels`, not yet rendered, as rows of an EncodedBatch."""
+def gather(pixels, keys: list[tuple[int, int]]) -> EncodedBatch:
+    """Samples of a `training.data.Pixels`, not yet rendered.
 
-    def __init__(self, pixels):
-        self.pixels = pixels
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, View, Tensor, int, str]:
-        record = self.pixels.database[key[1]]
-        name = f"{self.pixels.database.path}: record {key[1]} ({record.name})"
+    Raises:
+        ValueError: If a record is damaged, naming it.
+    """
+    images, views, colors, labels, names = [], [], [], [], []
+    for epoch, index in keys:
+        record = pixels.database[index]
+        names.append(f"{pixels.database.path}: record {index} ({record.name})")
         if size := jpeg_size(record.image):
-            image = torch.frombuffer(bytearray(record.image), dtype=torch.uint8)
+            images.append(torch.frombuffer(bytearray(record.image), dtype=torch.uint8))
         else:
-            image = _decode(record.image, name)
-            size = (image.shape[2], image.shape[1])
-        view = self.pixels.views(*size, seeded_generator(self.pixels.seed, *key))
-        matrix, offset, of_mean = affine_map("rgb", self.pixels.input_format.color_space, view.jitter)
-        colors = torch.from_numpy(np.concatenate([matrix, offset[:, None], of_mean], axis=1)).float()
-        return image, view, colors, record.label, name
-
-
-def collate(samples: Sequence[tuple[Tensor, View, Tensor, int, str]]) -> EncodedBatch:
-    """Samples of `Encoded` as a batch."""
-    images, views, colors, labels, names = zip(*samples, strict=True)
-    return EncodedBatch(list(images), list(views), torch.stack(colors), torch.tensor(labels), list(names))
+            images.append(_decode(record.image, names[-1]))
+            size = images[-1].shape[2], images[-1].shape[1]
+        views.append(pixels.views(*size, seeded_generator(pixels.seed, epoch, index)))
+        matrix, offset, of_mean = affine_map("rgb", pixels.input_format.color_space, views[-1].jitter)
+        colors.append(np.concatenate([matrix, offset[:, None], of_mean], axis=1))
+        labels.append(record.label)
+    return EncodedBatch(images, views, torch.from_numpy(np.stack(colors)).float(), torch.tensor(labels), names)
 
 
 class DeviceRenderer:

@@ -51,7 +51,8 @@ typedef struct {
 
 typedef int32_t Lanes __attribute__((vector_size(4 * LANES)));
 
-#ifdef __AVX2__ /* what compilers make of the general form is slow */
+/* Eight bytes as integers; and integers as bytes, clipped to 0 .. 255. What compilers make of the general form is slow. */
+#ifdef __AVX2__
 static Lanes widen(uint64_t bytes) { return (Lanes)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes)); }
 static uint64_t narrow(Lanes x) {
     __m128i half = _mm_packus_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
@@ -60,10 +61,12 @@ static uint64_t narrow(Lanes x) {
 #else
 typedef uint8_t Bytes __attribute__((vector_size(LANES)));
 static Lanes widen(uint64_t bytes) { return __builtin_convertvector((Bytes)bytes, Lanes); }
-static uint64_t narrow(Lanes x) { return (uint64_t)__builtin_convertvector(x, Bytes); }
+static uint64_t narrow(Lanes x) {
+    x &= ~(x >> 31);
+    Lanes large = x > 255;
+    return (uint64_t)__builtin_convertvector((x & ~large) | (large & 255), Bytes);
+}
 #endif
-
-static uint8_t clip(int32_t value) { return value < 0 ? 0 : value > 255 ? 255 : (uint8_t)value; }
 
 /* The input positions and weights behind each of `size` outputs that share [from, to); positions outside of [low, high)
    have none. One block of memory, NULL if there is none. */
@@ -126,7 +129,12 @@ static int resample_rows(Plane in, const Taps *taps, int32_t width, int flip, in
         }
         for (int32_t i = 0; i < width; i += 8) {
             transpose(result + i);
-            for (int32_t r = 0; r < rows; r++) memcpy(out + r * width + i, result + i + r, width - i < 8 ? width - i : 8);
+            for (int32_t r = 0; r < rows; r++) {
+                if (width - i >= 8) /* a copy of constant size is one instruction */
+                    memcpy(out + r * width + i, result + i + r, 8);
+                else
+                    memcpy(out + r * width + i, result + i + r, width - i);
+            }
         }
     }
     free(column);
@@ -289,13 +297,36 @@ int rgb_pixels(const uint8_t *picture, int32_t width, int32_t height, const Box 
     return result;
 }
 
+/* The sum of each of three planes of `count` bytes. */
+void sum_colors(const uint8_t *pixels, int32_t count, uint64_t sums[3]) {
+    for (int c = 0; c < 3; c++, pixels += count) {
+        sums[c] = 0;
+        for (int32_t start = 0; start < count; start += 1 << 16) { /* 32 bits hold so many, and are added faster */
+            int32_t end = count - start < 1 << 16 ? count : start + (1 << 16);
+            uint32_t sum = 0;
+            for (int32_t i = start; i < end; i++) sum += pixels[i];
+            sums[c] += sum;
+        }
+    }
+}
+
+/* The colours of `bytes` <= LANES pixels; called with a constant, so that the copies are single instructions. */
+static inline void map_lanes(uint8_t *pixels, size_t count, const int32_t *matrix, const int32_t *offset, size_t bytes) {
+    Lanes x[3];
+    for (int c = 0; c < 3; c++) {
+        uint64_t loaded = 0;
+        memcpy(&loaded, pixels + c * count, bytes);
+        x[c] = widen(loaded);
+    }
+    for (int c = 0; c < 3; c++, matrix += 3) {
+        uint64_t mapped = narrow((matrix[0] * x[0] + matrix[1] * x[1] + matrix[2] * x[2] + offset[c]) >> 16);
+        memcpy(pixels + c * count, &mapped, bytes);
+    }
+}
+
 /* Each pixel's three bytes, in planes of `count`, become (matrix x + offset) >> 16, clipped. */
 void map_colors(uint8_t *pixels, int32_t count, const int32_t matrix[9], const int32_t offset[3]) {
-    uint8_t *restrict a = pixels, *restrict b = pixels + count, *restrict c = pixels + 2 * (size_t)count;
-    for (int32_t i = 0; i < count; i++) {
-        int32_t x = a[i], y = b[i], z = c[i];
-        a[i] = clip((matrix[0] * x + matrix[1] * y + matrix[2] * z + offset[0]) >> 16);
-        b[i] = clip((matrix[3] * x + matrix[4] * y + matrix[5] * z + offset[1]) >> 16);
-        c[i] = clip((matrix[6] * x + matrix[7] * y + matrix[8] * z + offset[2]) >> 16);
-    }
+    int32_t i = 0;
+    for (; i + LANES <= count; i += LANES) map_lanes(pixels + i, count, matrix, offset, LANES);
+    for (; i < count; i++) map_lanes(pixels + i, count, matrix, offset, 1);
 }

@@ -59,6 +59,13 @@ def rgb_pixels(picture: np.ndarray, view: View, size: int) -> np.ndarray:
     return out
 
 
+def mean_color(pixels: np.ndarray) -> np.ndarray:
+    """The mean of each channel of uint8 [3, H, W], float64 [3]."""
+    sums = np.empty(3, np.uint64)
+    _library().sum_colors(_pointer(pixels), pixels[0].size, _pointer(sums))
+    return sums / pixels[0].size
+
+
 def map_colors(pixels: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> None:
     """Replace each colour x of uint8 [3, H, W] by (matrix x + offset) >> 16, clipped; int32 [3, 3] and [3]."""
     matrix, offset = np.ascontiguousarray(matrix, np.int32), np.ascontiguousarray(offset, np.int32)

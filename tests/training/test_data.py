@@ -3,7 +3,7 @@ import torch
 from pictures import difference, encode, noise
 
 from imagedb import ImageDatabase, Item, ListSource, write_database
-from training.data import Pixels, TrainingBatches, ordered_batches
+from training.data import OrderedBatches, Pixels, TrainingBatches
 from training.device import DeviceRenderer
 from training.recipe import Augmentation, InputFormat
 from training.views import center_views, random_views
@@ -57,7 +57,7 @@ def test_reading_leaves_the_global_generator_as_it_was(database, renderer):
     batches = TrainingBatches(augmented(database), 8, 0, renderer)
     for epoch in range(2):
         list(batches.epoch(epoch))
-    list(ordered_batches(plain(database), 8, 0))
+    list(OrderedBatches(plain(database), 8, 0))
     assert torch.equal(torch.get_rng_state(), state), "or dropout would depend on how batches are read"
 
 
@@ -70,7 +70,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(database, workers, rende
     state = torch.get_rng_state()
     list(shared.epoch(3))
     assert torch.equal(torch.get_rng_state(), state)
-    assert same(ordered_batches(plain(database), 8, 0), ordered_batches(plain(database), 8, workers))
+    assert same(OrderedBatches(plain(database), 8, 0), OrderedBatches(plain(database), 8, workers))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -137,7 +137,7 @@ def test_a_batch_larger_than_the_database_is_refused(database):
     ],
 )
 def test_ordered_batches_are_evenly_spaced_and_in_order(database, images, expected):
-    batches = ordered_batches(plain(database), 10, 0, images)
+    batches = OrderedBatches(plain(database), 10, 0, images)
     for _ in range(2):
         found = numbers(batches)
         assert flat(found) == expected
@@ -147,7 +147,7 @@ def test_ordered_batches_are_evenly_spaced_and_in_order(database, images, expect
 def test_more_images_than_there_are(database):
     message = r"train\.lmdb holds 26 images, fewer than the 27 that are asked for$"
     with pytest.raises(ValueError, match=message):
-        ordered_batches(plain(database), 10, 0, 27)
+        OrderedBatches(plain(database), 10, 0, 27)
 
 
 class Damaged(ListSource):

@@ -12,7 +12,7 @@ from PIL import Image
 from imagedb import Record, decode_image
 from training import device
 from training.data import Pixels
-from training.device import DeviceRenderer, Encoded, collate
+from training.device import DeviceRenderer, gather
 from training.recipe import Augmentation, InputFormat
 from training.views import random_views
 
@@ -37,7 +37,7 @@ def pixels_of(images, color_space="yuv444", seed=0, **changes):
 
 
 def rendered(pixels, keys):
-    batch = collate([Encoded(pixels)[key] for key in keys])
+    batch = gather(pixels, keys)
     return DeviceRenderer(pixels.input_format, torch.device("cpu"))(batch)
 
 

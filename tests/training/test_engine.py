@@ -14,7 +14,7 @@ from imagedb import ImageDatabase
 from training import engine
 from training.augment import normalize
 from training.checkpoint import Checkpoint
-from training.data import Pixels, TrainingBatches, ordered_batches
+from training.data import OrderedBatches, Pixels, TrainingBatches
 from training.losses import distilled_loss, label_loss
 from training.recipe import InputFormat, Recipe
 from training.score import predict, score
@@ -46,7 +46,7 @@ def batches(database, workers=0) -> TrainingBatches:
 
 
 def validation(database):
-    data = ordered_batches(Pixels(database, center_views(FORMAT), FORMAT), 10, 0)
+    data = OrderedBatches(Pixels(database, center_views(FORMAT), FORMAT), 10, 0)
     return lambda model: score(*predict(lambda pixels: model(normalize(pixels)), data))
 
 
