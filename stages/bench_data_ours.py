@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from multiprocessing import active_children
 from pathlib import Path
 
 from PIL import Image
@@ -147,16 +146,10 @@ def read_epoch() -> None:
         if step * 10 % batches.steps < 10:
             memory.append(_memory())
     results["epoch, images/s"] = batches.steps * BATCH / (time.time() - imported)
-    for name in memory[0]:
-        results[name] = [each[name] for each in memory]
-    print(json.dumps(results))
+    print(json.dumps(results | {"anonymous memory, MiB": memory}))
 
 
-def _memory() -> dict[str, int]:
-    """The largest worker's anonymous memory, and that part of all its memory that it shares with no other process."""
-    found = []
-    for worker in active_children():
-        status = Path(f"/proc/{worker.pid}/status").read_text() + Path(f"/proc/{worker.pid}/smaps_rollup").read_text()
-        fields = dict(line.split(":") for line in status.splitlines() if line.endswith(" kB"))
-        found.append({key: int(fields[key].split()[0]) // 1024 for key in ("RssAnon", "Private_Dirty")})
-    return {f"{key} of a worker, MiB": max(each[key] for each in found) for key in found[0]}
+def _memory() -> int:
+    """Of this process, MiB; the pages of the database are not part of it."""
+    lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["RssAnon"].split()[0]) // 1024

@@ -13,6 +13,8 @@ LUMA = np.array([0.299, 0.587, 0.114])
 TO_YUV = np.array([LUMA, [-0.299 / 1.772, -0.587 / 1.772, 0.5], [0.5, -0.587 / 1.402, -0.114 / 1.402]])
 TO_RGB = np.array([[1, 0, 1.402], [1, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587], [1, 1.772, 0]])
 CENTER = np.array([0, 128, 128])  # of Y, U, V
+_INTO_YUV = {"yuv444": (np.eye(3), -CENTER), "rgb": (TO_YUV, np.zeros(3))}  # centred YUV: matrix and offset
+_OUT_OF_YUV = {"yuv444": (np.eye(3), CENTER), "rgb": (TO_RGB, np.zeros(3))}
 
 
 def color_map(
@@ -49,7 +51,8 @@ def affine_map(
     torchvision's ColorJitter, in any order of its four changes, but for clipping, and for the hue, which turns at
     constant luma here and at constant HSV value there.
     """
-    into, start = (np.eye(3), np.zeros(3)) if source == "yuv444" else (TO_YUV, CENTER)
+    into, start = _INTO_YUV[source]
+    out, end = _OUT_OF_YUV[target]
     change, of_mean = np.eye(3), np.zeros((3, 3))
     if jitter is not None:
         brightness, contrast, saturation, hue = jitter
@@ -57,5 +60,5 @@ def affine_map(
         cosine, sine = (luma * saturation * f(2 * math.pi * hue) for f in (math.cos, math.sin))
         change = np.array([[luma, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
         of_mean[0] = (1 - contrast) * brightness * into[0]
-    out, end = (np.eye(3), CENTER) if target == "yuv444" else (TO_RGB, np.zeros(3))
-    return out @ change @ into, out @ change @ (start - CENTER) + end, out @ of_mean
+    out_change = out @ change
+    return out_change @ into, out_change @ start + end, out @ of_mean

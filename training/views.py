@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -100,7 +100,7 @@ def _place(corner: tuple[int, int], size: int, resized: tuple[int, int], picture
 def _resized_crop(augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator):
     for _ in range(10):
         area = width * height * _uniform(augmentation.crop_scale, generator).item()
-        ratio = torch.exp(_uniform(torch.log(torch.tensor(augmentation.crop_ratio)).tolist(), generator)).item()
+        ratio = torch.exp(_uniform(_logarithms(augmentation.crop_ratio), generator)).item()
         across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < across <= width and 0 < down <= height:
             top = _integer(height - down, generator)
@@ -125,6 +125,11 @@ def _padded_crop(augmentation: Augmentation, size: int, width: int, height: int,
         corner.append((_integer(room, generator) if room > 0 else 0) - margin)
     view = _place((corner[1], corner[0]), size, (width, height), (width, height))
     return view.box, view.target
+
+
+@cache
+def _logarithms(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(torch.log(torch.tensor(values)).tolist())
 
 
 def _uniform(bounds, generator: torch.Generator) -> torch.Tensor:

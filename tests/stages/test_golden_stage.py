@@ -32,7 +32,7 @@ def stage(tmp_path, monkeypatch, pictures, capsys):
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     params["input"] = {"size": 16, "color_space": "rgb", "resize": None}
     params["model"]["num_classes"] = 2
-    params["machine"] = {"device": "cpu", "threads": 1, "workers": 0}
+    params["machine"] = {"device": "cpu", "threads": 1, "workers": 0, "decode": "cpu"}
     params["validation"]["batch_size"] = 3
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)
@@ -119,7 +119,7 @@ def test_the_index_says_which_images(stage, pictures):
     ("arguments", "message"),
     [
         (["--images", "0"], "--images 0 is not allowed, must be at least 1"),
-        (["--images", "21"], "21 images are asked for, but the database holds 20"),
+        (["--images", "21"], "artifacts/db/val.lmdb holds 20 images, fewer than the 21 that are asked for"),
         (["--check", "theirs"], "theirs holds no tensor of the model, neither in a <tensor>.bin nor in a .npz"),
         (["--checkpoint", "other"], "other does not exist; `make convert-int` makes it"),
     ],

@@ -67,7 +67,7 @@ def workspace(tmp_path_factory):
     values["model"] |= {"name": INFO.name, "num_classes": 3, "arguments": ARGUMENTS}
     values["input"] |= {"size": 32, "color_space": "yuv444", "resize": None}
     values["calibrate"]["images"] = 24
-    values["machine"] = {"device": "cpu", "threads": 1, "workers": 0}
+    values["machine"] = {"device": "cpu", "threads": 1, "workers": 0, "decode": "cpu"}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with pytest.MonkeyPatch.context() as patch:
@@ -181,7 +181,7 @@ def test_scores_where_there_are_some(stage):
 @pytest.mark.parametrize(
     ("count", "message"),
     [
-        ("25", "25 images are asked for, but the database holds 24"),
+        ("25", "artifacts/db/val.lmdb holds 24 images, fewer than the 25 that are asked for"),
         ("0", "--images 0 is not allowed, must be at least 1"),
     ],
 )

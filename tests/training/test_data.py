@@ -85,8 +85,9 @@ def test_batches_of_a_renderer_are_those_of_the_workers(database, workers):
 
 
 @RENDERERS
-def test_batches_do_not_depend_on_what_was_read_before(database, renderer):
-    straight, resumed = (TrainingBatches(augmented(database), 8, 0, renderer) for _ in range(2))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_do_not_depend_on_what_was_read_before(database, workers, renderer):
+    straight, resumed = (TrainingBatches(augmented(database), 8, workers, renderer) for _ in range(2))
     list(straight.epoch(0))
     next(straight.epoch(1))  # left in the middle
     assert same(straight.epoch(2), resumed.epoch(2))
@@ -142,6 +143,7 @@ def test_ordered_batches_are_evenly_spaced_and_in_order(database, images, expect
         found = numbers(batches)
         assert flat(found) == expected
         assert all(len(batch) == 10 for batch in found[:-1])
+        assert len(found) == len(batches)
 
 
 def test_more_images_than_there_are(database):
@@ -164,9 +166,11 @@ class Damaged(ListSource):
 
 
 @RENDERERS
-def test_a_damaged_record_is_named(tmp_path, renderer):
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:The image decoding")  # torchvision's will move to TorchCodec
+def test_a_damaged_record_is_named(tmp_path, workers, renderer):
     path = tmp_path / "train.lmdb"
     write_database(Damaged(), path)
     message = r"train\.lmdb: record 1 \(damaged\): the image cannot be decoded: "
     with pytest.raises(ValueError, match=message):
-        list(TrainingBatches(plain(ImageDatabase(path)), 2, 0, renderer).epoch(0))
+        list(TrainingBatches(plain(ImageDatabase(path)), 2, workers, renderer).epoch(0))

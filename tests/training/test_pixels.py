@@ -12,7 +12,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from training import pixels as module
-from training.pixels import jpeg_pixels, jpeg_size, map_colors, rgb_pixels
+from training.colors import color_map
+from training.pixels import jpeg_pixels, jpeg_size, map_colors, mean_color, rgb_pixels
 from training.recipe import InputFormat
 from training.views import View, center_views
 
@@ -88,14 +89,14 @@ def test_luma_of_a_jpeg_file_is_that_of_libjpeg_resampled(kind, shape):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("short", [20, 64, 100])
+@pytest.mark.parametrize("short", [17, 64, 150])
 def test_luma_of_a_centre_includes_the_rows_around_it(kind, short):
     """Although a file is decoded only as far as it is needed."""
-    for height in range(64, 130):
-        jpeg = encode(noise(64, height), "JPEG", **KINDS[kind])
+    for height in range(100, 164, 3):
+        jpeg = encode(noise(100, height), "JPEG", **KINDS[kind])
         input_format = InputFormat(size=16, color_space="yuv444", resize=short)
-        view = center_views(input_format)(64, height, torch.Generator())
-        resized = resize(decode_planes(jpeg), short, short * height // 64)
+        view = center_views(input_format)(100, height, torch.Generator())
+        resized = resize(decode_planes(jpeg), short, short * height // 100)
         expected = v2.CenterCrop(16)(Image.fromarray(resized))
         assert (decoded(jpeg, view, 16)[..., 0] == np.asarray(expected)[..., 0]).all()
 
@@ -267,6 +268,25 @@ def test_map_colors_rounds_down_and_clips():
     assert pixels[:, 0].tolist() == [[200, 10, 255], [8, 195, 5], [2, 100, 128]]
 
 
+@pytest.mark.parametrize("strength", [0.3, 1])
+def test_map_colors_of_every_size_and_the_strongest_jitter(strength):
+    random = np.random.default_rng(0)
+    for width in range(1, 34):
+        planes = random.integers(0, 256, (3, 1, width), np.uint8)
+        factors = random.choice([1 - strength, 1 + strength], 3)
+        matrix, offset = color_map("yuv444", "rgb", (*factors, random.uniform(-0.5, 0.5)), random.uniform(0, 255, 3))
+        exact = np.einsum("ij,jyx->iyx", matrix.astype(np.int64), planes) + offset[:, None, None]
+        map_colors(planes, matrix, offset)
+        assert (planes == np.clip(exact >> 16, 0, 255)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 9), (300, 500)])
+def test_mean_color(shape):
+    planes = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
+    planes[0] = 255
+    assert (mean_color(planes) == planes.astype(int).sum(axis=(1, 2)) / (shape[0] * shape[1])).all()
+
+
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
     """An empty cache; gives the folder of the library."""
@@ -291,6 +311,21 @@ def test_the_library_is_compiled_once_for_each_source(fresh, monkeypatch, tmp_pa
     monkeypatch.setattr(module, "OPTIONS", (*module.OPTIONS, "-DANOTHER"))
     module._library.cache_clear()
     assert jpeg_size(jpeg) == (16, 16)
+    assert len(list(fresh.iterdir())) == 2
+
+
+def test_a_processor_without_avx2_computes_the_same(fresh, monkeypatch):
+    jpeg, view = encode(noise(90, 70), "JPEG"), whole(90, 70, 33, box=(3, 4, 80, 70), flip=True)
+
+    def results():
+        pixels = jpeg_pixels(jpeg, view, 33)
+        map_colors(pixels, *color_map("yuv444", "rgb", (1.4, 1.3, 1.4, 0.1), mean_color(pixels)))
+        return pixels.tobytes()
+
+    expected = results()
+    monkeypatch.setattr(module, "OPTIONS", [option for option in module.OPTIONS if option != "-mavx2"])
+    module._library.cache_clear()
+    assert results() == expected
     assert len(list(fresh.iterdir())) == 2
 
 
