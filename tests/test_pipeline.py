@@ -23,7 +23,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from imagedb import torchvision_source
+from imagedb.sources.torchvision import TorchvisionSource
 from stages.cli import run
 
 REPOSITORY = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def write_pictures(root: Path) -> None:
     """root/{train,val}/<class>/*.png: the first 24 and 8 pictures of three classes."""
     for split, theirs, count in (("train", "train", 24), ("val", "test", 8)):
-        source = torchvision_source("FashionMNIST", REPOSITORY / "data" / "fashion_mnist", theirs)
+        source = TorchvisionSource("FashionMNIST", REPOSITORY / "data" / "fashion_mnist", theirs)
         left = {name: count for name in source.class_names if name in ("Trouser", "Sneaker", "Bag")}
         for item in source:
             name = source.class_names[item.label]
@@ -92,7 +92,7 @@ def write_pictures(root: Path) -> None:
                 left[name] -= 1
                 path = root / split / name / f"{item.name.replace('/', '_')}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(item.image)
+                path.write_bytes(item.image())
             if not any(left.values()):
                 break
 
@@ -110,7 +110,10 @@ def project(tmp_path_factory) -> Path:
         folder,
         epochs=2,
         batch_size=16,
-        pack={"source": "folder", "dataset": None, "root": "pictures", "splits": {"train": "train", "val": "val"}},
+        pack__source="folder",
+        pack__dataset=None,
+        pack__root="pictures",
+        pack__splits={"train": "train", "val": "val"},
         model__num_classes=3,
         model__arguments={"channels": [8, 8, 8, 16, 16], "head_width": 16},
         calibrate__images=24,
@@ -121,7 +124,7 @@ def project(tmp_path_factory) -> Path:
         qat__epochs=1,
         qat__batch_size=16,
         compare__intermediate_images=8,
-        machine={"device": "cpu", "threads": 1, "workers": 0},  # two pipelines on two threads each would take long
+        machine__workers=0,
     )
     shell(folder, "git init --quiet")
     commit(folder)
