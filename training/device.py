@@ -92,6 +92,8 @@ class DeviceRenderer:
         files = [images[i] for i in encoded]
         try:
             decoded = decode_jpeg(files, ImageReadMode.RGB, self.device) if files else []
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError:  # nvJPEG refuses some files, and does not say which
             decoded = [_decode(bytes(images[i].numpy()), names[i]).to(self.device) for i in encoded]
         for i, picture in zip(encoded, decoded, strict=True):
@@ -104,19 +106,17 @@ class DeviceRenderer:
         height, width = (max(w[axis][1] - w[axis][0] for w in windows) for axis in (1, 0))
         canvas = torch.zeros(len(views), 3, height, width, device=self.device)
         for row, picture, ((left, right), (top, bottom)) in zip(canvas, pictures, windows, strict=True):
-            part = picture[:, top:bottom, left:right]
-            row[:, : part.shape[1], : part.shape[2]] = part
-        across = self._weights(views, pictures, axis=0, length=width)
-        down = self._weights(views, pictures, axis=1, length=height)
+            row[:, : bottom - top, : right - left] = picture[:, top:bottom, left:right]
+        across = self._weights(views, axis=0, length=width)
+        down = self._weights(views, axis=1, length=height)
         rows = (canvas @ across[:, None].mT).add_(0.5).floor_()  # as on the CPU: after each pass, and halves up
         return (down[:, None] @ rows).add_(0.5).floor_()
 
-    def _weights(self, views: list[View], pictures: list[Tensor], axis: int, length: int) -> Tensor:
+    def _weights(self, views: list[View], axis: int, length: int) -> Tensor:
         """The triangle filter of training/pixels.c along an axis (0: x), float32 [batch, size, length]."""
         numbers = []
-        for view, picture in zip(views, pictures, strict=True):
+        for view in views:
             low, high = _window(view)[axis]
-            high = min(high, picture.shape[2 - axis])
             numbers.append([view.box[axis] - low, view.box[axis + 2] - low, high - low, *view.target[axis::2]])
         start, end, limit, first, count = torch.tensor(numbers).to(self.device)[..., None, None].unbind(1)
         scale = (end - start) / count
@@ -138,7 +138,7 @@ def _decode(image: bytes, name: str) -> Tensor:
 
 
 def _window(view: View) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The pixels that may have influence, (left, right) and (top, bottom); only a clipped view has bounds."""
+    """The pixels that have influence, (left, right) and (top, bottom), of a clipped view, as all of training's are."""
     left, top, right, bottom = view.box
     return (math.floor(left), math.ceil(right)), (math.floor(top), math.ceil(bottom))
 

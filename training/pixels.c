@@ -51,7 +51,8 @@ typedef struct {
 
 typedef int32_t Lanes __attribute__((vector_size(4 * LANES)));
 
-/* Eight bytes as integers; and integers as bytes, clipped to 0 .. 255. What compilers make of the general form is slow. */
+/* Eight bytes as integers; and integers below 2^15 as bytes, clipped to 0 .. 255. What compilers make of the general
+   form is slow. */
 #ifdef __AVX2__
 static Lanes widen(uint64_t bytes) { return (Lanes)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((int64_t)bytes)); }
 static uint64_t narrow(Lanes x) {

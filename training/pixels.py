@@ -108,7 +108,7 @@ def _library() -> ctypes.CDLL:
         command = [COMPILER, *OPTIONS, str(SOURCE), "-o", str(made), *LIBRARIES]
         install = "install a C compiler and libjpeg-turbo's header, such as by apt install gcc libjpeg-dev"
         try:
-            compiled = subprocess.run(command, capture_output=True, text=True)
+            compiled = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
         except FileNotFoundError:
             raise OSError(f"there is no C compiler {COMPILER!r}; {install}") from None
         if compiled.returncode:
