@@ -203,7 +203,9 @@ def _new_database(path: str | Path) -> Iterator[LmdbWriter | RecordIOWriter]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
     with _locked(path.with_name(f".{path.name}.lock"), path):
-        _remove(partial, old)  # a killed run leaves them
+        if old.exists() and not path.exists():
+            old.replace(path)  # the run before was killed between its last two steps
+        _remove(partial, old)  # or earlier
         try:
             with closing(WRITERS.get(path.suffix, LmdbWriter)(partial)) as writer:
                 yield writer

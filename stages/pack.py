@@ -165,7 +165,9 @@ def counted(write: Callable, classes: int, total: int, unit: str) -> tuple:
             counts.add(record)
             bar.update(len(record.image) if unit == "B" else 1)
 
-        return write(progress=progress), counts
+        result = write(progress=progress)
+        bar.update(total - bar.n)  # bytes of an archive that are no pictures; pictures that are left out
+        return result, counts
 
 
 def report(args: argparse.Namespace, path: Path, header: Header, counts: Counts, bad: dict, notes: dict) -> None:

@@ -313,6 +313,16 @@ def test_killed_run_leaves_no_database_and_a_rerun_gives_the_same_bytes(name, pi
     assert content(path) == content(tmp_path / f"whole_{name}")
 
 
+def test_an_old_database_outlives_a_run_killed_between_its_last_two_steps(png, tmp_path):
+    path, good = tmp_path / "db.recordio", Items(Item("x", 1, png))
+    write_database(good, path)
+    path.replace(tmp_path / ".db.recordio.old")
+    with pytest.raises(ValueError, match=r"^image x: empty$"):
+        write_database(Items(Item("x", 1, b"")), path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert ImageDatabase(path)[0].label == 1
+
+
 def test_two_processes_do_not_write_one_database(picture_root, tmp_path):
     command = [sys.executable, "-c", KILLED, picture_root, tmp_path / "db", "SIGSTOP"]
     other = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE)

@@ -20,6 +20,9 @@ PEERS = {
 OURS = ["as it is, 1 worker", "as it is, 2 workers", "256 px, 1 worker", "256 px, 2 workers"]
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision")
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     return make_pictures(tmp_path_factory.mktemp("made") / "pictures", QUICK)
