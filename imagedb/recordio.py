@@ -138,6 +138,8 @@ class RecordIOReader:
 
     def _read_header(self) -> Header:
         file = self._path / HEADER
+        if not file.exists() and not (self._path / DATA).exists():
+            raise ValueError(f"a folder without {DATA}; expected an LMDB file or a folder in RecordIO")
         return unpack_header(file.read_bytes() if file.exists() else None, json.loads)
 
     def _read_index(self) -> np.ndarray:

@@ -15,7 +15,7 @@ class Machine(Section):
 
     device: Literal["cpu", "cuda"]
     threads: int = Field(ge=1)
-    workers: int = Field(ge=0, description="data loader processes, and threads that pack")
+    workers: int = Field(ge=0, description="threads that pack, decode and augment")
     decode: Literal["cpu", "cuda"] = Field(description="where training pictures are decoded and augmented")
 
     @model_validator(mode="after")
@@ -44,7 +44,7 @@ class Encode(Section):
     @model_validator(mode="after")
     def _size_belongs_to_another_type(self):
         if (self.size is None and self.type == "resized") or (self.size is not None and self.type == "original"):
-            raise ValueError(f"pack.encoding.size is {self.size}, which does not go with type {self.type}")
+            raise ValueError(f"size {self.size or 'null'} does not go with type {self.type}")
         return self
 
 

@@ -106,7 +106,7 @@ def test_file_of_another_kind(tmp_path, content):
 
 
 def test_folder(tmp_path):
-    refused(tmp_path, ": no header: packing did not finish, pack it again")  # as of a RecordIO folder
+    refused(tmp_path, ": a folder without data.rec; expected an LMDB file or a folder in RecordIO")
 
 
 def test_truncated_file(copy):
