@@ -15,6 +15,7 @@ MAX_PIXELS = 2**27  # a picture that claims more is taken for a decompression bo
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, of which it warns on stderr
 
 JPEG_SIGNATURE, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+# The format that a file's suffix promises.
 SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", **{f".{f.lower()}": f for f in FORMATS}}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # EXIF tag; 1 is upright

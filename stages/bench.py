@@ -7,10 +7,8 @@ are medians. Kept in runs/bench.json, since speed belongs to the machine and not
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -20,7 +18,7 @@ from fixedpoint.integer import integer_logits
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel
 from models.storage import load_model
-from stages.cli import require, run, write_json
+from stages.cli import require, run, runs_folder, write_json
 from stages.databases import plain_batches
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, float_model, stored_program
@@ -55,7 +53,7 @@ def main() -> None:
         results[group] = speeds
         for name, speed in speeds.items():
             print(f"  {name:34}{speed:10.0f} images/s  {speed / peer:6.2f}")
-    write_json(Path(os.environ.get("RUNS_DIR", "runs")) / "bench.json", results)
+    write_json(runs_folder() / "bench.json", results)
 
 
 def interleaved(contestants: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:

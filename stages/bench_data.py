@@ -8,7 +8,7 @@ have a cache of its own); "synced" has in its time that all is on the disk, whic
 of 128 random crops of 224 px of 1,024 of them, in the page cache, whole epochs. The contestants take turns, round by
 round; shown are medians. Scale is a database of 1,281,167 small records, as many as ImageNet's.
 
-All of it takes about half an hour on 2 cores. What each peer does, and what it needs to be installed, is said in
+It takes a quarter of an hour on 2 cores. What each peer does, and what it needs to be installed, is said in
 bench_data_peers.py. "512 px" and "256 px" are the long side of a picture that was encoded again with quality 90 when it
 was packed. Ours makes "rgb", as the peers do, or "yuv444", which recipes/imagenet.yaml trains with.
 """
@@ -36,7 +36,7 @@ from imagedb.sources.folder import FolderSource
 from stages import bench_data_ours as ours
 from stages import bench_data_peers as peers
 from stages.bench import interleaved
-from stages.cli import run, write_json
+from stages.cli import run, runs_folder, write_json
 from stages.machine import keep_memory
 
 MIB = 2**20
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few small pictures, to see that all works")
     arguments = parser.parse_args()
     extent = QUICK if arguments.quick else Extent()
-    runs = Path(os.environ.get("RUNS_DIR", "runs"))
+    runs = runs_folder()
     work = runs / ("bench_data_quick" if arguments.quick else "bench_data")
     work.mkdir(parents=True, exist_ok=True)
     keep_memory()

@@ -9,11 +9,9 @@ PT2E's converted one and of Brevitas' in eval mode, all in PyTorch without a com
 """
 
 import argparse
-import os
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +24,7 @@ from fixedpoint.integer import integer_logits
 from fixedpoint.qat import FakeQuantModel
 from models import create_model
 from stages.bench import interleaved
-from stages.cli import run, write_json
+from stages.cli import run, runs_folder, write_json
 from stages.machine import prepare
 from stages.params import load_params
 from training.augment import normalize
@@ -73,7 +71,7 @@ def main() -> None:
             results[f"{name}, {task}"] = {key: speeds["float"] / speed for key, speed in speeds.items()}
             times = "  ".join(f"{key} {ratio:.2f}" for key, ratio in results[f"{name}, {task}"].items())
             print(f"{name:30} {size} px, batch {batch} {task:14}{1000 * batch / speeds['float']:4.0f} ms  {times}")
-    write_json(Path(os.environ.get("RUNS_DIR", "runs")) / "bench_peers.json", results)
+    write_json(runs_folder() / "bench_peers.json", results)
 
 
 def channels_last(x):

@@ -42,6 +42,11 @@ def write_json(path: str | Path, value: dict) -> None:
         partial.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def runs_folder() -> Path:
+    """Where things go that are kept in neither git nor DVC: checkpoints for going on, speeds; RUNS_DIR moves it."""
+    return Path(os.environ.get("RUNS_DIR", "runs"))
+
+
 def require(path: str | Path, made_by: str) -> Path:
     """`path` if it exists.
 

@@ -10,7 +10,6 @@ differ.
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from fixedpoint.program import Program
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel, saturating_weights
 from models.storage import load_model
-from stages.cli import require, run, whole_file, write_json
+from stages.cli import require, run, runs_folder, whole_file, write_json
 from stages.databases import check_model, plain_batches
 from stages.forms import c_logits
 from stages.machine import prepare
@@ -65,7 +64,7 @@ def main() -> None:
         unsafe = Agreement(["int", _name(*UNSAFE)])
         unsafe.add(logits)
         on_this_cpu = score(logits.pop(_name(*UNSAFE)), labels) | unsafe.by_pair()
-        write_json(Path(os.environ.get("RUNS_DIR", "runs")) / "int8_qdq_default_here.json", on_this_cpu)
+        write_json(runs_folder() / "int8_qdq_default_here.json", on_this_cpu)
         print(f"int8_qdq.onnx with ONNX Runtime's default options on this processor: {json.dumps(on_this_cpu)}")
 
     exactness = {

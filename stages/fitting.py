@@ -1,6 +1,5 @@
 """What train_float and train_qat share: curves, progress, checkpoints for going on, best and last weights."""
 
-import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +9,7 @@ from dvclive import Live
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stages.cli import runs_folder
 from stages.databases import plain_batches, training_batches
 from stages.params import Params
 from training.augment import normalize
@@ -60,7 +60,7 @@ def fit_stage(
         code=digest_files([path for folder in CODE for kind in ("*.py", "*.c") for path in folder.glob(kind)]),
         versions=[version(package) for package in ("torch", "torchvision", "timm", "numpy", "pillow")],
     )
-    folder = Path(os.environ.get("RUNS_DIR", "runs")) / f"{stage}-{key}"
+    folder = runs_folder() / f"{stage}-{key}"
 
     def validate(network: nn.Module) -> dict[str, float]:
         logits = logits_of(network)

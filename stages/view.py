@@ -5,7 +5,6 @@ python -m stages.view artifacts/db/train.lmdb -n 12 --label Sandal   the first 1
 """
 
 import argparse
-import os
 import random
 from difflib import get_close_matches
 from itertools import islice
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from imagedb import ImageDatabase
 from imagedb.contact_sheet import contact_sheet
-from stages.cli import require, run, whole_file
+from stages.cli import require, run, runs_folder, whole_file
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
         raise ValueError(f"-n {count} is not allowed, must be 1 to {len(database)}, the records of {args.database}")
     indices = choose(database, count, args.start, args.random, args.label)
     sheet = contact_sheet(database, indices, min(args.columns, len(indices)), args.tile)
-    output = args.output or Path(os.environ.get("RUNS_DIR", "runs")) / f"view_{args.database.stem}.png"
+    output = args.output or runs_folder() / f"view_{args.database.stem}.png"
     with whole_file(output) as partial:
         sheet.save(partial, "PNG")
     print(output)

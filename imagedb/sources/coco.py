@@ -1,8 +1,6 @@
 """MS COCO: boxes and masks of instances."""
 
-import io
 import json
-import zlib
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -11,6 +9,7 @@ import msgpack
 from PIL import Image
 from pycocotools import mask as rle
 
+from imagedb.encode import encode_png
 from imagedb.record import Annotation, Object
 from imagedb.sources.source import Item, ListSource
 
@@ -118,6 +117,4 @@ def _mask(segmentation: list | dict | None, height: int, width: int) -> bytes | 
     pixels = rle.decode(runs)
     if pixels.sum() != rle.area(runs):  # pycocotools leaves what the runs do not reach as it was in memory
         raise ValueError("the run lengths do not cover the picture")
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.astype(bool)).save(buffer, "PNG", compress_type=zlib.Z_RLE)  # as small as any, same bytes
-    return buffer.getvalue()
+    return encode_png(Image.fromarray(pixels.astype(bool)))

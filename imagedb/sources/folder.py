@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from imagedb.sources.source import SUFFIXES, Item, ListSource
+from imagedb.images import SUFFIXES
+from imagedb.sources.source import Item, ListSource
 
 
 class FolderSource(ListSource):
-    """The pictures root/split/<class>/*.{jpg,jpeg,png,webp,bmp,gif,tif,tiff}, named "<class>/<file>", bytes untouched.
+    """The pictures root/split/<class>/<file>, of any suffix in SUFFIXES, named "<class>/<file>", bytes untouched.
 
     Classes and files are in the order of their names. Hidden files and folders are passed over, as is any file without
     one of the suffixes. An extracted ImageNet is such a folder.

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from imagedb.record import Annotation
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-
 
 @dataclass(frozen=True)
 class Item:
@@ -83,9 +81,9 @@ class Source(ABC):
     def survey(self, shard: Shard = WHOLE) -> Survey:
         """Count what `items` would give, without reading the pictures; may take a while for archives."""
 
+    @abstractmethod
     def expected(self, shard: Shard = WHOLE) -> tuple[int, str]:
         """How much `items` will give, for a progress bar: a number and its unit, "image" or "B"; known at once."""
-        return self.survey(shard).images, "image"
 
 
 class ListSource(Source):

@@ -180,7 +180,7 @@ def test_bad_folders_are_refused(tmp_path, png):
     with error(ValueError, f"{folder} holds no class folders; {expected}"):
         FolderSource(tmp_path, "val")
     (folder / "cat").mkdir()
-    suffixes = ".bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+    suffixes = ".bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp"
     with error(ValueError, f"{folder}/cat holds no pictures \\({suffixes}\\)"):
         FolderSource(tmp_path, "val")
     (folder / "1.jpg").write_bytes(png)
