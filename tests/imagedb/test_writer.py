@@ -289,7 +289,6 @@ written = []
 def progress(record):
     written.append(record)
     if len(written) == 50:
-        print("fifty", flush=True)
         os.kill(os.getpid(), getattr(signal, sys.argv[3]))
 write_database(FolderSource(sys.argv[1], "train"), sys.argv[2], workers=2, progress=progress)
 """
@@ -299,7 +298,7 @@ write_database(FolderSource(sys.argv[1], "train"), sys.argv[2], workers=2, progr
 def test_killed_run_leaves_no_database_and_a_rerun_gives_the_same_bytes(name, picture_root, tmp_path):
     path = tmp_path / name
     command = [sys.executable, "-c", KILLED, picture_root, path, "SIGKILL"]
-    assert subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE).returncode == -signal.SIGKILL
+    assert subprocess.run(command, cwd=REPOSITORY).returncode == -signal.SIGKILL
     assert not path.exists()
     with pytest.raises(FileNotFoundError):
         ImageDatabase(path)
@@ -325,16 +324,16 @@ def test_an_old_database_outlives_a_run_killed_between_its_last_two_steps(png, t
 
 def test_two_processes_do_not_write_one_database(picture_root, tmp_path):
     command = [sys.executable, "-c", KILLED, picture_root, tmp_path / "db", "SIGSTOP"]
-    other = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE)
+    other = subprocess.Popen(command, cwd=REPOSITORY)
     try:
-        other.stdout.readline()
+        _, status = os.waitpid(other.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), "in the middle of writing"
         with pytest.raises(ValueError, match=f"^another process is writing {tmp_path}/db$"):
             write_database(FolderSource(picture_root, "train"), tmp_path / "db")
         os.kill(other.pid, signal.SIGCONT)
         assert other.wait(60) == 0
     finally:
         other.kill()
-        other.stdout.close()
     assert len(ImageDatabase(tmp_path / "db")) == 70
 
 
