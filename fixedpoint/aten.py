@@ -1,6 +1,7 @@
 """What each ATen operation of an exported network becomes in a program."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -102,9 +103,9 @@ class AtenOperations(ExportedGraph):
 
     def aten_mul(self, node: Node, a: dict) -> str:
         left, right = a["self"], a["other"]
-        if self._is_constant(right):
+        if not self._is_computed(right):
             return self._affine(node, left, right, 0)
-        if self._is_constant(left):
+        if not self._is_computed(left):
             return self._affine(node, right, left, 0)
         full = shape(node)
         if not {shape(left), shape(right)} <= {full, (full[0], *[1] * (len(full) - 1))}:
@@ -112,7 +113,7 @@ class AtenOperations(ExportedGraph):
         return self.add(node, Mul, [left, right])
 
     def aten_div(self, node: Node, a: dict) -> str:
-        if not self._is_constant(a["other"]):
+        if self._is_computed(a["other"]):
             raise ValueError(f"div in {place(node)}: only a division by a constant is supported")
         return self._affine(node, a["self"], 1 / self._value(a["other"]), 0)
 
@@ -138,7 +139,7 @@ class AtenOperations(ExportedGraph):
         if any(size % output for size, output in axes):
             sizes = " is not a multiple of ".join("x".join(map(str, pair)) for pair in zip(*axes, strict=True))
             raise ValueError(f"adaptive_avg_pool2d in {place(node)}: {sizes}")
-        kernel = tuple(size // output for size, output in axes)
+        kernel = _pair([size // output for size, output in axes])
         return self._mean(node, a["self"], kernel, kernel)
 
     def aten_mean(self, node: Node, a: dict) -> str:
@@ -176,7 +177,7 @@ class AtenOperations(ExportedGraph):
         return self._same(node, a) if node.meta["val"].dim() == 3 else self.aten_flatten(node, a)
 
     def _same(self, node: Node, a: dict) -> str:
-        return self.tensors[node.args[0].name]  # `input` of dropout, `self` of the others
+        return self.tensor(node, node.args[0])  # `input` of dropout, `self` of the others
 
     aten_alias = aten_clone = aten_contiguous = aten_detach = aten_dropout = aten_feature_dropout = _same
 
@@ -185,24 +186,24 @@ class AtenOperations(ExportedGraph):
         bias = a["bias"]
         return {"weight": weight, "bias": torch.zeros(len(weight)) if bias is None else self.values[bias.name]}
 
-    def _padded(self, node: Node, x: Node, padding: tuple[int, int, int, int], value: float | None) -> Operand:
+    def _padded(self, node: Node, x: Node, padding: tuple[int, int, int, int], value: float | None) -> str:
         """`x` [batch, channels, h, w] with rows (top, bottom) and columns (left, right) around it, if there are any."""
         if not any(padding):
-            return x
+            return self.tensor(node, x)
         channels, height, width = shape(x)
         size = (channels, height + padding[0] + padding[1], width + padding[2] + padding[3])
         return self.add(node, Pad, [x], shape=size, padding=tuple(padding), value=(value,))
 
-    def _mean(self, node: Node, x: Operand, kernel: Pair, stride: Pair, **attributes) -> str:
+    def _mean(self, node: Node, x: Operand, kernel: Pair, stride: Pair, **attributes: Any) -> str:
         if kernel == (1, 1) == stride:
-            return x if isinstance(x, str) else self.tensors[x.name]
+            return self.tensor(node, x)
         return self.add(node, AvgPool, [x], kernel=kernel, stride=stride, **attributes)
 
     def _sum(self, node: Node, left: Node, right: Node | float, factor: float) -> str:
         """`left + factor * right`."""
-        if self._is_constant(right):
+        if not self._is_computed(right):
             return self._affine(node, left, 1, factor * self._value(right))
-        if self._is_constant(left):
+        if not self._is_computed(left):
             return self._affine(node, right, factor, left)
         if factor != 1 or shape(left) != shape(right):
             raise ValueError(f"{operation(node)} in {place(node)}: only tensors of equal shape are added")
@@ -217,15 +218,15 @@ class AtenOperations(ExportedGraph):
             constants[key] = value.reshape(-1).expand(full[0])
         return self.add(node, BatchNorm, [x], constants)
 
-    def _is_constant(self, operand: Node | float) -> bool:
-        return not isinstance(operand, Node) or operand.name in self.values
+    def _is_computed(self, operand: Node | float) -> TypeGuard[Node]:
+        return isinstance(operand, Node) and operand.name not in self.values
 
     def _value(self, operand: Node | Tensor | float) -> Tensor:
         """A constant in float64."""
         return torch.as_tensor(self.values[operand.name] if isinstance(operand, Node) else operand, dtype=torch.float64)
 
 
-def _axes(x: Node, *pairs: Sequence[int]):
+def _axes(x: Node, *pairs: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """For height and width of `x`: its size, then that axis of each pair."""
     return zip(shape(x)[1:], *pairs, strict=True)
 

@@ -58,9 +58,9 @@ def check_exactness(program: Program) -> None:
                     f"{op.name}: the accumulator of channel {int(channel)} can reach {int(bound)}; below 2**24 is exact"
                 )
             if op.name in program.exponents:
-                shift = program.accumulator_exponent(op) - program.exponents[op.name]
-                if int(shift.abs().max()) > MAX_SHIFT:
-                    raise ValueError(f"{op.name}: a shift of its accumulators in {shift.tolist()} exceeds {MAX_SHIFT}")
+                shifts = program.accumulator_exponent(op) - program.exponents[op.name]
+                if int(shifts.abs().max()) > MAX_SHIFT:
+                    raise ValueError(f"{op.name}: a shift of its accumulators in {shifts.tolist()} exceeds {MAX_SHIFT}")
         elif isinstance(op, Add):
             exponents = [program.exponents[name] for name in op.inputs]
             total = sum(128 << (max(exponents) - e) for e in exponents)

@@ -208,7 +208,7 @@ class CWriter:
         shapes = {"in": self._shapes[op.inputs[0]], "out": op.shape}
         return {key: _list([*_map(shape)[1:], shape[0]]) for key, shape in shapes.items()}
 
-    def _struct(self, op: Op, kind: str, *lines: dict[str, object]) -> str:
+    def _struct(self, op: Op, kind: str, *lines: Mapping[str, object]) -> str:
         """A pointer to a constant structure, given its fields line by line."""
         name = self._name(op, kind)
         fields = ",\n    ".join(", ".join(f".{key} = {value}" for key, value in line.items()) for line in lines)
@@ -242,10 +242,10 @@ class CWriter:
 def _kernels(text: str) -> list[str]:
     """The definitions in kernels.c that `text` uses, and those that these use; before them what introduces them all."""
     first, *definitions = (FOLDER / "kernels.c").read_text(encoding="utf-8").strip().split("\n\n")
-    used = []
+    used: list[str] = []
     for definition in reversed(definitions):
-        name = re.search(r"^(?:static .*?(\w+\()|(struct \w+) {|enum { (\w+))", definition, re.MULTILINE)
-        if re.search(rf"\b{re.escape(next(filter(None, name.groups())))}", text):
+        names = re.findall(r"^(?:static .*?(\w+\()|(struct \w+) {|enum { (\w+))", definition, re.MULTILINE)
+        if re.search(rf"\b{re.escape(''.join(names[0]))}", text):
             used.insert(0, definition)
             text += definition
     return [first, *used]
@@ -257,7 +257,8 @@ def _list(values: Iterable[object]) -> str:
 
 def _map(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Channels, height, width of a tensor, which need not have the latter two."""
-    return (*shape, 1, 1)[:3]
+    channels, height, width = (*shape, 1, 1)[:3]
+    return channels, height, width
 
 
 def _array(declaration: str, value: np.ndarray) -> str:

@@ -80,7 +80,9 @@ def covering_exponent(largest: Tensor, limit: int = 127) -> Tensor:
 
 
 @torch.no_grad()
-def _activation_exponents(program: Program, ops: list[Op], images, finer: int) -> dict[str, int]:
+def _activation_exponents(
+    program: Program, ops: list[Op], images: Callable[[], Iterable[Tensor]], finer: int
+) -> dict[str, int]:
     evaluator, wanted = FloatEvaluator(program), {op.name: op for op in ops}
     largest = dict.fromkeys(wanted, torch.tensor(0.0))
     for x in images():
@@ -99,7 +101,7 @@ def _activation_exponents(program: Program, ops: list[Op], images, finer: int) -
 
 
 def _squared_error(x: Tensor, exponent: int, low: int, high: int) -> float:
-    scaled = x * power_of_two(exponent)
+    scaled = x * 2.0**exponent
     error = scaled.round().clamp_(low, high).sub_(scaled)
     return float(error.square_().sum(dtype=torch.float64)) * 4.0**-exponent
 

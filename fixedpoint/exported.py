@@ -1,9 +1,11 @@
 """Walking the graph that torch.export gives, node by node, into the operations of a program."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.fx import Node
 
 from fixedpoint.program import INPUT, Op, Program
@@ -39,7 +41,7 @@ class ExportedGraph:
         last = self.ops[-1].name if self.ops else None
         if len(self.result) != 1 or self.tensors.get(self.result[0]) != last:
             raise ValueError("the network must have one output, computed by its last operation")
-        return Program(tuple(input_shape), tuple(self.ops), self.constants)
+        return Program(input_shape, tuple(self.ops), self.constants)
 
     def _call(self, node: Node) -> None:
         method: Callable[..., str] | None = getattr(self, f"aten_{operation(node)}", None)
@@ -54,29 +56,36 @@ class ExportedGraph:
         op: type[Op],
         inputs: Sequence[Operand],
         constants: dict[str, Tensor] | None = None,
-        **attributes,
+        **attributes: Any,
     ) -> str:
         """Append an operation and give its name; its result has the shape of the node's unless `shape` is given."""
-        for source in inputs:
-            if not isinstance(source, str) and (not isinstance(source, Node) or source.name not in self.tensors):
-                raise ValueError(f"{op.kind} in {place(node)}: its operand {source} is not computed from the input")
+        tensors = tuple(self.tensor(node, operand) for operand in inputs)
         stem = _path(node) if _path(node) and _is_leaf(node) else f"{_path(node)}.{op.kind}".removeprefix(".")
         taken = {INPUT} | {o.name for o in self.ops}
         name = next(n for i in range(len(taken) + 1) if (n := f"{stem}_{i}" if i else stem) not in taken)
-        tensors = tuple(source if isinstance(source, str) else self.tensors[source.name] for source in inputs)
         self.ops.append(op(name=name, inputs=tensors, **{"shape": shape(node)} | attributes))
         self.constants |= {f"{name}.{key}": value.float().contiguous() for key, value in (constants or {}).items()}
         return name
 
+    def tensor(self, node: Node, operand: object) -> str:
+        """The tensor that an operand of `node` has become."""
+        if isinstance(operand, str):
+            return operand
+        if not isinstance(operand, Node) or operand.name not in self.tensors:
+            raise ValueError(
+                f"{operation(node)} in {place(node)}: its operand {operand} is not computed from the input"
+            )
+        return self.tensors[operand.name]
+
 
 def operation(node: Node) -> str:
     """The name of the node's ATen operation, that of `add_` being `add`."""
-    return node.target._schema.name.removeprefix("aten::").removesuffix("_")
+    return str(node.target).removeprefix("aten.").rsplit(".", 1)[0].removesuffix("_")
 
 
 def arguments(node: Node) -> dict:
     """The arguments of an ATen call by name, defaults included, in the order of its signature."""
-    schema = node.target._schema.arguments
+    schema = cast(OpOverload, node.target)._schema.arguments
     given = dict(zip((a.name for a in schema), node.args, strict=False)) | node.kwargs
     return {a.name: given.get(a.name, a.default_value) for a in schema}
 

@@ -1,5 +1,7 @@
 """The float evaluator: what the program computes before quantization."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -57,7 +59,7 @@ class FloatEvaluator(Evaluator):
         return self.program.constants[f"{op.name}.{name}"].to(x.device)
 
 
-def pad(x: Tensor, op: Pad, values: list[float]) -> Tensor:
+def pad(x: Tensor, op: Pad, values: Sequence[float]) -> Tensor:
     """`x` [batch, channels, h, w] with rows and columns of `values`, one number for all channels or one for each."""
     top, bottom, left, right = op.padding
     sides = (left, right, top, bottom)

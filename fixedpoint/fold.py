@@ -1,11 +1,13 @@
 """Fold: BatchNorm into the convolution or linear beside it, ReLU and other clamps into the operation before them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor
 
 from fixedpoint.program import INPUT, SAME_EXPONENT_KINDS, WEIGHTED_KINDS, BatchNorm, Clamp, Conv, Op, Pad, Program
 
+Merged = tuple[Op, dict[str, Tensor]]  # what replaces two operations, and its constants
 FACTOR_AND_OFFSET = dict.fromkeys(WEIGHTED_KINDS, ("weight", "bias")) | {BatchNorm.kind: ("scale", "shift")}
 
 
@@ -25,7 +27,7 @@ def fold(program: Program) -> Program:
     return _merge(program, Clamp.kind, _into_bounds)
 
 
-def _merge(program: Program, kind: str, into) -> Program:
+def _merge(program: Program, kind: str, into: Callable[[Program, Op, Op], Merged | None]) -> Program:
     """Merge each operation of `kind` into the one before it where `into(program, before, op)` allows it.
 
     `into` gives the operation that replaces both, which keeps the name of the first, and its constants; or None.
@@ -43,13 +45,13 @@ def _merge(program: Program, kind: str, into) -> Program:
         if merged is None:
             ops[current.name] = current
             continue
-        ops[before.name], changed = merged
+        ops[current.inputs[0]], changed = merged
         constants = {k: v for k, v in constants.items() if k.rpartition(".")[0] != op.name} | changed
-        renamed[op.name] = before.name
+        renamed[op.name] = current.inputs[0]
     return replace(program, ops=tuple(ops.values()), constants=constants)
 
 
-def _into_weights(program: Program, before: Op, norm: Op):
+def _into_weights(program: Program, before: Op, norm: Op) -> Merged | None:
     if before.kind not in WEIGHTED_KINDS | {BatchNorm.kind} or before.clamp != (None, None):
         return None
     scale, shift = (program.constants[f"{norm.name}.{key}"].double() for key in ("scale", "shift"))
@@ -65,20 +67,22 @@ def _into_next(program: Program, norm: Op) -> Program:
     constants = {k: v for k, v in program.constants.items() if k.rpartition(".")[0] != norm.name}
     readers = [op for op in program.ops if norm.name in op.inputs]
     reader = readers[0] if len(readers) == 1 and readers[0].kind in WEIGHTED_KINDS else None
-    padded = isinstance(reader, Conv) and any(reader.padding)
-    if reader is not None and (not padded or norm.inputs == (INPUT,)):
+    padding = reader.padding if isinstance(reader, Conv) else (0, 0)
+    replaced: dict[str, list[Op]] = {norm.name: []}
+    if reader is not None and (not any(padding) or norm.inputs == (INPUT,)):
         constants |= _scaled_inputs(reader, constants, scale, shift)
-        source, before = norm.inputs[0], []
-        if padded:  # by what the BatchNorm turns into zero
-            rows, columns = reader.padding
+        source = norm.inputs[0]
+        if isinstance(reader, Conv) and any(padding):  # by what the BatchNorm turns into zero
+            rows, columns = padding
             shape = (norm.shape[0], norm.shape[1] + 2 * rows, norm.shape[2] + 2 * columns)
             around = tuple((-shift / scale).tolist())
-            source, before = norm.name, [Pad(norm.name, norm.inputs, shape, (rows, rows, columns, columns), around)]
+            replaced[norm.name] = [Pad(norm.name, norm.inputs, shape, (rows, rows, columns, columns), around)]
+            source = norm.name
             reader = replace(reader, padding=(0, 0))
-        replaced = {norm.name: before, reader.name: [replace(reader, inputs=(source,))]}
+        replaced[reader.name] = [replace(reader, inputs=(source,))]
     elif len(norm.shape) == 3:
         constants |= {f"{norm.name}.weight": scale.reshape(-1, 1, 1, 1).float(), f"{norm.name}.bias": shift.float()}
-        replaced = {norm.name: [Conv(norm.name, norm.inputs, norm.shape, (1, 1), (0, 0), (1, 1), norm.shape[0])]}
+        replaced[norm.name] = [Conv(norm.name, norm.inputs, norm.shape, (1, 1), (0, 0), (1, 1), norm.shape[0])]
     else:
         raise ValueError(f"batch_norm {norm.name} of features has no linear beside it that it could be folded into")
     ops = [new for op in program.ops for new in replaced.get(op.name, [op])]
@@ -98,12 +102,11 @@ def _scaled_inputs(op: Op, constants: dict[str, Tensor], scale: Tensor, shift: T
     return {f"{op.name}.weight": (weight * of_weight(scale)).float(), f"{op.name}.bias": bias.float()}
 
 
-def _into_bounds(program: Program, before: Op, clamp: Op):
+def _into_bounds(program: Program, before: Op, clamp: Op) -> Merged | None:
     if before.kind in SAME_EXPONENT_KINDS - {Clamp.kind}:
         return None
     # two clamps that exclude each other are no single one: the later one decides, so both stay
     low, high = ([b for b in pair if b is not None] for pair in zip(before.clamp, clamp.clamp, strict=True))
-    bounds = (max(low, default=None), min(high, default=None))
-    if None not in bounds and bounds[0] > bounds[1]:
+    if low and high and max(low) > min(high):
         return None
-    return replace(before, clamp=bounds), {}
+    return replace(before, clamp=(max(low, default=None), min(high, default=None))), {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,12 +67,12 @@ class TableLookup(Function):
     """`values[q + 128]` for a float tensor that holds q * 2**-exponent; the gradient is `slopes[q + 128]`."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, exponent: int, values: Tensor, slopes: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, exponent: int, values: Tensor, slopes: Tensor) -> Tensor:
         integers = x * 2.0**exponent
         ctx.save_for_backward(integers, slopes)
         return look_up(values, integers)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         integers, slopes = ctx.saved_tensors
         return gradient * look_up(slopes, integers), None, None, None

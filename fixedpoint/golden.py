@@ -156,7 +156,7 @@ def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tu
                 yield name, path, value
 
 
-def _open_archive(path: Path):
+def _open_archive(path: Path) -> np.lib.npyio.NpzFile:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not an npz file")
     return np.load(path, allow_pickle=False)

@@ -146,7 +146,5 @@ def integer_input(x: Tensor) -> Tensor:
 def integer_tensor(program: Program, name: str, x: Tensor) -> Tensor:
     """The integers (int32) that tensor `name` of a QAT model holds: the inverse of the scales, exact."""
     if name == INPUT or name in program.exponents:
-        scale = power_of_two(program.exponents[name])
-    else:
-        scale = per_channel(power_of_two(program.logit_exponent), x, 1)
-    return (x * scale).to(torch.int32)
+        return (x * 2.0 ** program.exponents[name]).to(torch.int32)
+    return (x * per_channel(power_of_two(program.logit_exponent), x, 1)).to(torch.int32)

@@ -85,14 +85,14 @@ class FloatWriter(Writer):
         return [
             self.graph.constant(f"{owner}/constant{i}", np.float32(operand))
             if isinstance(operand, float)
-            else (x if operand == "x" else results[operand])
+            else (results[operand] if isinstance(operand, int) else x)
             for i, operand in enumerate(operands)
         ]
 
     def _parameters(self, op: Op) -> list[str]:
         return [self.graph.constant(f"{op.name}/{name}", self.constant(op, name)) for name in ("weight", "bias")]
 
-    def _node(self, op: Op, kind: str, inputs: list[str], **attributes) -> str:
+    def _node(self, op: Op, kind: str, inputs: list[str], **attributes: object) -> str:
         if op.clamp == (None, None):
             return self.graph.node(kind, inputs, self.result(op), **attributes)
         return self._clamped(op, self.graph.node(kind, inputs, f"{op.name}/unclamped", **attributes))
@@ -100,4 +100,4 @@ class FloatWriter(Writer):
     def _clamped(self, op: Op, x: str) -> str:
         if op.clamp == (0, None):
             return self.graph.node("Relu", [x], self.result(op))
-        return self.graph.clip(x, *(None if b is None else np.float32(b) for b in op.clamp), self.result(op))
+        return self.graph.clip(x, [None if b is None else np.float32(b) for b in op.clamp], self.result(op))

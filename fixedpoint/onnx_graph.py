@@ -2,11 +2,12 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
-from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
+from numpy.typing import ArrayLike
+from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
 from fixedpoint.program import INPUT, QUANTIZED_KINDS, AvgPool, Conv, Lookup, MaxPool, Op, Pad, Program
 
@@ -19,28 +20,30 @@ OUTPUT = "logits"
 class Graph:
     """The nodes and constants of an ONNX graph. Names are its own to check: the parts of `a.b` are `a.b/part`."""
 
-    def __init__(self):
-        self._nodes, self._constants, self._names = [], [], set()
+    def __init__(self) -> None:
+        self._nodes: list[NodeProto] = []
+        self._constants: list[TensorProto] = []
+        self._names: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
-    def constant(self, name: str, value: np.ndarray) -> str:
+    def constant(self, name: str, value: ArrayLike) -> str:
         """Add an initializer and give its name. Raises ValueError if the name is taken."""
         self._claim(name)
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name))
         return name
 
-    def node(self, kind: str, inputs: list[str], output: str, **attributes) -> str:
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Add a node with one output and give the output's name. Raises ValueError if the name is taken."""
         self._claim(output)
         self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
-    def clip(self, x: str, low: np.generic | None, high: np.generic | None, output: str) -> str:
+    def clip(self, x: str, bounds: Sequence[ArrayLike | None], output: str) -> str:
         """Add a Clip between two scalars of the type of `x`; None leaves a side open."""
-        bounds = (("low", low), ("high", high))
-        names = ["" if value is None else self.constant(f"{output}/{side}", value) for side, value in bounds]
+        sides = zip(("low", "high"), bounds, strict=True)
+        names = ["" if value is None else self.constant(f"{output}/{side}", value) for side, value in sides]
         return self.node("Clip", [x, *names], output)
 
     def pad(self, x: str, padding: tuple[int, int, int, int], values: np.ndarray, output: str) -> str:
@@ -187,7 +190,7 @@ class Writer(ABC):
 
 def window(op: Conv | AvgPool | MaxPool) -> dict[str, object]:
     """The ONNX attributes of a convolution or a pool."""
-    attributes = {"strides": list(op.stride)}
+    attributes: dict[str, object] = {"strides": list(op.stride)}
     if not isinstance(op, AvgPool):
         attributes["pads"] = [*op.padding, *op.padding]
     if isinstance(op, Conv):

@@ -13,7 +13,7 @@ class Int8Operators(Writer):
     """Operations that only choose or move int8 values, and int32 accumulators."""
 
     def clamp(self, op: Op, x: str) -> str:
-        return self.graph.clip(x, *(np.int8(b) for b in self.program.bounds(op)), op.name)
+        return self.graph.clip(x, [np.int8(b) for b in self.program.bounds(op)], op.name)
 
     def lookup(self, op: Lookup, x: str) -> str:
         return self.graph.gather(self.constant(op, "table"), x, op.name)
@@ -31,7 +31,7 @@ class Int8Operators(Writer):
     def flatten(self, op: Op, x: str) -> str:
         return self.graph.node("Flatten", [x], self.result(op))
 
-    def int8_node(self, op: Op, kind: str, inputs: list[str], **attributes) -> str:
+    def int8_node(self, op: Op, kind: str, inputs: list[str], **attributes: object) -> str:
         """A node with an int8 result, then the clamp of `op` where it is tighter than int8's."""
         if self.program.bounds(op) == (-128, 127):
             return self.graph.node(kind, inputs, op.name, **attributes)
@@ -49,7 +49,7 @@ class Int8Operators(Writer):
         output = self.result(op) if op.name in self.raw else f"{op.name}/accumulator"
         return self.graph.node("Add", [products, bias], output)
 
-    def convolve(self, x: str, weight: np.ndarray, output: str, **attributes) -> str:
+    def convolve(self, x: str, weight: np.ndarray, output: str, **attributes: object) -> str:
         """The int32 convolution of an int8 tensor and int8 weights, both carried as uint8 with zero point 128.
 
         ONNX Runtime up to 1.23 has ConvInteger for uint8 x uint8 alone, of all combinations the one whose x86 kernels

@@ -4,7 +4,7 @@ import numpy as np
 from onnx import TensorProto
 
 from fixedpoint.onnx_int8 import Int8Operators, along_channels
-from fixedpoint.program import AvgPool, Conv, Op
+from fixedpoint.program import AvgPool, Op
 
 ACCUMULATOR_LIMIT = 2**24  # |accumulator| is below it: proved for each channel when the program was converted
 
@@ -19,7 +19,7 @@ class IntegerWriter(Int8Operators):
     def metadata(self) -> dict[str, object]:
         return super().metadata() | {"logit_exponent": self.program.logit_exponent.tolist()}
 
-    def conv(self, op: Conv, x: str) -> str:
+    def conv(self, op: Op, x: str) -> str:
         accumulator = self.accumulate(op, x)
         if op.name in self.raw:
             return accumulator
@@ -75,7 +75,7 @@ class IntegerWriter(Int8Operators):
         return self.graph.node("Cast", [x], output, to=TensorProto.INT64)
 
     def _int8(self, op: Op, wide: str) -> str:
-        clipped = self.graph.clip(wide, *(np.int64(b) for b in self.program.bounds(op)), f"{op.name}/clipped")
+        clipped = self.graph.clip(wide, [np.int64(b) for b in self.program.bounds(op)], f"{op.name}/clipped")
         return self.graph.node("Cast", [clipped], op.name, to=TensorProto.INT8)
 
     def _divide(self, op: Op, x: str, shifts: list[int], bound: int, output: str, count: int = 1) -> str:

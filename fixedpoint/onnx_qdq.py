@@ -95,9 +95,9 @@ class QdqWriter(Writer):
         if (low, high) == (-128, 127):
             return real
         step = float32_scale(self.exponents[op.name], op.name)
-        return self.graph.clip(real, np.float32(low) * step, np.float32(high) * step, f"{op.name}/clamped")
+        return self.graph.clip(real, [np.float32(low) * step, np.float32(high) * step], f"{op.name}/clamped")
 
-    def _node(self, op: Op, kind: str, inputs: list[str], **attributes) -> str:
+    def _node(self, op: Op, kind: str, inputs: list[str], **attributes: object) -> str:
         if op.name in self.raw:
             return self.graph.node(kind, inputs, self.result(op), **attributes)
         real = self.graph.node(kind, inputs, f"{op.name}/exact", **attributes)

@@ -25,9 +25,9 @@ class QOperatorWriter(Int8Operators, QdqWriter):
             "weight_scale": float32_scale(self.constant(op, "weight_exponent"), op.name),
             "weight_zero_point": np.zeros(len(weight), np.int8),
         }
-        weight = [self.graph.constant(f"{op.name}/{part}", value) for part, value in parts.items()]
+        names = [self.graph.constant(f"{op.name}/{part}", value) for part, value in parts.items()]
         bias = self.graph.constant(f"{op.name}/bias", self.constant(op, "bias"))
-        inputs = [x, *self.scale(x), *weight, *self.scale(op.name), bias]
+        inputs = [x, *self.scale(x), *names, *self.scale(op.name), bias]
         return self.int8_node(op, "QLinearConv", inputs, **window(op))
 
     def linear(self, op: Op, x: str) -> str:
@@ -50,8 +50,8 @@ class QOperatorWriter(Int8Operators, QdqWriter):
         layer = self.program.last_layer if op.name in self.raw else op
         scale = float32_scale(self.program.accumulator_exponent(layer).cpu().numpy(), layer.name)
         cast = self.graph.node("Cast", [accumulator], f"{accumulator}/cast", to=TensorProto.FLOAT)
-        scale = self.graph.constant(f"{layer.name}/accumulator_scale", along_channels(scale, op))
-        return self.graph.node("Mul", [cast, scale], output)
+        factor = self.graph.constant(f"{layer.name}/accumulator_scale", along_channels(scale, op))
+        return self.graph.node("Mul", [cast, factor], output)
 
     def _rescaled(self, op: Op, index: int, x: str) -> str:
         if self.exponents[x] == self.exponents[op.name]:

@@ -10,7 +10,7 @@ tensor `t` stands for the real numbers `t * 2**-exponents[t]`, the weight of out
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -251,12 +251,14 @@ class Program:
         }
 
     @classmethod
-    def from_json(cls, value: dict, constants: dict[str, Tensor]) -> "Program":
+    def from_json(cls, value: dict | None, constants: dict[str, Tensor]) -> "Program":
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: If an operation is of a kind or with attributes this version does not know.
+            ValueError: If there is none, or an operation is of a kind or with attributes this version does not know.
         """
+        if value is None:
+            raise ValueError("the model file holds no program")
         ops = tuple(_op(entry) for entry in value["ops"])
         return cls(tuple(value["input_shape"]), ops, constants, value["exponents"], value["weight_limit"])
 
@@ -265,7 +267,8 @@ def _op(entry: dict) -> Op:
     kind = OPS.get(entry["kind"])
     if kind is None or {f.name for f in fields(kind)} != set(entry) - {"kind"}:
         raise ValueError(f"the program's operation {entry} is not one of this version: {', '.join(sorted(OPS))}")
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key != "kind"})
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key != "kind"}
+    return kind(**values)
 
 
 class Evaluator:
@@ -299,13 +302,11 @@ class Evaluator:
         return logits
 
 
-def power_of_two(exponent: Tensor | int, dtype: torch.dtype = torch.float32) -> Tensor | float:
-    """2**exponent, exact: a number for a number, a tensor of `dtype` (float32 or float64) for an integer tensor.
+def power_of_two(exponent: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """2**exponent of an integer tensor, exact, in `dtype` (float32 or float64).
 
-    A tensor is written bit by bit, since torch.pow and torch.ldexp promise no exact result.
+    It is written bit by bit, since torch.pow and torch.ldexp promise no exact result.
     """
-    if not isinstance(exponent, Tensor):
-        return 2.0**exponent
     if dtype == torch.float32:
         return (exponent.to(torch.int32) + 127 << 23).view(torch.float32)
     return (exponent.to(torch.int64) + 1023 << 52).view(torch.float64)

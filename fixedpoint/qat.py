@@ -102,8 +102,8 @@ class FakeQuantModel(nn.Module, Evaluator):
         """Weight and bias of a conv or linear as the integer model has them, times their powers of two."""
         weight, bias = self.constants(op)
         limit = self.program.weight_limit
-        weight = fake_quantize(weight, self._kept(op, "weight_scale"), -limit, limit)
-        return weight, fake_quantize(bias, self._kept(op, "bias_scale"))
+        quantized = fake_quantize(weight, self._kept(op, "weight_scale"), -limit, limit)
+        return quantized, fake_quantize(bias, self._kept(op, "bias_scale"))
 
     def accumulator(self, op: Op, x: Tensor) -> Tensor:
         """What a conv or linear computes before it is rounded and clamped."""

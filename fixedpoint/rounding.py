@@ -1,5 +1,7 @@
 """Fake quantization: the rounding, half to even, that QAT is made of."""
 
+from typing import Any
+
 from torch import Tensor, ops
 from torch.autograd import Function
 
@@ -12,14 +14,14 @@ class FakeQuantize(Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor | float, low: float, high: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor | float, low: float, high: float) -> Tensor:
         integers = (x * scale).round_()
         ctx.save_for_backward(integers)
         ctx.low, ctx.high = low, high
         return integers.clamp(low, high).div_(scale)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (integers,) = ctx.saved_tensors
         # the one kernel that masks a gradient by a range; it leaves out the ends of the range, and we do not
         return ops.aten.hardtanh_backward(gradient, integers, ctx.low - 0.5, ctx.high + 0.5), None, None, None

@@ -149,7 +149,7 @@ def integer_values(program: Program, batches: Iterable[Tensor]) -> dict[str, Val
                 found.accumulator = max(found.accumulator, int((result * scale).abs().max()))
             if op.name not in program.raw:
                 result = result if op.clamp == (None, None) else result.clamp(*op.clamp)
-                unlimited = (result * power_of_two(program.exponents[op.name])).round()
+                unlimited = (result * 2.0 ** program.exponents[op.name]).round()
                 beyond = (unlimited < INT8[0]) | (unlimited > INT8[-1])
                 found.clipped += int((beyond & unlimited.isfinite()).sum())
     return values
@@ -196,7 +196,7 @@ def _operations(
 def _real(program: Program, name: str, q: Tensor) -> Tensor:
     """The real numbers, float32, that the integers of a tensor stand for."""
     if name in program.exponents:
-        return q * power_of_two(-program.exponents[name])
+        return q * 2.0 ** -program.exponents[name]
     return q * per_channel(power_of_two(-program.logit_exponent), q, 1)
 
 
@@ -204,7 +204,7 @@ def _integers(program: Program, name: str, x: Tensor) -> Tensor:
     """The integers, carried in float32, that a tensor has instead of the real numbers `x`."""
     if name not in program.exponents:
         return (x * per_channel(power_of_two(program.logit_exponent), x, 1)).round()
-    return (x * power_of_two(program.exponents[name])).round().clamp(INT8[0], INT8[-1])
+    return (x * 2.0 ** program.exponents[name]).round().clamp(INT8[0], INT8[-1])
 
 
 def _real_constants(program: Program) -> Program:

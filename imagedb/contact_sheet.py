@@ -15,6 +15,8 @@ FONT_SIZE, LINE = 12, 16  # pixels: of text, and from one line of it to the next
 GAP = 8  # pixels between tiles
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
 
 def contact_sheet(database: ImageDatabase, indices: Sequence[int], columns: int, tile: int) -> Image.Image:
     """Draw records in rows, each with its number and name below, and "class name (label)" if it has a label.
@@ -50,7 +52,7 @@ def class_color(label: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _tile(database: ImageDatabase, index: int, width: int, font: ImageFont.FreeTypeFont) -> Image.Image:
+def _tile(database: ImageDatabase, index: int, width: int, font: Font) -> Image.Image:
     record = database[index]
     try:
         picture = _picture(record, database.class_names, width, font)
@@ -66,12 +68,12 @@ def _tile(database: ImageDatabase, index: int, width: int, font: ImageFont.FreeT
     return tile
 
 
-def _picture(record: Record, class_names: list[str], longest: int, font: ImageFont.FreeTypeFont) -> Image.Image:
+def _picture(record: Record, class_names: list[str], longest: int, font: Font) -> Image.Image:
     """The record's picture with its annotation, at most `longest` wide and high."""
     picture = decode_image(record.image, tolerant=True)
     scale = longest // max(picture.size) or longest / max(picture.size)
-    size = tuple(max(1, round(scale * side)) for side in picture.size)
-    picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
+    width, height = (max(1, round(scale * side)) for side in picture.size)
+    picture = picture.resize((width, height), Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
     if record.annotation is not None:
         objects = sorted(record.annotation.objects, key=_area, reverse=True)  # small ones over large ones
         picture = _blend(picture, record.annotation.masks.get("class"), objects, len(class_names))
@@ -108,9 +110,7 @@ def _resized(mask: bytes, size: tuple[int, int]) -> Image.Image:
         raise ValueError("a mask is not a whole PNG file") from None
 
 
-def _draw_boxes(
-    picture: Image.Image, scale: float, objects: list[Object], class_names: list[str], font: ImageFont.FreeTypeFont
-) -> None:
+def _draw_boxes(picture: Image.Image, scale: float, objects: list[Object], class_names: list[str], font: Font) -> None:
     draw = ImageDraw.Draw(picture)
     boxes = [tuple(round(scale * side) for side in thing.box) for thing in objects]
     for thing, (left, top, right, bottom) in zip(objects, boxes, strict=True):
@@ -129,7 +129,7 @@ def _draw_boxes(
             draw.text((x + 2, y), text, BLACK if bright else WHITE, font)
 
 
-def _cut(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+def _cut(text: str, width: int, font: Font) -> str:
     """As much of the text's beginning as fits, in one line."""
     text = " ".join(text.split())
     if font.getlength(text) > width:

@@ -32,7 +32,7 @@ class Encoding:
     format: Literal["jpeg", "png", "webp"] = "jpeg"
     quality: int = 90
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.type == "resized" and self.size is None:
             raise ValueError("a resized encoding needs a size")
 

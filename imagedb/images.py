@@ -147,7 +147,7 @@ def _inspect_by_decoding(data: bytes) -> tuple[str, list[str]]:
         notes += ["16-bit"] * (image.mode in SIXTEEN_BIT) + ["CMYK"] * (image.mode == "CMYK")
         notes += ["grey"] * (image.mode in ("1", "L", "LA", *SIXTEEN_BIT))
         notes += ["EXIF orientation"] * (image.getexif().get(ORIENTATION, 1) != 1)
-        return image.format, notes
+        return str(image.format), notes
 
 
 def _orientation(exif: bytes) -> list[str]:

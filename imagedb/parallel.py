@@ -1,17 +1,18 @@
 """Threads that work ahead, with results in order; reading, hashing and image codecs do not hold Python's lock."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, chunk: int = 8
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """What `function` makes of each item, in order.
 
     Args:
@@ -34,7 +35,7 @@ def ordered_map(
     items = iter(items)
     pool = ThreadPoolExecutor(workers)
     try:
-        pending = deque()
+        pending: deque[Future[list[Result]]] = deque()
         while batch := list(islice(items, chunk)):
             pending.append(pool.submit(work, batch))
             if len(pending) > 2 * workers:

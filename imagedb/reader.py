@@ -59,7 +59,7 @@ class ImageDatabase(torch.utils.data.Dataset):
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_reader": None, "_pid": None}
 
-    def verify(self, workers: int = 0, progress: Callable[[Record], None] | None = None) -> int:
+    def verify(self, workers: int = 0, progress: Callable[[Record], object] | None = None) -> int:
         """Read all records, decode every image and mask and compare the digest.
 
         Args:
@@ -102,7 +102,7 @@ class ImageDatabase(torch.utils.data.Dataset):
                 raise ValueError(f"label {label}, allowed: 0 to {len(self.class_names) - 1}")
 
     def _open(self) -> LmdbReader | RecordIOReader:
-        if self._pid != os.getpid():
+        if self._reader is None or self._pid != os.getpid():
             if not self.path.exists():
                 raise FileNotFoundError(f"{self.path} does not exist, an image database is expected there")
             self._reader = (RecordIOReader if self.path.is_dir() else LmdbReader)(self.path)

@@ -15,14 +15,16 @@ for its digest; it is still read.
 import hashlib
 import struct
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar, cast
 
 import msgpack
 
 FORMAT = "imagedb"
 VERSION = 2
 HEADER_KEY = b"header"
+
+Data = TypeVar("Data", bytes, str)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class Record:
     @property
     def labels(self) -> list[int]:
         """That of the picture, or those of its objects."""
-        return [self.label] if self.annotation is None else [thing.label for thing in self.annotation.objects]
+        if self.annotation is None:
+            return [cast(int, self.label)]
+        return [thing.label for thing in self.annotation.objects]
 
     @property
     def masks(self) -> list[bytes]:
@@ -178,7 +182,7 @@ def _unpack_annotation(fields: dict) -> Annotation:
     return Annotation(tuple(objects), fields["masks"])
 
 
-def pack_header(header: Header, pack: Callable = msgpack.packb) -> bytes | str:
+def pack_header(header: Header, pack: Callable[[dict], Data] = msgpack.packb) -> Data:
     """Inverse of `unpack_header`."""
     return pack({"format": FORMAT, **asdict(header)})
 
@@ -203,7 +207,7 @@ def unpack_header(data: bytes | str | None, unpack: Callable = msgpack.unpackb) 
     if found not in ((FORMAT, 1), (FORMAT, VERSION)):
         raise ValueError(f"format {found[0]} version {found[1]}, allowed: {FORMAT} version 1 or {VERSION}")
     try:
-        header = Header(**fields)
+        sequences = {key: tuple(fields[key]) for key in ("shard", "kept") if key in fields}
+        return Header(**fields | sequences)
     except TypeError:
         raise ValueError(f"the header holds {sorted(fields)}, not the fields of version {found[1]}") from None
-    return replace(header, shard=tuple(header.shard), kept=tuple(header.kept))

@@ -56,7 +56,7 @@ class RecordIOWriter:
         Raises:
             ValueError: if RecordIO cannot hold it.
         """
-        if record.annotation is not None:
+        if record.label is None or record.annotation is not None:
             raise ValueError(f"image {record.name}: RecordIO holds labels, not annotations; write lmdb")
         if record.label > MAX_LABEL:
             raise ValueError(f"image {record.name}: label {record.label}, allowed in RecordIO: up to {MAX_LABEL}")
@@ -112,7 +112,7 @@ class RecordIOReader:
                 raise ValueError(f"{path}: {error}") from None
             self._files = files.pop_all()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["RecordIOReader"], tuple[Path]]:
         return RecordIOReader, (self._path,)
 
     def record(self, index: int) -> Record:
@@ -187,7 +187,8 @@ def _frame(data: bytes) -> Iterator[bytes]:
 
 def _unframe(framed: bytes) -> bytes:
     """Inverse of `_frame`."""
-    parts, at, allowed = [], 0, (WHOLE, FIRST)
+    parts, at = [], 0
+    allowed: tuple[int, ...] = WHOLE, FIRST
     while allowed:
         if len(framed) < at + PART.size:
             raise ValueError(f"damaged: {DATA} has no record of so many bytes there")

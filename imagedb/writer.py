@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from imagedb.encode import Encoding
 from imagedb.images import decode_image, inspect_image
@@ -113,7 +113,8 @@ def merge_databases(
         records = _Records(writer, first.class_names, progress)
         for shard in shards:
             kept = set(shard.header.kept)
-            for index, record in enumerate(shard):
+            for index in range(len(shard)):
+                record = shard[index]
                 value = pack_record(record)
                 records.put(record, value, hashlib.sha256(value).digest(), kept=index in kept)
         return records.finish(annotated=first.annotated, shard=(1, 1), encoding=first.encoding)
@@ -163,9 +164,16 @@ def _prepare(item: Item, encoding: Encoding | None, on_bad_image: OnBadImage) ->
 class _Records:
     """Checks records against each other and counts them on their way to a writer."""
 
-    def __init__(self, writer, class_names: Sequence[str], progress: Callable[[Record], None] | None):
+    def __init__(
+        self,
+        writer: LmdbWriter | RecordIOWriter,
+        class_names: Sequence[str],
+        progress: Callable[[Record], None] | None,
+    ):
         self._writer, self._class_names, self._progress = writer, list(class_names), progress
-        self._digest, self._names, self._kept = Digest(), set(), []
+        self._digest = Digest()
+        self._names: set[str] = set()
+        self._kept: list[int] = []
 
     def put(self, record: Record, value: bytes, digest: bytes, kept: bool) -> None:
         for label in record.labels:
@@ -181,7 +189,7 @@ class _Records:
         if self._progress:
             self._progress(record)
 
-    def finish(self, shard: tuple[int, int], **fields) -> Header:
+    def finish(self, shard: tuple[int, int], **fields: Any) -> Header:
         if not self._names and shard == (1, 1):
             raise ValueError("the source holds no images")
         header = Header(

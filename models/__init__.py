@@ -1,6 +1,7 @@
 """Networks by name: those of this package and every other one that timm or torchvision knows."""
 
 from difflib import get_close_matches
+from typing import Any
 
 import timm
 import torchvision
@@ -35,7 +36,7 @@ def create_model(
     if own not in known:
         near = get_close_matches(own, known)
         raise ValueError(f"model {own!r} is not known to {library}; near matches: {', '.join(near) or 'none'}")
-    given = {"num_classes": num_classes, "pretrained": False, "checkpoint_path": ""}
+    given: dict[str, Any] = {"num_classes": num_classes, "pretrained": False, "checkpoint_path": ""}
     if library == "torchvision":
         given = {"weights": None} | ({} if num_classes is None else {"num_classes": num_classes})
     elif is_model_in_modules(name, ["vargconvnet"]):

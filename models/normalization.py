@@ -14,6 +14,9 @@ class Normalization(nn.Module):
         std: Likewise, not 0.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: list[float], std: list[float]):
         super().__init__()
         self.register_buffer("mean", (255 * torch.tensor(mean).reshape(-1, 1, 1) - 128) / 128)
@@ -30,6 +33,8 @@ class Normalized(nn.Sequential):
     So the integer model sees all 256 values of a pixel. An int8 tensor of normalized values could not hold them: its
     step is a power of two, 2^-5 for ImageNet's statistics, where a pixel's is 2^-5.8.
     """
+
+    network: nn.Module
 
     def __init__(self, network: nn.Module, mean: list[float], std: list[float]):
         super().__init__(OrderedDict(normalization=Normalization(mean, std), network=network))

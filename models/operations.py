@@ -71,7 +71,7 @@ def count_operations(model: nn.Module, input_shape: tuple[int, ...]) -> Operatio
     """
     if len(input_shape) != 4 or input_shape[0] != 1 or min(input_shape) < 1:
         raise ValueError(f"input shape {input_shape} must be 1,channels,height,width, each at least 1")
-    skipped = Counter()
+    skipped: Counter[str] = Counter()
 
     def count_skipped(kind: str) -> Callable:
         def handle(inputs: list, outputs: list) -> Counter:

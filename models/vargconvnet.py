@@ -7,6 +7,7 @@ Module names are readable paths (`stages.0.1.conv2.group.conv`), because they na
 from collections import OrderedDict
 from collections.abc import Sequence
 from math import prod
+from typing import Any, cast
 
 from timm.models import register_model
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ class VarGConvNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(cast(Tensor, module.bias))
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
         """Output of the stem and of each stage, at strides 2, 4, 8, 16 and 32 in the ImageNet configuration.
@@ -131,7 +132,7 @@ class Block(nn.Module):
         self.conv1 = separable_conv(in_channels, out_channels, factor, kernel, groups[0], stride)
         self.conv2 = separable_conv(out_channels, out_channels, factor, 3, groups[1])
         if stride == 1 and in_channels == out_channels:
-            self.shortcut = nn.Identity()
+            self.shortcut: nn.Module = nn.Identity()
         else:
             pool = {"pool": nn.AvgPool2d(stride)} if stride > 1 else {}
             self.shortcut = nn.Sequential(
@@ -175,13 +176,13 @@ def conv_bn(
 
 
 @register_model
-def vargconvnet(pretrained: bool = False, **arguments) -> VarGConvNet:
+def vargconvnet(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
     """The ImageNet configuration: 224x224, 9.43 M parameters, 4.53 G multiply-accumulates."""
     return _build(pretrained, arguments)
 
 
 @register_model
-def vargconvnet_32(pretrained: bool = False, **arguments) -> VarGConvNet:
+def vargconvnet_32(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
     """For 32x32 images: one block a stage, no stride in the stem, 0.44 M parameters with 10 classes."""
     return _build(
         pretrained,

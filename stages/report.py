@@ -148,10 +148,10 @@ def scores(program: Program, params: Params, device: torch.device) -> dict[str, 
     return score(*predict(lambda pixels: logits_of(normalize(pixels.to(device))), batches))
 
 
-def stored_scores(form: str) -> dict[str, float] | None:
+def stored_scores(form: str) -> dict[str, float]:
     """Those that the validate stage has written, if it has."""
     path = Path(f"metrics/{form}.json")
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def weights(program: Program, op: Op) -> Weights:
@@ -172,10 +172,10 @@ def print_table(report: Report) -> None:
             f"{layer.name:{width}}  {layer.kind:8} {'' if layer.exponent is None else layer.exponent:>3} {span:>12} "
             f"{percent(layer.clipped):>9} {own:>7} dB {calibrated:>8} dB {integer:>6} dB {room:>5}"
         )
-    for form in report.forms.values():
+    for key, form in report.forms.items():
         top1 = f"{form.scores['top1']:.2f} %" if form.scores else "not scored"
-        to = {"float": form.noise, "own weights": form.own_weights}
-        noise = "".join(f", logits to {name} {decibels(noise)} dB" for name, noise in to.items() if noise)
+        to = {} if key == "float" else {"float": form.noise, "own weights": form.own_weights}
+        noise = "".join(f", logits to {name} {decibels(noise)} dB" for name, noise in to.items())
         print(f"{form.label}: top-1 {top1}{noise}")
 
 

@@ -1,8 +1,9 @@
 """The page of the quantization report: one HTML file that needs nothing else, from numbers to text."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
+from operator import itemgetter
 from pathlib import Path
 from string import Template
 
@@ -22,15 +23,15 @@ class Form:
 
     Attributes:
         label: What it is called.
-        scores: As `training.score.score` gives them; None where nobody has scored it.
+        scores: As `training.score.score` gives them; empty where nobody has scored it.
         noise: Of its logits against the float network's.
         own_weights: Of its logits against those of its weights in float.
     """
 
     label: str
-    scores: dict[str, float] | None
-    noise: Noise | None = None
-    own_weights: Noise | None = None
+    scores: dict[str, float]
+    noise: Noise = field(default_factory=Noise)
+    own_weights: Noise = field(default_factory=Noise)
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ def _signed(value: float, digits: int) -> str:
 
 def _tiles(report: Report) -> list[str]:
     scores, reference = report.forms["int"].scores, report.forms["float"].scores
-    tightest = max((x for x in report.layers if x.weights), key=lambda layer: layer.weights.accumulator)
+    bounds = {layer.name: layer.weights.accumulator for layer in report.layers if layer.weights}
+    tightest, bound = max(bounds.items(), key=itemgetter(1))
     clipped = max(report.layers, key=lambda layer: layer.clipped)
     tiles = []
     if scores and reference:
@@ -182,8 +184,7 @@ def _tiles(report: Report) -> list[str]:
         tiles.append(_tile("Noisiest operation", f"{_text(decibels(worst.own.total))} dB", _code(worst.name)))
     most = _code(clipped.name) if clipped.clipped else "no value of any tensor"
     tiles.append(_tile("Clipped at most", f"{_text(percent(clipped.clipped))} %", most))
-    room = f"{head_room(tightest.weights.accumulator):.1f} bits"
-    tiles.append(_tile("Head-room at least", room, _code(tightest.name)))
+    tiles.append(_tile("Head-room at least", f"{head_room(bound):.1f} bits", _code(tightest)))
     tiles.append(_tile("Memory in C", size(report.peak), f"activations; {size(report.flash)} constants"))
     return tiles
 
@@ -219,7 +220,7 @@ def _steps(forms: dict[str, Form]) -> str:
             cells = [f"{form.scores['top1']:.2f}", "", f"{form.scores['loss']:.4f}"]
             if name != "float" and forms["float"].scores:
                 cells[1] = _signed(form.scores["top1"] - forms["float"].scores["top1"], 2)
-        cells += [_text(decibels(noise)) if noise else "" for noise in (form.noise, form.own_weights)]
+        cells += ["" if name == "float" else _text(decibels(noise)) for noise in (form.noise, form.own_weights)]
         rows.append(f"<tr><td>{escape(form.label)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     images = forms["covering"].scores["images"]
     return (
@@ -259,7 +260,7 @@ def _worst(report: Report) -> str:
 
 
 def _chart(layers: list[Layer]) -> str:
-    lines = {"a": [], "b": [], "c": []}
+    lines: dict[str, list[float]] = {"a": [], "b": [], "c": []}
     dots, titles = [], []
     for number, layer in enumerate(layers, 1):
         up_to_here = {"calibrated": layer.calibrated, "integer": layer.integer, "to own weights": layer.own_weights}

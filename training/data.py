@@ -5,6 +5,7 @@ used, as opposed to in another process that would have to send it.
 """
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class Pixels(Dataset):
         record = self.database[index]
         try:
             generator = seeded_generator(self.seed, epoch, index)
-            return render(record.image, self.views, self.input_format, generator), record.label
+            return render(record.image, self.views, self.input_format, generator), cast(int, record.label)
         except ValueError as error:
             raise ValueError(f"{self.database.path}: record {index} ({record.name}): {error}") from None
 

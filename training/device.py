@@ -6,7 +6,7 @@ rules of its own.
 """
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from training.colors import affine_map
 from training.pixels import jpeg_size
 from training.recipe import InputFormat
 from training.views import View
+
+if TYPE_CHECKING:  # it imports this module
+    from training.data import Pixels
 
 CANVAS = 2**28  # float32 values that are resampled at once
 
@@ -37,7 +40,7 @@ class EncodedBatch(NamedTuple):
     names: list[str]
 
 
-def gather(pixels, keys: list[tuple[int, int]]) -> EncodedBatch:
+def gather(pixels: "Pixels", keys: list[tuple[int, int]]) -> EncodedBatch:
     """Samples of a `training.data.Pixels`, not yet rendered.
 
     Raises:

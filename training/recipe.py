@@ -1,6 +1,6 @@
 """The hyperparameters of a training run."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -12,7 +12,7 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_switches(cls, value):
+    def _no_switches(cls, value: object) -> object:
         if isinstance(value, bool):
             raise ValueError(f"{str(value).lower()} is not allowed, no parameter is a switch")
         return value
@@ -51,7 +51,7 @@ class Recipe(Optimization):
     batch_size: int = Field(ge=1)
 
     @model_validator(mode="after")
-    def _warmup_ends(self):
+    def _warmup_ends(self) -> Self:
         if self.epochs and self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}")
         return self

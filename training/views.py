@@ -9,6 +9,9 @@ import torch
 
 from training.recipe import Augmentation, InputFormat
 
+Box = tuple[float, float, float, float]
+Rectangle = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True)
 class View:
@@ -23,9 +26,9 @@ class View:
         reduce: 1, 2, 4 or 8: a JPEG file may be decoded at this fraction of its size first.
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     clipped: bool
-    target: tuple[int, int, int, int]
+    target: Rectangle
     flip: bool = False
     jitter: tuple[float, float, float, float] | None = None
     reduce: int = 1
@@ -97,7 +100,9 @@ def _place(corner: tuple[int, int], size: int, resized: tuple[int, int], picture
     return View((left, top, right, bottom), False, (target[0][0], target[1][0], target[0][1], target[1][1]))
 
 
-def _resized_crop(augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator):
+def _resized_crop(
+    augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator
+) -> tuple[Box, Rectangle]:
     for _ in range(10):
         area = width * height * _uniform(augmentation.crop_scale, generator).item()
         ratio = torch.exp(_uniform(_logarithms(augmentation.crop_ratio), generator)).item()
@@ -117,7 +122,9 @@ def _resized_crop(augmentation: Augmentation, size: int, width: int, height: int
     return (left, top, left + across, top + down), (0, 0, size, size)
 
 
-def _padded_crop(augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator):
+def _padded_crop(
+    augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator
+) -> tuple[Box, Rectangle]:
     corner = []
     for whole in (height, width):
         margin = augmentation.crop_padding + max(0, size - whole - 2 * augmentation.crop_padding)
@@ -128,11 +135,12 @@ def _padded_crop(augmentation: Augmentation, size: int, width: int, height: int,
 
 
 @cache
-def _logarithms(values: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(torch.log(torch.tensor(values)).tolist())
+def _logarithms(values: tuple[float, float]) -> tuple[float, float]:
+    low, high = torch.log(torch.tensor(values)).tolist()
+    return low, high
 
 
-def _uniform(bounds, generator: torch.Generator) -> torch.Tensor:
+def _uniform(bounds: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
     return torch.empty(1).uniform_(*bounds, generator=generator)
 
 

@@ -66,7 +66,7 @@ class CocoSource(ListSource):
     ) -> Object:
         try:
             left, top, width, height = map(float, box)
-            mask = _mask(packed and msgpack.unpackb(packed), *size)
+            mask = _mask(msgpack.unpackb(packed) if packed else None, *size)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.file}: annotation {number}: bbox or segmentation: {error}") from None
         flags = ("crowd",) if crowd else ()

@@ -183,7 +183,7 @@ def _members(file: BinaryIO, start: int, end: int, where: str | Path) -> Iterato
         try:
             block = file.read(min(tarfile.BLOCKSIZE, end - offset))
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
             if end - offset > PADDING or file.read(end - offset - tarfile.BLOCKSIZE).strip(b"\0"):
                 raise ValueError(f"{where} is damaged: data follow its end at byte {offset - start}") from None
             return
@@ -240,11 +240,13 @@ def _devkit_files(root: Path) -> tuple[Path, bytes, bytes]:
         try:
             data = io.BytesIO(gzip.decompress(archive.read_bytes()))  # all of it, so that its checksum is compared
             with tarfile.open(fileobj=data) as tar:
-                return archive, *(tar.extractfile(name).read() for name in names)
+                meta, truth = (file.read() for name in names if (file := tar.extractfile(name)))
+                return archive, meta, truth
         except KeyError as error:
             raise ValueError(f"{archive}: {error.args[0]}") from None
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(f"{archive} is damaged: {' '.join(str(error).split())}") from None
     if not folder.is_dir():
         raise FileNotFoundError(f"neither {archive} nor the folder {folder} exists; they tell ImageNet's classes")
-    return folder, *((root / name).read_bytes() for name in names)
+    meta, truth = ((root / name).read_bytes() for name in names)
+    return folder, meta, truth

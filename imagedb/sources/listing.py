@@ -32,7 +32,8 @@ class ListingSource(ListSource):
             raise ValueError(f"{file} is not allowed as a list of pictures, must end in .csv or .jsonl")
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist, a list of pictures is expected there")
-        self._folder, self._rows = file.parent, []
+        self._folder = file.parent
+        rows: list[tuple[str, int | str]] = []
         known = read_class_names(root)
         occurrences, limit = Counter(known), len(known) if known else MAX_CLASSES
         kind = None
@@ -40,21 +41,21 @@ class ListingSource(ListSource):
             kind = kind or type(label)
             if type(label) is not kind:
                 problem = "unlike the lines before; labels must be all integers or all class names"
-            elif kind is int and not 0 <= label < limit:
+            elif isinstance(label, int) and not 0 <= label < limit:
                 problem = f"allowed: 0 to {limit - 1}"
-            elif kind is str and known and occurrences[label] != 1:
+            elif isinstance(label, str) and known and occurrences[label] != 1:
                 problem = f"which {Path(root) / CLASS_LIST} has {occurrences[label]} times, must be once"
             else:
-                self._rows.append((path, label))
+                rows.append((path, label))
                 continue
             raise ValueError(f"{file} line {line}: label {label!r}, {problem}")
         if kind is None:
             raise ValueError(f"{file} lists no pictures")
-        labels = {label for _, label in self._rows}
-        self.class_names = known or (sorted(labels) if kind is str else [str(i) for i in range(max(labels) + 1)])
-        if kind is str:
-            index = {name: label for label, name in enumerate(self.class_names)}
-            self._rows = [(path, index[label]) for path, label in self._rows]
+        names = {label for _, label in rows if isinstance(label, str)}
+        largest = max((label for _, label in rows if isinstance(label, int)), default=-1)
+        self.class_names = known or sorted(names) or [str(label) for label in range(largest + 1)]
+        index = {name: label for label, name in enumerate(self.class_names)}
+        self._rows = [(path, index[label] if isinstance(label, str) else label) for path, label in rows]
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -37,10 +37,11 @@ class ReferenceSource(Source):
             self._count = int(count)
             if records < self._count:
                 raise ValueError(f"{self._file} has {records} records, its __len__ says {self._count}")
-            self.class_names = read_class_names(root)
-            if self.class_names is None:
+            class_names = read_class_names(root)
+            if class_names is None:
                 labels = (_label(value) for value in self._values(transaction, WHOLE))
-                self.class_names = [str(label) for label in range(max(labels, default=-1) + 1)]
+                class_names = [str(label) for label in range(max(labels, default=-1) + 1)]
+            self.class_names = class_names
 
     def items(self, shard: Shard = WHOLE) -> Iterator[Item]:
         with self._transaction() as transaction:
@@ -61,7 +62,7 @@ class ReferenceSource(Source):
     def expected(self, shard: Shard = WHOLE) -> tuple[int, str]:
         return len(shard.of(self._count)), "image"
 
-    def _values(self, transaction: lmdb.Transaction, shard: Shard) -> Iterator[memoryview]:
+    def _values(self, transaction: lmdb.Transaction, shard: Shard) -> Iterator[bytes | memoryview]:
         for index in shard.of(self._count):
             value = transaction.get(str(index).encode())
             if value is None:

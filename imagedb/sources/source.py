@@ -24,7 +24,7 @@ class Item:
     label: int | None
     image: bytes | Callable[[], bytes]
     file: str | Path | None = None
-    annotation: Callable[[], Annotation] | None = None
+    annotation: Callable[[], Annotation | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Shard:
     number: int
     count: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
             raise ValueError(f"shard {self} is not allowed, must be K/N with 1 <= K <= N")
 
@@ -101,9 +101,9 @@ class ListSource(Source):
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
         """Files are asked for their size; other pictures are not read, so that bytes is None."""
-        files = [item.file if callable(item.image) else None for item in self.items(shard)]
-        size = sum(Path(file).stat().st_size for file in files) if all(files) else None
-        return Survey(len(files), size)
+        files = [item.file for item in self.items(shard) if item.file and callable(item.image)]
+        count = len(shard.of(len(self)))
+        return Survey(count, sum(Path(file).stat().st_size for file in files) if len(files) == count else None)
 
     def expected(self, shard: Shard = WHOLE) -> tuple[int, str]:
         return len(shard.of(len(self))), "image"

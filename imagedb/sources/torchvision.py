@@ -5,6 +5,7 @@ import inspect
 import operator
 import tempfile
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
@@ -65,7 +66,7 @@ class TorchvisionSource(ListSource):
 def _load_torchvision(dataset: str, root: Path, split: str) -> torchvision.datasets.VisionDataset:
     constructor = _dataset_class(dataset)
     parameters = inspect.signature(constructor).parameters
-    arguments = {"download": False} if "download" in parameters else {}
+    arguments: dict[str, object] = {"download": False} if "download" in parameters else {}
     if "train" in parameters:
         if split not in ("train", "test", "val"):
             raise ValueError(f"split {split!r} of torchvision's {dataset} is not allowed, must be train, test or val")
@@ -101,7 +102,7 @@ def _dataset_class(name: str) -> type[torchvision.datasets.VisionDataset]:
 
 
 @contextmanager
-def _unpacked(root: Path, dataset: str):
+def _unpacked(root: Path, dataset: str) -> Iterator[Path]:
     """`root`, or a temporary one with the gzip files of root/<dataset>/raw unpacked, as the MNIST family needs."""
     packed = sorted((root / dataset / "raw").glob("*.gz"))
     if all(path.with_suffix("").exists() for path in packed):

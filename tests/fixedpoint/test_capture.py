@@ -76,6 +76,7 @@ NETWORKS = {  # the network and the kinds of its operations
     "max_pool with half a window": (nn.MaxPool2d(3, 2, ceil_mode=True), "pad max_pool"),
     "padding": (nn.Sequential(nn.ZeroPad2d((1, 0, 2, 3)), nn.ConstantPad2d(1, -0.5)), "pad pad"),
     "padding for a maximum": (Net(lambda net, x: F.pad(x, (0, 1, 0, 1), value=-float("inf"))), "pad"),
+    "padding of nothing": (nn.Sequential(nn.ZeroPad2d(0), conv()), "conv"),
     "functions": (
         nn.Sequential(
             *(nn.Sigmoid(), nn.SiLU(inplace=True), nn.Hardswish(), nn.Hardsigmoid(), nn.GELU(), nn.GELU("tanh")),
@@ -182,6 +183,8 @@ def test_a_module_may_have_the_name_of_the_input():
         (Net(lambda net, x: torch.add(x, x, alpha=2)), "add in the network: only tensors of equal shape"),
         (Net(lambda net, x: x + net.w, w=nn.Parameter(torch.zeros(1, 3, 8, 8))), "add in the network: a constant must"),
         (Net(lambda net, x: F.relu(net.w), w=nn.Parameter(torch.zeros(3))), "its operand p_w is not computed from"),
+        (Net(lambda net, x: x * net.w.detach(), w=nn.Parameter(torch.ones(3, 1, 1))), "detach in .* its operand p_w"),
+        (Net(torch.autocast("cpu", enabled=False)(lambda net, x: -x)), "wrap_with_autocast in .* is not supported"),
         (nn.Sequential(nn.AvgPool2d(3, 2, ceil_mode=True)), "avg_pool2d in 0: every window must have as many values"),
         (nn.Sequential(nn.AvgPool2d(3, 2, 1, count_include_pad=False)), "avg_pool2d in 0: every window must have as"),
         (nn.Sequential(nn.AvgPool2d(2, divisor_override=3)), "avg_pool2d in 0: every window must have as many values"),

@@ -78,6 +78,7 @@ def header_bytes(**changes):
         (msgpack.packb([1]), "the header is not that of an imagedb database"),
         (msgpack.packb({"count": 1}), "the header is not that of an imagedb database"),
         (b"\xc1", "the header is not that of an imagedb database"),
+        (header_bytes(shard=1), r"the header holds \['annotated', .*\], not the fields of version 2"),
         (header_bytes(owner="me"), r"the header holds \['annotated', .*'owner', .*\], not the fields of version 2"),
     ],
 )
