@@ -12,11 +12,15 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ /' | awk '{t=$$1; $$1=""; printf "  make %-13s%s\n", t, $$0}'
 
-.PHONY: setup
-setup: .venv/.installed  ## install the pinned packages into .venv
+.PHONY: setup repository
+setup: repository .venv/.installed  ## install the pinned packages into .venv
+
+repository:
+	@test -e .git || { echo "error: no git repository, which DVC needs: git init && git add --all && git commit -m start"; exit 1; }
 
 .venv/.installed: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or call make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "error: $(PYTHON) is not there or not Python 3.11; install that, or call make with PYTHON=/path/to/python3.11"; exit 1; }
 	@echo 'installing the pinned packages into .venv (PyTorch is large: some minutes)'
 	@$(PYTHON) -m venv --clear .venv
 	@.venv/bin/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
@@ -34,11 +38,15 @@ test: setup  ## run the tests
 test-networks: setup  ## take a dozen networks of timm and torchvision through every form (minutes)
 	@python -m pytest -m networks tests/fixedpoint/test_networks.py
 
-.PHONY: lint
-lint: setup  ## check the code's form
-	@ruff check . && ruff format --check .
+.PHONY: test-experiments
+test-experiments: setup  ## run experiments, remotes and the commands of the documentation in clones (minutes)
+	@python -m pytest -m experiments tests/test_experiments.py tests/test_documentation.py
 
-.PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx export-c golden report validate
+.PHONY: lint
+lint: setup  ## check the code's form and types
+	@ruff check . && ruff format --check . && mypy
+
+.PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx export-c golden report model-card validate
 pack: setup  ## images into artifacts/db
 	@dvc repro pack
 count-ops: setup  ## multiply-accumulates and parameters of the network
@@ -59,9 +67,26 @@ golden: setup  ## every integer tensor of a few pictures, in artifacts/golden
 	@dvc repro golden
 report: setup  ## what quantization costs layer by layer, artifacts/int/report.html
 	@dvc repro report
+model-card: setup  ## network, data, recipe, results, files and limits, in artifacts/MODEL_CARD.md
+	@dvc repro model_card
 validate: setup  ## score every form, prove that the integer forms agree
 	@dvc repro compare
 	@cat metrics/summary.md
+
+.PHONY: gate
+gate: setup  ## fail if the results are worse than params.yaml allows: make gate AGAINST=main (default: HEAD)
+	@python -m stages.gate --against $(or $(AGAINST),HEAD)
+
+JOBS ?= 2
+UNSHOWN = /|^(models|imagedb|training|fixedpoint|compared|macs|params)$$
+.PHONY: sweep experiments
+sweep: setup  ## an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
+	@test -n '$(LR)' || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
+	@dvc exp run --queue -S 'lr=$(LR)'
+	@dvc exp run --run-all -j $(JOBS)
+	@$(MAKE) --no-print-directory experiments
+experiments: setup  ## the table of experiments
+	@dvc exp show --no-pager --only-changed --drop '$(UNSHOWN)'
 
 .PHONY: verify
 verify: setup  ## read and decode every record of the databases

@@ -1,9 +1,11 @@
 """What every stage script does at its edge: one clear line for a mistake, and files that are whole or absent."""
 
+import csv
+import fcntl
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +26,26 @@ def run(main: Callable[[], None]) -> None:
 
 
 @contextmanager
-def whole_file(path: str | Path):
+def alone(folder: str | Path) -> Iterator[None]:
+    """Keep other processes from doing the same: what is in the block writes to `folder`.
+
+    Raises:
+        ValueError: if another process is in such a block.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is writing {folder}; wait for its end, or stop it") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it if the block ends well, and is removed if it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +53,8 @@ def whole_file(path: str | Path):
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -42,9 +65,18 @@ def write_json(path: str | Path, value: dict) -> None:
         partial.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def write_csv(path: str | Path, rows: Iterable[Sequence]) -> None:
+    """Write `rows`, the first of them the header, whole or not at all."""
+    with whole_file(path) as partial, partial.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
 def runs_folder() -> Path:
-    """Where things go that are kept in neither git nor DVC: checkpoints for going on, speeds; RUNS_DIR moves it."""
-    return Path(os.environ.get("RUNS_DIR", "runs"))
+    """Where things go that are kept in neither git nor DVC: checkpoints for going on, speeds; RUNS_DIR moves it.
+
+    DVC_ROOT is the repository, where DVC runs an experiment of the queue in a temporary copy of it.
+    """
+    return Path(os.environ.get("RUNS_DIR") or Path(os.environ.get("DVC_ROOT", ""), "runs"))
 
 
 def require(path: str | Path, made_by: str) -> Path:

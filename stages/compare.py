@@ -2,17 +2,17 @@
 
     python -m stages.compare
 
-Writes metrics/exactness.json (each pair of forms and ONNX Runtime executions), metrics/compare.json (the few numbers to
-watch) and metrics/summary.md. What int8_qdq.onnx does under ONNX Runtime's default options depends on the processor if
-weights have 8 bits: then it is shown, and kept in runs/, but not part of the tracked results. Fails if any two values
-differ.
+Writes metrics/exactness.json (each pair of forms and ONNX Runtime executions), metrics/summary.json (the few numbers to
+watch), metrics/summary.md and plots/top1.csv. What int8_qdq.onnx does under ONNX Runtime's default options depends on
+the processor if weights have 8 bits: then it is shown, but not part of the results. Fails if any two values differ.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -24,13 +24,13 @@ from fixedpoint.program import Program
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel, saturating_weights
 from models.storage import load_model
-from stages.cli import require, run, runs_folder, whole_file, write_json
+from stages.cli import require, run, whole_file, write_csv, write_json
 from stages.databases import check_model, plain_batches
-from stages.forms import c_logits
+from stages.forms import Logits, c_logits
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, stored_program
 from stages.params import Params, load_params
-from stages.summary import summary
+from stages.summary import FORMS, headline, summary
 from training.augment import normalize
 from training.score import predict, score
 
@@ -49,6 +49,7 @@ def main() -> None:
         check_model(FILES[form], contents.info, params)
     qat, program = map(stored_program, stored.values())
     scores = {form: json.loads(require(f"metrics/{form}.json", "make validate").read_text()) for form in FILES}
+    ops = json.loads(require("metrics/ops.json", "make count-ops").read_text())
 
     saturating = saturating_weights(program)
     exact = [pair for pair in EXECUTIONS if not (saturating and pair == UNSAFE)]
@@ -64,55 +65,56 @@ def main() -> None:
         unsafe = Agreement(["int", _name(*UNSAFE)])
         unsafe.add(logits)
         on_this_cpu = score(logits.pop(_name(*UNSAFE)), labels) | unsafe.by_pair()
-        write_json(runs_folder() / "int8_qdq_default_here.json", on_this_cpu)
         print(f"int8_qdq.onnx with ONNX Runtime's default options on this processor: {json.dumps(on_this_cpu)}")
 
     exactness = {
         "logits": {"images": len(labels), "pairs": by_logits.by_pair()},
         "tensors": {"images": params.compare.intermediate_images, "names": names, "pairs": by_tensor.by_pair()},
     }
-    compare = {
-        "int_top1_drop": round(scores["float"]["top1"] - scores["int"]["top1"], 4),
-        "qat_top1_gain": round(scores["qat"]["top1"] - scores["ptq"]["top1"], 4),
-        "mismatches": by_logits.mismatches + by_tensor.mismatches,
-        "compared": by_logits.elements + by_tensor.elements,
-    }
+    compared = by_logits.elements + by_tensor.elements
+    mismatches = by_logits.mismatches + by_tensor.mismatches
     write_json("metrics/exactness.json", exactness)
-    write_json("metrics/compare.json", compare)
+    write_json("metrics/summary.json", headline(scores, ops, compared, mismatches))
+    write_csv("plots/top1.csv", [("form", "top1"), *((label, scores[form]["top1"]) for form, label in FORMS.items())])
     with whole_file("metrics/summary.md") as partial:
         executions = {form: score(values, labels) for form, values in logits.items() if form.startswith("onnx")}
         partial.write_text(summary(scores, executions, exactness, saturating))
-    if compare["mismatches"]:
-        raise ValueError(f"{compare['mismatches']} of {compare['compared']} values differ, see metrics/exactness.json")
-    print(f"{compare['compared']:,} values compared, none differs")
+    if mismatches:
+        raise ValueError(f"{mismatches} of {compared} values differ, see metrics/exactness.json")
+    print(f"{compared:,} values compared, none differs")
 
 
 def _name(form: str, execution: str) -> str:
     return f"onnx_int8_{form} ({execution})"
 
 
-def _logits(qat: Program, program: Program, params: Params, device) -> tuple[dict[str, Tensor], Tensor]:
+def _logits(qat: Program, program: Program, params: Params, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
     """Logits float32 [images, classes] by form, and the labels."""
     batches = plain_batches(params, images=params.compare.images)
-    forms = {"qat": FakeQuantModel(qat).to(device).eval(), "int": integer_logits(program, device)}
+    forms: dict[str, Logits] = {"qat": FakeQuantModel(qat).to(device).eval(), "int": integer_logits(program, device)}
     forms["c"] = c_logits(program, C_SOURCE)
     for form, execution in EXECUTIONS:
         forms[_name(form, execution)] = _onnx(form, execution, params)
     logits, labels = {}, torch.empty(0)
     for form, logits_of in forms.items():
         steps = tqdm(batches, desc=form, unit="batch", leave=False, disable=None)
-        logits[form], labels = predict(lambda pixels, f=logits_of: f(normalize(pixels.to(device))), steps)
+        logits[form], labels = predict(lambda pixels: logits_of(normalize(pixels.to(device))), steps)  # noqa: B023
     return logits, labels
 
 
-def _onnx(form: str, execution: str, params: Params):
+def _onnx(form: str, execution: str, params: Params) -> Logits:
     model = OnnxModel(f"artifacts/onnx/int8_{form}.onnx", execution, params.machine.threads)
     return lambda x: torch.from_numpy(model(x.cpu().numpy()))
 
 
 @torch.no_grad()
 def _tensors(
-    qat: Program, program: Program, params: Params, device, names: list[str], executions: list[tuple[str, str]]
+    qat: Program,
+    program: Program,
+    params: Params,
+    device: torch.device,
+    names: list[str],
+    executions: list[tuple[str, str]],
 ) -> Iterator[dict[str, Tensor]]:
     """Every int8 tensor by form, one tensor of one batch of images at a time."""
     models = {
@@ -123,7 +125,7 @@ def _tensors(
     c = CModel(C_SOURCE, trace=True)
     for pixels, _ in plain_batches(params, images=params.compare.intermediate_images):
         x = normalize(pixels)
-        values = {
+        values: dict[str, Mapping[str, Tensor | np.ndarray]] = {
             "qat": {n: integer_tensor(qat, n, v).cpu() for n, v in fake.run(x.to(device)) if n in names},
             "int": {n: v.cpu() for n, v in integer.run(integer_input(x.to(device))) if n in names},
         }

@@ -5,13 +5,12 @@ python -m stages.count_ops --model vargconvnet --input-shape 1,3,224,224  # any 
 """
 
 import argparse
-import csv
 from dataclasses import astuple
 from pathlib import Path
 
 from models import create_model
 from models.operations import Operations, count_operations
-from stages.cli import run, whole_file, write_json
+from stages.cli import run, write_csv, write_json
 from stages.params import load_params
 
 
@@ -60,10 +59,7 @@ def print_table(operations: Operations) -> None:
 def write(operations: Operations, totals: Path, by_layer: Path) -> None:
     uncounted = [f"{kind} x{n}" for kind, n in operations.uncounted.items()]  # a list, so that DVC shows no column each
     write_json(totals, {"macs": operations.macs, "params": operations.params, "uncounted": uncounted})
-    with whole_file(by_layer) as partial, partial.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("layer", "type", "macs", "params"))
-        table.writerows(astuple(layer) for layer in operations.layers)
+    write_csv(by_layer, [("layer", "type", "macs", "params"), *map(astuple, operations.layers)])
 
 
 if __name__ == "__main__":

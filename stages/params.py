@@ -2,10 +2,11 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from training.recipe import Augmentation, InputFormat, Optimization, QatRecipe, Ratio, Recipe, Section
 
@@ -19,7 +20,7 @@ class Machine(Section):
     decode: Literal["cpu", "cuda"] = Field(description="where training pictures are decoded and augmented")
 
     @model_validator(mode="after")
-    def _cuda_decodes_for_cuda(self):
+    def _cuda_decodes_for_cuda(self) -> Self:
         if self.decode == "cuda" and self.device != "cuda":
             raise ValueError("machine.decode is cuda, but machine.device is cpu")
         return self
@@ -42,7 +43,7 @@ class Encode(Section):
     quality: int = Field(ge=1, le=100)
 
     @model_validator(mode="after")
-    def _size_belongs_to_another_type(self):
+    def _size_belongs_to_another_type(self) -> Self:
         if (self.size is None and self.type == "resized") or (self.size is not None and self.type == "original"):
             raise ValueError(f"size {self.size or 'null'} does not go with type {self.type}")
         return self
@@ -76,7 +77,7 @@ class Model(Section):
     normalization: Normalization | None = Field(description="the network's own; null: pixels p as (p - 128) / 128")
 
     @model_validator(mode="after")
-    def _checkpoint_is_pinned(self):
+    def _checkpoint_is_pinned(self) -> Self:
         if (self.checkpoint is None) != (self.checkpoint_sha256 is None):
             raise ValueError("model.checkpoint and model.checkpoint_sha256 go together (sha256sum FILE prints it)")
         return self
@@ -107,6 +108,21 @@ class Report(Section):
     images: int = Field(ge=1, description="validation images that the report measures")
 
 
+class Gate(Section):
+    """What `python -m stages.gate` lets pass. Values of the integer forms that differ it never does."""
+
+    quantization_drop: float = Field(description="points of top-1 that the integer model may lie below float")
+    regression: float = Field(description="points of top-1 that the integer model may lose against another revision")
+    macs_growth: float = Field(description="percent by which the multiply-accumulates may grow")
+
+
+class Card(Section):
+    """What the model card says that nothing else in here knows."""
+
+    license: str | None = Field(description="of the weights, e.g. mit; null: none has been granted")
+    data: str = Field(description="the pictures, whose they are, and on which terms they may be used")
+
+
 class Params(Section):
     """All of params.yaml. `lr`, `epochs`, `batch_size`, `train`, `augment` are float training's; QAT's are in `qat`."""
 
@@ -125,6 +141,8 @@ class Params(Section):
     compare: Compare
     golden: Golden
     report: Report
+    gate: Gate
+    card: Card
     machine: Machine
 
     @property
@@ -140,10 +158,17 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         ValueError: naming each bad key, its value and what is allowed, in one line.
         OSError: if the file cannot be read.
     """
+    if not Path(path).exists():
+        raise FileNotFoundError(
+            f"there is no {path} in {Path.cwd()}; stages are started in the repository's own folder"
+        )
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        with Path(path).open() as file:
+            values = yaml.load(file, _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        raise ValueError(f"{path} is empty; `make recipe` puts a complete one in its place")
     try:
         params = Params.model_validate(values)
         params.float_recipe  # noqa: B018 - checks the values that stand at the top level
@@ -152,11 +177,24 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise ValueError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
 
 
-def _explain(problem: dict) -> str:
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML whose keys stand there once; the plain loader takes the last of several, and DVC none."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise yaml.MarkedYAMLError(f"{name} stands there twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def _explain(problem: ErrorDetails) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if problem["type"] == "extra_forbidden":
-        *parents, key = problem["loc"]
+        *parents, key = map(str, problem["loc"])
         allowed = sorted(_section(parents).model_fields)
         near = get_close_matches(key, allowed, n=1)
         hint = f"did you mean {'.'.join([*parents, near[0]])}?" if near else f"allowed: {', '.join(allowed)}"

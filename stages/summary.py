@@ -1,4 +1,4 @@
-"""metrics/summary.md: the one table of all forms, in Markdown."""
+"""The results in short: metrics/summary.json, the few numbers to watch, and metrics/summary.md, the tables."""
 
 Scores = dict[str, dict[str, float]]
 
@@ -10,6 +10,36 @@ FORMS = {
     "onnx_float": "ONNX float",
     "onnx_int8": "ONNX int8 (QOperator)",
 }
+
+
+def headline(scores: Scores, ops: dict, compared: int, mismatches: int) -> dict[str, float]:
+    """The numbers of metrics/summary.json; top-1 in percent, loss in nats.
+
+    Args:
+        scores: Of each form, as `training.score.score` gives them.
+        ops: As in metrics/ops.json.
+        compared: Values of the integer forms that have been compared with each other.
+        mismatches: How many of these differ.
+    """
+    top1 = {f"{form}_top1": scores[form]["top1"] for form in ("float", "ptq", "qat", "int")}
+    return top1 | {
+        "int_top1_drop": round(scores["float"]["top1"] - scores["int"]["top1"], 4),
+        "int_loss": scores["int"]["loss"],
+        "compared": compared,
+        "mismatches": mismatches,
+        "macs": ops["macs"],
+        "params": ops["params"],
+    }
+
+
+def forms_table(scores: Scores) -> list[str]:
+    """The lines of the one table of all forms."""
+    lines = ["| form | top-1 % | against float | top-5 % | loss |", "|---|---:|---:|---:|---:|"]
+    for form, label in FORMS.items():
+        s = scores[form]
+        delta = s["top1"] - scores["float"]["top1"]
+        lines.append(f"| {label} | {s['top1']:.2f} | {delta:+.2f} | {s['top5']:.2f} | {s['loss']:.4f} |")
+    return lines
 
 
 def summary(scores: Scores, executions: Scores, exactness: dict, saturating: dict[str, int]) -> str:
@@ -27,14 +57,7 @@ def summary(scores: Scores, executions: Scores, exactness: dict, saturating: dic
         "",
         f"{images} validation images.",
         "",
-        "| form | top-1 % | against float | top-5 % | loss |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for form, label in FORMS.items():
-        s = scores[form]
-        delta = s["top1"] - scores["float"]["top1"]
-        lines.append(f"| {label} | {s['top1']:.2f} | {delta:+.2f} | {s['top5']:.2f} | {s['loss']:.4f} |")
-    lines += [
+        *forms_table(scores),
         "",
         "## Bit for bit",
         "",
@@ -57,13 +80,16 @@ def summary(scores: Scores, executions: Scores, exactness: dict, saturating: dic
         "|---|---:|---:|",
     ]
     lines += [f"| {form} | {s['top1']:.2f} | {s['loss']:.4f} |" for form, s in executions.items()]
+    return "\n".join([*lines, "", qdq_verdict(saturating), ""])
+
+
+def qdq_verdict(saturating: dict[str, int]) -> str:
+    """Where int8_qdq.onnx is exact; `saturating` as in `summary`."""
     if saturating:
-        verdict = (
+        return (
             "**int8_qdq.onnx is not safe under ONNX Runtime's default options**: "
             f"{sum(saturating.values()):,} weights in {len(saturating)} layers lie outside [-64, 64], so an x86 "
             "processor without VNNI may give other numbers. Run it with `session.qdqisint8allowed=1`, or run "
             "int8_qoperator.onnx, which keeps int8 there. What this processor does is printed by the compare stage."
         )
-    else:
-        verdict = "int8_qdq.onnx is exact under ONNX Runtime's default options on every x86 processor, too."
-    return "\n".join([*lines, "", verdict, ""])
+    return "int8_qdq.onnx is exact under ONNX Runtime's default options on every x86 processor, too."

@@ -4,6 +4,7 @@ It runs in two clones of one commit at once, which must end with equal bytes alt
 """
 
 import csv
+import dataclasses
 import importlib
 import io
 import json
@@ -20,115 +21,30 @@ import onnx
 import onnx.numpy_helper
 import pytest
 import torch
-import yaml
+from project import change, commit, environment, files, make_project, shell
 from safetensors.torch import load_file, save_file
 
-from imagedb.sources.torchvision import TorchvisionSource
+from models.storage import load_model, save_model
 from stages.cli import run
 
-REPOSITORY = Path(__file__).parents[1]
 ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
 CONTRACT = [
     *("artifacts/db/train.lmdb", "artifacts/db/val.lmdb", "metrics/pack_train.json", "metrics/pack_val.json"),
     *("metrics/ops.json", "artifacts/ops.csv", "metrics/exactness.json", "metrics/summary.md"),
+    *("metrics/summary.json", "plots/top1.csv", "artifacts/MODEL_CARD.md"),
     *("artifacts/golden/index.json", "artifacts/int/report.html", "artifacts/c/network.c", "artifacts/c/main.c"),
     *(f"artifacts/{form}/model.safetensors" for form in ("float", "ptq", "qat", "int")),
     *(f"artifacts/onnx/{name}.onnx" for name in ONNX),
     *(f"metrics/{form}.json" for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8")),
+    *(f"plots/confusion/{form}.csv" for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8")),
     *(f"plots/{run}/plots/metrics/{name}.tsv" for run in ("float", "qat") for name in ("train_loss", "val_top1")),
 ]
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """Of a user without settings, who has activated the environment of this Python."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "RUNS_DIR"))}
-    people = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    own = {"PATH": path, "GIT_CONFIG_GLOBAL": os.devnull, "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc")}
-    return kept | people | own | {"DVC_NO_ANALYTICS": "1", "NO_COLOR": "1"}
-
-
-def shell(folder: Path, command: str, **variables: str) -> str:
-    """What a command that ends well prints."""
-    done = subprocess.run(
-        command.split(), cwd=folder, env=environment(folder) | variables, capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
-
-
-def commit(folder: Path) -> str:
-    """The name of the tree of everything that git tracks, now committed."""
-    shell(folder, "git add --all")
-    shell(folder, "git commit --quiet --message state")
-    return shell(folder, "git rev-parse HEAD^{tree}")
-
-
-def change(folder: Path, **values) -> None:
-    """Set parameters in params.yaml, e.g. qat__lr=0.1."""
-    path = folder / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    for name, value in values.items():
-        *parents, key = name.split("__")
-        section = params
-        for parent in parents:
-            section = section[parent]
-        section[key] = value
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def write_pictures(root: Path) -> None:
-    """root/{train,val}/<class>/*.png: the first 24 and 8 pictures of three classes."""
-    for split, theirs, count in (("train", "train", 24), ("val", "test", 8)):
-        source = TorchvisionSource("FashionMNIST", REPOSITORY / "data" / "fashion_mnist", theirs)
-        left = {name: count for name in source.class_names if name in ("Trouser", "Sneaker", "Bag")}
-        for item in source:
-            name = source.class_names[item.label]
-            if left.get(name):
-                left[name] -= 1
-                path = root / split / name / f"{item.name.replace('/', '_')}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(item.image())
-            if not any(left.values()):
-                break
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A committed copy of the repository with parameters for three classes; nothing has run."""
-    folder = tmp_path_factory.mktemp("pipeline") / "project"
-    for name in shell(REPOSITORY, "git ls-files --cached --others --exclude-standard").splitlines():
-        if not name.startswith(("data/", "metrics/", "plots/", "tests/", "dvc.lock")) and (REPOSITORY / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, folder / name)
-    write_pictures(folder / "pictures")
-    change(
-        folder,
-        epochs=2,
-        batch_size=16,
-        pack__source="folder",
-        pack__dataset=None,
-        pack__root="pictures",
-        pack__splits={"train": "train", "val": "val"},
-        model__num_classes=3,
-        model__arguments={"channels": [8, 8, 8, 16, 16], "head_width": 16},
-        calibrate__images=24,
-        calibrate__bias_correction=8,
-        calibrate__refinement=8,
-        golden__images=4,
-        report__images=8,
-        qat__epochs=1,
-        qat__batch_size=16,
-        compare__intermediate_images=8,
-        machine__workers=0,
-    )
-    shell(folder, "git init --quiet")
-    commit(folder)
-    return folder
+    return make_project(tmp_path_factory.mktemp("pipeline") / "project")
 
 
 def kill_in_training(folder: Path) -> None:
@@ -182,7 +98,7 @@ def test_integer_forms_agree_bit_for_bit(done):
         assert {form.split(" (")[0] for pair in pairs for form in pair.split(" = ")} == names
         assert all(count["elements"] >= elements for count in pairs.values())
         assert {pair: count for pair, count in pairs.items() if count["mismatches"]} == {}
-    assert load(done / "metrics/compare.json")["mismatches"] == 0
+    assert load(done / "metrics/summary.json")["mismatches"] == 0
 
 
 def test_one_weight_changed_in_one_onnx_file_is_found(clones, tmp_path):
@@ -249,7 +165,7 @@ def test_a_parameter_reruns_only_the_stages_that_read_it(done, values, stages):
 def test_an_experiment_of_one_parameter(clones):
     folder = clones[1]
     shell(folder, "dvc exp run --name warmer -S lr=0.02 validate@float")
-    assert "metrics/float.json" in shell(folder, "dvc metrics diff --all")
+    assert "top1" in shell(folder, "dvc metrics diff --targets metrics/float.json")
     rows = list(csv.DictReader(io.StringIO(shell(folder, "dvc exp show --csv"))))
     assert {row["Experiment"]: row["lr"] for row in rows}["warmer"] == "0.02"
 
@@ -257,6 +173,13 @@ def test_an_experiment_of_one_parameter(clones):
 def stale_model(folder: Path) -> None:
     path = folder / "artifacts/float/model.safetensors"
     save_file(load_file(path), path, {"model": json.dumps({"format_version": 1})})
+
+
+def other_classes(folder: Path) -> None:
+    path = folder / "artifacts/float/model.safetensors"
+    stored = load_model(path, ("float",))
+    info = dataclasses.replace(stored.info, class_names=["Bag", "Sneaker", "Skirt"])
+    save_model(path, "float", stored.tensors, info)
 
 
 # Stage, what is wrong, and what the one line says.
@@ -300,6 +223,21 @@ MISTAKES = {
         "train_float",
         lambda folder: change(folder, model__num_classes=4),
         "artifacts/db/train.lmdb has 3 classes, but model.num_classes is 4",
+    ),
+    "other classes": (
+        "validate --step float",
+        other_classes,
+        "artifacts/float/model.safetensors has the class 'Skirt' where artifacts/db/val.lmdb has 'Trouser'",
+    ),
+    "other colours": (
+        "validate --step onnx_int8",
+        lambda folder: change(folder, input__color_space="rgb"),
+        "artifacts/onnx/int8_qoperator.onnx has color_space yuv444, but input.color_space is rgb",
+    ),
+    "network of one image size": (
+        "train_float",
+        lambda folder: change(folder, model__name="vit_tiny_patch16_224", model__arguments={}),
+        "vit_tiny_patch16_224 does not take pictures of input.size 32: Input height (32) doesn't match model (224).",
     ),
 }
 

@@ -39,3 +39,14 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "loss": round(float(F.cross_entropy(logits.double(), labels)), 4),
         "images": len(labels),
     }
+
+
+def confusion(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many images of class i are taken for class j: int64 [classes, classes].
+
+    Args:
+        logits: float32 [images, classes]; of equal ones the lower class counts, as in `score`.
+        labels: int64 [images].
+    """
+    classes = logits.shape[1]
+    return (labels * classes + logits.argmax(dim=1)).bincount(minlength=classes**2).reshape(classes, classes)

@@ -34,6 +34,7 @@ ORDER = [
     "compare",
     "golden",
     "report",
+    "model_card",
 ]
 
 
@@ -92,7 +93,7 @@ def only_docstring(path: str) -> bool:
 
 
 def test_every_stage_runs_a_script_that_exists(stages):
-    assert len(stages) == 18
+    assert len(stages) == 19
     for stage in stages.values():
         assert (REPOSITORY / script(stage)).is_file()
         assert script(stage) in dependencies(stage)

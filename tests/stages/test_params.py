@@ -81,8 +81,8 @@ def test_exponent_without_a_point_is_a_number(params):
         ("machine.zzz", "allowed: decode, device, threads, workers"),
         (
             "zzz",
-            "allowed: augment, batch_size, calibrate, compare, epochs, golden, input, lr, machine, model, pack, qat, "
-            "report, seed, train, validation",
+            "allowed: augment, batch_size, calibrate, card, compare, epochs, gate, golden, input, lr, machine, model, "
+            "pack, qat, report, seed, train, validation",
         ),
     ],
 )
@@ -176,8 +176,11 @@ def test_all_mistakes_in_one_line(tmp_path):
     ("content", "message"),
     [
         (b"lr: [", "is not valid YAML: while parsing a flow node"),
+        (b"lr: {{lr}}", "is not valid YAML: .* found unhashable key"),
         (b"\xff\xfe\x00", "is not valid YAML: 'utf-8' codec"),
-        (b"", ": the file: None is not allowed, must be a block of parameters"),
+        (b"# nothing\n", "is empty; `make recipe` puts a complete one in its place$"),
+        (b"lr: 1\nqat:\n  lr: 1\n  lr: 2\n", "is not valid YAML: lr stands there twice in .* line 4, column 3$"),
+        (b"qat:\n\tlr: 1\n", r"is not valid YAML: .* found character '\\t' .* line 2, column 1$"),
         (b"[1, 2]", r": the file: \[1, 2\] is not allowed, must be a block of parameters"),
     ],
 )
@@ -190,5 +193,6 @@ def test_files_of_another_kind(tmp_path, content, message):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"params\.yaml"):
-        load_params(tmp_path / "params.yaml")
+    path = tmp_path / "params.yaml"
+    with pytest.raises(FileNotFoundError, match=f"^there is no {path} in {Path.cwd()}; stages are started"):
+        load_params(path)

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.summary import FORMS, summary
+from stages.summary import FORMS, headline, summary
 
 SCORES = {form: {"top1": 90 - index, "top5": 99.5, "loss": 0.25, "images": 1000} for index, form in enumerate(FORMS)}
 EXACTNESS = {
@@ -57,3 +57,18 @@ def test_a_file_that_is_not_safe_is_said_to_be(text):
     unsafe = summary(SCORES, EXECUTIONS, EXACTNESS, {"conv1": 1200, "conv2": 34})
     assert "int8_qdq.onnx is not safe" in unsafe
     assert "1,234 weights in 2 layers" in unsafe
+
+
+def test_the_few_numbers_to_watch():
+    assert headline(SCORES, {"macs": 1000, "params": 200, "uncounted": []}, 12345, 1) == {
+        "float_top1": 90,
+        "ptq_top1": 89,
+        "qat_top1": 88,
+        "int_top1": 87,
+        "int_top1_drop": 3,
+        "int_loss": 0.25,
+        "compared": 12345,
+        "mismatches": 1,
+        "macs": 1000,
+        "params": 200,
+    }

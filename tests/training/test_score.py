@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from training.score import predict, score
+from training.score import confusion, predict, score
 
 
 def brute_force(logits, labels):
@@ -72,3 +72,9 @@ def test_predict_keeps_no_graph():
     layer = torch.nn.Linear(2, 2)
     logits, _ = predict(layer, [(torch.zeros(1, 2), torch.tensor([0]))])
     assert not logits.requires_grad
+
+
+def test_confusion_counts_images_by_class_and_by_class_taken_for():
+    logits = torch.tensor([[3.0, 1, 0], [0, 2, 2], [0, 0, 5], [9, 8, 7], [1, 1, 1]])
+    labels = torch.tensor([0, 1, 1, 1, 2])
+    assert confusion(logits, labels).tolist() == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]

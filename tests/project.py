@@ -1,0 +1,103 @@
+"""The repository as a user has it who brings pictures of three classes, small enough for whole pipelines in tests."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from imagedb.sources.torchvision import TorchvisionSource
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Of a user without settings, who has activated the environment of this Python."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "RUNS_DIR"))}
+    people = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    own = {"PATH": path, "GIT_CONFIG_GLOBAL": os.devnull, "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc")}
+    return kept | people | own | {"DVC_NO_ANALYTICS": "1", "NO_COLOR": "1"}
+
+
+def shell(folder: Path, command: str, **variables: str) -> str:
+    """What a command that ends well prints."""
+    done = subprocess.run(
+        command.split(), cwd=folder, env=environment(folder) | variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def commit(folder: Path) -> str:
+    """The name of the tree of everything that git tracks, now committed."""
+    shell(folder, "git add --all")
+    shell(folder, "git commit --quiet --message state")
+    return shell(folder, "git rev-parse HEAD^{tree}")
+
+
+def change(folder: Path, **values) -> None:
+    """Set parameters in params.yaml, e.g. qat__lr=0.1."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for name, value in values.items():
+        *parents, key = name.split("__")
+        section = params
+        for parent in parents:
+            section = section[parent]
+        section[key] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def write_pictures(root: Path) -> None:
+    """root/{train,val}/<class>/*.png: the first 24 and 8 pictures of three classes."""
+    for split, theirs, count in (("train", "train", 24), ("val", "test", 8)):
+        source = TorchvisionSource("FashionMNIST", REPOSITORY / "data" / "fashion_mnist", theirs)
+        left = {name: count for name in source.class_names if name in ("Trouser", "Sneaker", "Bag")}
+        for item in source:
+            name = source.class_names[item.label]
+            if left.get(name):
+                left[name] -= 1
+                path = root / split / name / f"{item.name.replace('/', '_')}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(item.image())
+            if not any(left.values()):
+                break
+
+
+def make_project(folder: Path, **values) -> Path:
+    """A committed copy of the repository with parameters for three classes, and further ones; nothing has run."""
+    for name in shell(REPOSITORY, "git ls-files --cached --others --exclude-standard").splitlines():
+        if not name.startswith(("data/", "metrics/", "plots/", "tests/", "dvc.lock")) and (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
+    write_pictures(folder / "pictures")
+    small = {
+        "epochs": 2,
+        "batch_size": 16,
+        "pack__source": "folder",
+        "pack__dataset": None,
+        "pack__root": "pictures",
+        "pack__splits": {"train": "train", "val": "val"},
+        "model__num_classes": 3,
+        "model__arguments": {"channels": [8, 8, 8, 16, 16], "head_width": 16},
+        "calibrate__images": 24,
+        "calibrate__bias_correction": 8,
+        "calibrate__refinement": 8,
+        "golden__images": 4,
+        "report__images": 8,
+        "qat__epochs": 1,
+        "qat__batch_size": 16,
+        "compare__intermediate_images": 8,
+        "machine__workers": 0,
+    }
+    change(folder, **small | values)
+    shell(folder, "git init --quiet --initial-branch main")
+    commit(folder)
+    return folder

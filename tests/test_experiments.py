@@ -1,0 +1,185 @@
+"""Experiments, remotes and artifacts with the real commands of DVC, in clones of a small project that has run once."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from project import REPOSITORY, commit, environment, files, make_project, shell
+
+pytestmark = pytest.mark.experiments
+SAFETENSORS = "artifacts/float/model.safetensors"
+OLD = ("make", "-o", ".venv/.installed")  # the tests' own Python is set up
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A project whose pipeline has run and is committed."""
+    folder = make_project(tmp_path_factory.mktemp("experiments") / "project", epochs=20)
+    shell(folder, "dvc repro")
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def clone(project, tmp_path) -> Path:
+    """A fresh clone, with the project's cache of DVC."""
+    return fresh_clone(project, tmp_path / "clone")
+
+
+def fresh_clone(project: Path, folder: Path) -> Path:
+    shell(project, f"git clone --quiet {project} {folder}")
+    shell(folder, f"dvc cache dir --local {project / '.dvc/cache'}")
+    shell(folder, "dvc checkout --quiet")
+    return folder
+
+
+def experiments(folder: Path) -> dict[str, dict[str, str]]:
+    """The rows of `dvc exp show` by name."""
+    rows = csv.DictReader(io.StringIO(shell(folder, "dvc exp show --csv --all-branches")))
+    return {row["Experiment"]: row for row in rows if row["Experiment"]}
+
+
+def weights(folder: Path, experiment: str) -> bytes:
+    """The float model of an experiment."""
+    shell(folder, f"dvc exp apply {experiment}")
+    return (folder / SAFETENSORS).read_bytes()
+
+
+def wait_for(condition, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.05)
+
+
+def succeeds(folder: Path, command: str) -> bool:
+    """Whether it ends well; what it starts in the background holds no pipe that would have to end."""
+    nowhere = {name: subprocess.DEVNULL for name in ("stdout", "stderr")}
+    return not subprocess.run(command.split(), cwd=folder, env=environment(folder), **nowhere).returncode
+
+
+def interrupt_in_training(folder: Path, command: str, number: signal.Signals) -> None:
+    """Run a command in a terminal of its own, and send a signal to all of it after the first epoch."""
+    process = subprocess.Popen(
+        command.split(), cwd=folder, env=environment(folder), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with process:
+        assert any(line.startswith("epoch 1/20") for line in process.stdout)
+        os.killpg(process.pid, number)
+        process.stdout.read()
+    assert process.returncode != 0
+
+
+def test_one_experiment_interrupted_and_gone_on_with(clone, project, tmp_path):
+    command = "dvc exp run -S lr=0.02 -n hot"
+    interrupt_in_training(clone, command, signal.SIGINT)
+    assert shell(clone, "git branch --show-current") == "main\n"
+    assert "hot" not in experiments(clone)
+
+    # kill -9 leaves git with a detached HEAD, which docs/troubleshooting.md mends
+    interrupt_in_training(clone, command, signal.SIGKILL)
+    shell(clone, "git switch --quiet main")
+    shell(clone, command)
+    assert shell(clone, "git branch --show-current") == "main\n"
+
+    other = fresh_clone(project, tmp_path / "other")
+    shell(other, "dvc exp run -S lr=0.02 -n hot train_float")
+    assert (clone / SAFETENSORS).read_bytes() == (other / SAFETENSORS).read_bytes()
+    assert (clone / SAFETENSORS).read_bytes() != (project / SAFETENSORS).read_bytes()
+
+    row = experiments(clone)["hot"]
+    assert row["lr"] == "0.02"
+    summary = json.loads((clone / "metrics/summary.json").read_text())
+    assert float(row["int_top1"]) == summary["int_top1"]
+    assert {row[name] for name in ("mismatches", "macs")} == {"0", str(summary["macs"])}
+    assert "lr" in shell(clone, "dvc exp diff main hot")
+    assert "metrics/summary.json" in shell(clone, "dvc metrics diff main --all")
+
+    shell(clone, "git checkout --quiet --force main")
+    shell(clone, "git clean --quiet --force -d metrics plots")
+    shell(clone, "dvc exp branch hot warmer")
+    shell(clone, "git switch --quiet warmer")
+    shell(clone, "dvc checkout --quiet")
+    assert "up to date" in shell(clone, "dvc repro")
+    assert json.loads((clone / "metrics/summary.json").read_text()) == summary
+
+
+def test_a_sweep_in_temporary_workspaces_and_one_killed_in_the_queue(clone):
+    before = files(clone / "artifacts")
+    shell(clone, "dvc exp run --queue -S lr=0.02 -n victim")
+    assert succeeds(clone, "dvc queue start")
+    checkpoints = clone / "runs"  # of the repository, not of the temporary workspace
+    wait_for(lambda: list(checkpoints.glob("float-*/checkpoint.pt")))
+    shell(clone, "dvc queue kill --force victim")
+    assert "Failed" in shell(clone, "dvc queue status")
+    (kept,) = checkpoints.glob("float-*")
+
+    table = shell(clone, " ".join([*OLD, "sweep", "LR=0.02,0.05", "JOBS=2"]))
+    assert "0.05" in table
+    assert kept in checkpoints.glob("float-*")
+    assert len(list(checkpoints.glob("float-*"))) == 2, "lr=0.02 has gone on from the checkpoint of the killed one"
+    rows = {row["lr"]: name for name, row in experiments(clone).items() if name not in ("workspace", "main", "victim")}
+    assert rows.keys() == {"0.02", "0.05"}
+    assert shell(clone, "git status --short --untracked-files=no") == ""
+    assert files(clone / "artifacts") == before
+
+    swept = weights(clone, rows["0.02"])
+    shutil.rmtree(checkpoints)
+    shell(clone, "git checkout --quiet --force main")
+    shell(clone, "dvc exp run -S lr=0.02 --force train_float")
+    assert (clone / SAFETENSORS).read_bytes() == swept, "the same bytes as without interruption"
+
+
+def test_a_remote_in_a_folder_gives_everything_back(project, tmp_path):
+    folder = tmp_path / "folder"
+    shell(project, f"git clone --quiet {project} {folder}")
+    shell(folder, f"dvc cache dir --local {project / '.dvc/cache'}")
+    shell(folder, f"dvc remote add --default store {tmp_path / 'store'}")
+    shell(folder, "dvc push")
+    revision = commit(folder) and shell(folder, "git rev-parse HEAD").strip()
+
+    fresh = tmp_path / "fresh"
+    shell(folder, f"git clone --quiet {folder} {fresh}")
+    shell(fresh, "dvc pull")
+    assert files(fresh / "artifacts") == files(project / "artifacts")
+    assert "Data and pipelines are up to date" in shell(fresh, "dvc repro")
+    assert not (fresh / "runs").exists(), "no stage has run"
+    assert shell(fresh, "git status --short") == ""
+
+    onnx = (project / "artifacts/onnx/int8_qoperator.onnx").read_bytes()
+    shell(tmp_path, f"dvc get {folder} artifacts/onnx/int8_qoperator.onnx --rev {revision} -o by_path.onnx")
+    shell(folder, "gto register int8-onnx --version v1.0.0")
+    shell(tmp_path, f"dvc artifacts get {folder} int8-onnx --rev v1.0.0 -o by_name.onnx")
+    assert {(tmp_path / name).read_bytes() for name in ("by_path.onnx", "by_name.onnx")} == {onnx}
+
+
+def test_every_declared_artifact_is_an_output(project):
+    pipeline = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())
+    for name, artifact in pipeline["artifacts"].items():
+        assert (project / artifact["path"]).is_file(), name
+        assert artifact.keys() == {"path", "type", "desc", "labels"}
+
+
+def test_the_gate_of_an_experiment(clone):
+    assert "crossed" not in shell(clone, " ".join([*OLD, "gate", "AGAINST=main"]))
+    path = clone / "metrics/summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"mismatches": 1}))
+    assert not succeeds(clone, " ".join([*OLD, "gate", "AGAINST=main"]))
+
+
+def test_the_plots_hold_what_they_name(clone):
+    shell(clone, "dvc plots show")
+    page = (clone / "dvc_plots/index.html").read_text()
+    titles = ["top-1 of the validation images", "loss", "top-1 by form", "confusion of the integer model"]
+    assert [title for title in titles if page.count(f'"text": "{title}"') != 1] == []
+    assert page.count('"taken_for": ') == 3 * 3
+    assert page.count('"form": ') == 6
+    assert "<DVC_" not in page
