@@ -73,9 +73,14 @@ validate: setup  ## score every form, prove that the integer forms agree
 	@dvc repro compare
 	@cat metrics/summary.md
 
-.PHONY: gate
+AGAINST ?= HEAD
+.PHONY: diff gate
+diff: setup  ## results and parameters against another revision: make diff AGAINST=main (default: HEAD)
+	@dvc metrics diff --md $(AGAINST)
+	@echo
+	@dvc params diff --md $(AGAINST)
 gate: setup  ## fail if the results are worse than params.yaml allows: make gate AGAINST=main (default: HEAD)
-	@python -m stages.gate --against $(or $(AGAINST),HEAD)
+	@python -m stages.gate --against $(AGAINST)
 
 JOBS ?= 2
 UNSHOWN = /|^(models|imagedb|training|fixedpoint|compared|macs|params)$$

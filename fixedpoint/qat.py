@@ -29,6 +29,8 @@ from fixedpoint.program import (
 )
 from fixedpoint.rounding import fake_quantize
 
+STEPS_BACK = 2**16  # of 1/8 each, after which the weights of a channel are given up; a few are usual
+
 
 class FakeQuantModel(nn.Module, Evaluator):
     """A calibrated program as a trainable module; its input is float32 [batch, channels, h, w], (p - 128) / 128.
@@ -77,13 +79,18 @@ class FakeQuantModel(nn.Module, Evaluator):
 
         Soft thresholding, the Euclidean projection onto a ball of the l1 norm (Duchi et al. 2008,
         https://doi.org/10.1145/1390156.1390191), which is what bounds an accumulator (A2Q, https://arxiv.org/abs/2308.13504).
+
+        Raises:
+            ValueError: If they are so large, from a far too high learning rate, that it would not end.
         """
         for op in self.weighted:
             weight, bias = self.constants(op)
             limit = (LIMIT - 1) / self._kept(op, "bias_scale")
             bias.copy_(torch.maximum(torch.minimum(bias, limit), -limit))
             channels = self._suspects(op)
-            while len(channels):
+            for _ in range(STEPS_BACK):
+                if not len(channels):
+                    break
                 exponent, bias_exponent = (
                     self._kept(op, name)[channels] for name in ("weight_exponent", "bias_exponent")
                 )
@@ -93,6 +100,8 @@ class FakeQuantModel(nn.Module, Evaluator):
                 channels, step = channels[too_large], power_of_two(-exponent[too_large]) / 8
                 kept = (weight[channels].abs() - per_channel(step, weight, 0)).clamp(min=0)
                 weight[channels] = kept.copysign(weight[channels])
+            else:
+                raise ValueError(f"weights of {op.name} are too large to be brought back: lower the lr")
 
     def constants(self, op: Op) -> tuple[nn.Parameter, nn.Parameter]:
         """Weight and bias of a conv or linear."""

@@ -7,6 +7,7 @@ from timm.models import load_state_dict
 from torch import nn
 
 from models.normalization import Normalized
+from models.storage import refuse_pointer
 
 
 def load_weights(model: nn.Module, path: str | Path, sha256: str) -> None:
@@ -24,6 +25,7 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str) -> None:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"model.checkpoint {path} does not exist")
+    refuse_pointer(path)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:

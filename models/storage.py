@@ -81,8 +81,17 @@ def save_model(
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def refuse_pointer(path: str | Path) -> None:
+    """Raise ValueError if a file is what git-lfs puts in the place of one that it has not fetched."""
+    with Path(path).open("rb") as file:
+        if file.read(16) == b"version https://":
+            raise ValueError(f"{path} is a pointer of git-lfs; `git lfs pull` fetches the file itself")
 
 
 def load_model(path: str | Path, forms: tuple[str, ...]) -> StoredModel:
@@ -94,17 +103,18 @@ def load_model(path: str | Path, forms: tuple[str, ...]) -> StoredModel:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"model file {path} does not exist")
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a safetensors file, or not a whole one: {error}") from error
     try:
         header = json.loads(metadata["model"])
         version = header["format_version"]
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} has no model header; models.storage.save_model did not write it") from None
+        raise ValueError(f"{path} has no model header: no stage of this repository wrote it") from None
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {version!r}, supported is {FORMAT_VERSION}")
     if header["form"] not in forms:

@@ -5,6 +5,12 @@ instructions give the same bytes on every x86-64 machine with AVX2. A variable t
 """
 
 import os
+import sys
+from importlib.util import find_spec
+
+if sys.version_info[:2] != (3, 11) or not all(map(find_spec, ("torch", "timm", "dvclive", "onnxruntime", "pydantic"))):
+    is_not = f"error: {sys.executable} is not the Python 3.11 that has this repository's packages"
+    sys.exit(f"{is_not}; run `make setup`, then `source .venv/bin/activate`")
 
 for name, value in {
     "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch's own kernels

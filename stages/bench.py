@@ -8,7 +8,7 @@ are medians. Kept in runs/bench.json, since speed belongs to the machine and not
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 
 import torch
@@ -56,7 +56,7 @@ def main() -> None:
     write_json(runs_folder() / "bench.json", results)
 
 
-def interleaved(contestants: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, float]:
     """Median images per second of each contestant, a function that works once and gives its number of images."""
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):  # the first one warms up

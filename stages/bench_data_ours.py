@@ -48,7 +48,7 @@ class Reencoded(FolderSource):
 
     def __getitem__(self, index: int) -> Item:
         item = super().__getitem__(index)
-        return replace(item, image=partial(_reencode, item.file))
+        return replace(item, image=partial(_reencode, self.folder / item.name))
 
 
 def _reencode(file: Path) -> bytes:
@@ -88,7 +88,7 @@ def training_batches(
         flip=0.5,
         color_jitter=(0.4, 0.4, 0.4, 0.1) if jitter else (0, 0, 0, 0),
     )
-    input_format = InputFormat(size=size, color_space=color_space, resize=None)
+    input_format = InputFormat.model_validate({"size": size, "color_space": color_space, "resize": None})
     pixels = Pixels(ImageDatabase(path), random_views(augmentation, size), input_format)
     return TrainingBatches(pixels, batch, workers)
 
@@ -109,7 +109,7 @@ def scale(picture: Path, path: Path, records: int) -> dict:
     start = time.perf_counter()
     write_database(Repeated(picture, records), path, workers=2)
     results = {"records": records, "MiB": path.stat().st_size / 2**20, "packing, s": time.perf_counter() - start}
-    command = [sys.executable, "-c", f"from {__name__} import read_epoch; read_epoch()", path, str(time.time())]
+    command = [sys.executable, "-c", f"from {__name__} import read_epoch; read_epoch()", str(path), str(time.time())]
     results |= json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     path.unlink()
     return results

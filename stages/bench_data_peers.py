@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -56,10 +57,10 @@ def loaders(folder: Path, packed: dict[str, Path], size: int, batch: int, worker
     """
     crop_and_flip = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
     pixels = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
-    options = {"batch_size": batch, "num_workers": workers, "persistent_workers": workers > 0, "drop_last": True}
 
-    def image_folder(*transforms, **reading) -> DataLoader:
-        return DataLoader(ImageFolder(folder, v2.Compose(transforms), **reading), shuffle=True, **options)
+    def image_folder(*transforms: Callable, **reading: Any) -> DataLoader:
+        data = ImageFolder(folder, v2.Compose(transforms), **reading)
+        return DataLoader(data, batch, True, num_workers=workers, persistent_workers=workers > 0, drop_last=True)
 
     web, ffcv_512, ffcv_256 = map(packed.get, LOADED)
     return {
@@ -73,7 +74,7 @@ def loaders(folder: Path, packed: dict[str, Path], size: int, batch: int, worker
             (3, size, size),
             batch,
             is_training=True,
-            color_jitter=None,
+            color_jitter=None,  # type: ignore[arg-type]  # timm's annotation leaves None out
             num_workers=workers,
             device=torch.device("cpu"),
         ),

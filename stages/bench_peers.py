@@ -12,6 +12,7 @@ import argparse
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +31,14 @@ from stages.params import load_params
 from training.augment import normalize
 from training.losses import LossOf, distilled_loss, label_loss
 
+Movable = TypeVar("Movable", nn.Module, Tensor)
+Contestant = Callable[[nn.Module, Tensor], tuple[nn.Module, Callable]]  # what trains, and what infers
+
 CLASSES = 10
 # Image size, batch and arguments of each network, which leave out what is not the same work for all: dropout and
 # stochastic depth (folding drops them), BatchNorms that start at zero (NaN in PT2E's QAT) or have an eps of their own
 # (PT2E puts PyTorch's default in its place).
-NETWORKS = {
+NETWORKS: dict[str, tuple[int, int, dict[str, Any]]] = {
     "vargconvnet_32": (32, 64, {}),
     "resnet18": (64, 16, {"zero_init_last": False}),
     "torchvision/mobilenet_v2": (64, 32, {"dropout": 0.0}),
@@ -57,11 +61,14 @@ def main() -> None:
         x = channels_last(normalize(torch.randint(0, 256, (batch, 3, size, size))))
         labels = torch.randint(0, CLASSES, (batch,))
         network = _warm(create_model(name, CLASSES, size, options), x)
-        training, inference = {"float": network}, {"float": deepcopy(network).eval()}
-        for contestant, models in {"ours": ours, "PT2E": pt2e, "Brevitas": brevitas}.items():
+        teacher = deepcopy(network).eval()
+        training: dict[str, nn.Module] = {"float": network}
+        inference: dict[str, Callable] = {"float": teacher}
+        peers: dict[str, Contestant] = {"ours": ours, "PT2E": pt2e, "Brevitas": brevitas}
+        for contestant, models in peers.items():
             training[contestant], inference[contestant] = models(deepcopy(network), x)
         steps = {key: _step(model, x, labels, label_loss(0)) for key, model in training.items()}
-        distilled = distilled_loss(label_loss(0), inference["float"], 1, 4)
+        distilled = distilled_loss(label_loss(0), teacher, 1, 4)
         steps["ours, distilled"] = _step(training["ours"], x, labels, distilled)
         for task, contestants in {
             "training step": steps,
@@ -74,7 +81,7 @@ def main() -> None:
     write_json(runs_folder() / "bench_peers.json", results)
 
 
-def channels_last(x):
+def channels_last(x: Movable) -> Movable:
     return x.to(memory_format=torch.channels_last)
 
 
@@ -93,7 +100,8 @@ def _warm(network: nn.Module, x: Tensor) -> nn.Module:
 
 
 def ours(network: nn.Module, x: Tensor) -> tuple[nn.Module, Callable]:
-    program = calibrate(fold(capture(network.eval(), tuple(x.shape[1:]))), lambda: [x])
+    _, channels, height, width = x.shape
+    program = calibrate(fold(capture(network.eval(), (channels, height, width))), lambda: [x])
     return channels_last(FakeQuantModel(program)), integer_logits(convert(program))
 
 

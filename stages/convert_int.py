@@ -4,6 +4,7 @@ python -m stages.convert_int [--checkpoint artifacts/qat/model.safetensors]
 """
 
 import argparse
+from operator import itemgetter
 
 from fixedpoint.bounds import LIMIT, layer_bounds
 from fixedpoint.convert import convert
@@ -20,8 +21,8 @@ def main() -> None:
     program = convert(Program.from_json(stored.program, stored.tensors))
     save_model("artifacts/int/model.safetensors", "int", program.constants, stored.info, program.to_json())
     bounds = {name: int(bound.max()) for name, bound in layer_bounds(program).items()}
-    largest = max(bounds, key=bounds.get)
-    print(f"{len(bounds)} layers; no accumulator exceeds {bounds[largest]} ({largest}), of {LIMIT - 1} that are exact")
+    name, largest = max(bounds.items(), key=itemgetter(1))
+    print(f"{len(bounds)} layers; no accumulator exceeds {largest} ({name}), of {LIMIT - 1} that are exact")
 
 
 if __name__ == "__main__":

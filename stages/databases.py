@@ -39,6 +39,18 @@ def open_database(params: Params, split: Split) -> ImageDatabase:
     return database
 
 
+def check_same_classes(one: ImageDatabase, other: ImageDatabase) -> None:
+    """Make sure that a label means the same in two databases.
+
+    Raises:
+        ValueError: Naming classes that only one of them has.
+    """
+    if one.class_names != other.class_names:
+        alone = ", ".join(sorted(set(one.class_names) ^ set(other.class_names))[:5])
+        reason = f"only one has {alone}" if alone else "in another order"
+        raise ValueError(f"{one.path} and {other.path} have different classes: {reason}")
+
+
 def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
     """Make sure that a model file is for the pictures that `params` describe.
 

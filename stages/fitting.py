@@ -1,16 +1,17 @@
 """What train_float and train_qat share: curves, progress, checkpoints for going on, best and last weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from dvclive import Live
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from stages.cli import runs_folder
-from stages.databases import plain_batches, training_batches
+from stages.cli import alone, runs_folder
+from stages.databases import check_same_classes, plain_batches, training_batches
 from stages.params import Params
 from training.augment import normalize
 from training.checkpoint import Checkpoint, digest_files, run_key
@@ -31,7 +32,7 @@ def fit_stage(
     loss_of: LossOf,
     files: Sequence[Path] = (),
     logits_of: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda model: model,
-    **options,
+    **options: Any,
 ) -> Fitted:
     """Train `model`, with DVCLive curves in plots/<stage>, and checkpoints in $RUNS_DIR (default: runs).
 
@@ -48,8 +49,7 @@ def fit_stage(
     """
     train, val = training_batches(params, augment, recipe.batch_size), plain_batches(params)
     databases = [data.pixels.database for data in (train, val)]
-    if databases[0].class_names != databases[1].class_names:
-        raise ValueError(f"{databases[0].path} and {databases[1].path} have different classes")
+    check_same_classes(*databases)
     device = next(model.parameters()).device
     key = run_key(
         recipe=recipe.model_dump(),
@@ -70,7 +70,10 @@ def fit_stage(
 
         return score(*predict(of_pixels, val))
 
-    with Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False) as live:
+    with (
+        alone(folder),
+        Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False) as live,
+    ):
 
         def report(row: dict[str, float]) -> None:
             live.step = row["epoch"]
@@ -81,7 +84,7 @@ def fit_stage(
             text = "  ".join(f"{name} {value:.6g}" for name, value in figures.items())
             print(f"epoch {live.step}/{recipe.epochs}  {text}", flush=True)
 
-        def progress(steps, total: int, label: str):
+        def progress(steps: Iterable, total: int, label: str) -> Iterable:
             return tqdm(steps, total=total, desc=label, unit="batch", leave=False, disable=None)
 
         checkpoint = Checkpoint(folder)

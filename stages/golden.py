@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fixedpoint.golden import difference, golden_tensors, indexed_images, read_tensors, write_golden
+from fixedpoint.golden import Difference, difference, golden_tensors, indexed_images, read_tensors, write_golden
 from fixedpoint.integer import integer_input
 from fixedpoint.program import Program
 from models.storage import load_model
@@ -79,7 +79,8 @@ def check(folder: Path, ours: dict[str, np.ndarray]) -> None:
     Raises:
         ValueError: If one differs, naming the first one and its first element; or if the folder holds none.
     """
-    compared, differing = {}, {}
+    compared: dict[str, int] = {}
+    differing: dict[str, tuple[Path, Difference]] = {}
     for name, path, theirs in read_tensors(folder, ours):
         compared[name] = theirs.size
         found = difference(theirs, ours[name])

@@ -18,7 +18,8 @@ def prepare(machine: Machine) -> torch.device:
     keep_memory()
     torch.set_num_threads(machine.threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    # nothing here reads what it has not written; PyTorch makes this attribute as it runs
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device(machine.device)
 
 

@@ -30,9 +30,9 @@ def chart(lines: dict[str, list[float]], dots: list[float], titles: list[str]) -
     parts = []
     for value in range(low, high + 1, 10):
         ((_, y),) = places([value])
-        number = str(value).replace("-", "&minus;")
+        label = str(value).replace("-", "&minus;")
         parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class="label" x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{number}</text>')
+        parts.append(f'<text class="label" x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{label}</text>')
     every = 5 if len(titles) <= 60 else 10
     for number in range(every, len(titles) + 1, every):
         x = f"{LEFT + (number - 0.5) * pitch:.1f}"

@@ -7,6 +7,7 @@ Each epoch, and the calibrated model as epoch 0, is scored as the integer model 
 
 import argparse
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from fixedpoint.convert import convert
 from fixedpoint.integer import integer_logits
 from fixedpoint.qat import FakeQuantModel
 from models.storage import load_model, save_model
-from stages.cli import require, run
+from stages.cli import alone, require, run
 from stages.databases import check_model
 from stages.fitting import fit_stage
 from stages.machine import prepare
@@ -39,24 +40,25 @@ def main() -> None:
     loss_of = label_loss(recipe.label_smoothing)
     if recipe.distill:
         files.append(require(arguments.teacher, MADE_BY["float"]))
-        teacher = _teacher(files[1], stored.info.class_names, params).to(device, memory_format=torch.channels_last)
+        teacher = _teacher(files[1], stored.info.class_names, params).to(device).to(memory_format=torch.channels_last)
         loss_of = distilled_loss(loss_of, teacher, recipe.distill, recipe.temperature)
-    fitted = fit_stage(
-        "qat",
-        model,
-        recipe,
-        recipe.augment,
-        params,
-        loss_of,
-        files,
-        logits_of=lambda model: integer_logits(convert(model.trained()), device),
-        score_start=True,
-        project=FakeQuantModel.project,
-    )
-    for name, weights in {"last": fitted.last, "model": fitted.best}.items():
-        model.load_state_dict(weights)
-        program = model.trained()
-        save_model(f"artifacts/qat/{name}.safetensors", "qat", program.constants, stored.info, program.to_json())
+    with alone("artifacts/qat"):
+        fitted = fit_stage(
+            "qat",
+            model,
+            recipe,
+            recipe.augment,
+            params,
+            loss_of,
+            files,
+            logits_of=lambda model: integer_logits(convert(cast(FakeQuantModel, model).trained()), device),
+            score_start=True,
+            project=FakeQuantModel.project,
+        )
+        for name, weights in {"last": fitted.last, "model": fitted.best}.items():
+            model.load_state_dict(weights)
+            program = model.trained()
+            save_model(f"artifacts/qat/{name}.safetensors", "qat", program.constants, stored.info, program.to_json())
 
 
 def _teacher(path: Path, class_names: list[str], params: Params) -> nn.Module:

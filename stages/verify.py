@@ -27,7 +27,7 @@ def main() -> None:
     for path in arguments.databases or [database_path(params, split) for split in ("train", "val")]:
         database = ImageDatabase(require(path, "python -m stages.pack"))
         with tqdm(total=len(database), unit="image", disable=None) as bar:
-            database.verify(workers, lambda record, bar=bar: bar.update())
+            database.verify(workers, lambda record: bar.update())
         print(f"{path}: {len(database)} records are whole, digest {database.header.digest}")
 
 

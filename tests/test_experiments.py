@@ -62,7 +62,7 @@ def wait_for(condition, seconds: float = 300) -> None:
 
 def succeeds(folder: Path, command: str) -> bool:
     """Whether it ends well; what it starts in the background holds no pipe that would have to end."""
-    nowhere = {name: subprocess.DEVNULL for name in ("stdout", "stderr")}
+    nowhere = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
     return not subprocess.run(command.split(), cwd=folder, env=environment(folder), **nowhere).returncode
 
 
@@ -183,3 +183,31 @@ def test_the_plots_hold_what_they_name(clone):
     assert page.count('"taken_for": ') == 3 * 3
     assert page.count('"form": ') == 6
     assert "<DVC_" not in page
+
+
+def test_the_workflow_of_a_pull_request_reports_and_stops(clone, tmp_path):
+    """Each step of the job, as GitHub's runner executes it; what installs is left out."""
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/results.yml").read_text())
+    assert workflow["defaults"]["run"]["shell"] == "bash"
+    steps = {step["name"]: step["run"] for step in workflow["jobs"]["pipeline"]["steps"] if "run" in step}
+    assert list(steps)[1:] == ["lint", "pipeline", "results", "gate", "the results in git are those of this code"]
+    page = tmp_path / "summary.md"
+    own = {"GITHUB_STEP_SUMMARY": str(page), "AGAINST": "main", "MAKEFLAGS": "-o .venv/.installed"}
+
+    def step(name: str) -> int:
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", steps[name]]
+        return subprocess.run(command, cwd=clone, env=environment(clone) | own).returncode
+
+    assert [name for name in list(steps)[2:] if step(name)] == []
+    assert "| ONNX int8 (QOperator) |" in page.read_text()
+    assert page.read_text().count("| ok |") == 4
+
+    results = clone / "metrics/summary.json"
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"int_top1": 0.0}))
+    page.unlink()
+    assert [name for name in ("results", "gate", "the results in git are those of this code") if step(name)] == [
+        "gate",
+        "the results in git are those of this code",
+    ]
+    assert "| metrics/summary.json | int_top1 |" in " ".join(page.read_text().split())
+    assert "**crossed**" in page.read_text()

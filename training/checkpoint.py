@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 
-def run_key(**parts) -> str:
+def run_key(**parts: object) -> str:
     """A name for the run that `parts` determine: its parameters, the digests of its inputs and of its code.
 
     Another learning rate, another database or other code gives another name, so no run goes on from the wrong state.
@@ -31,18 +31,37 @@ class Checkpoint:
     """The state of one run in one file, replaced atomically."""
 
     def __init__(self, folder: Path):
+        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "checkpoint.pt"
 
     def save(self, state: dict) -> None:
-        """Write `state`: tensors, numbers, strings, lists and dicts of them."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Write `state`: tensors, numbers, strings, lists and dicts of them; whole or not at all.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
         partial = self.path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        try:
+            with partial.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except OSError as error:
+            raise OSError(f"cannot write {self.path}: {error}") from None
+        finally:
+            partial.unlink(missing_ok=True)
 
     def load(self) -> dict | None:
-        """The saved state on the CPU, or None where no run has been interrupted."""
-        return torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
+        """The saved state on the CPU, or None where no run has been interrupted.
+
+        Raises:
+            ValueError: If the file is not one that `save` wrote, or not whole.
+        """
+        if not self.path.exists():
+            return None
+        with self.path.open("rb") as file:
+            try:
+                return torch.load(file, map_location="cpu", weights_only=True)
+            except Exception:  # what a damaged file makes PyTorch raise has no common class
+                raise ValueError(f"{self.path} is damaged: remove it, and the run starts again") from None

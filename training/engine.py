@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from timm.optim import create_optimizer_v2
@@ -62,7 +63,7 @@ def fit(
         progress: Wraps the steps of an epoch, given their number and a label.
 
     Raises:
-        ValueError: If the loss is no longer finite, naming epoch and step.
+        ValueError: If a loss is no longer finite, naming epoch, step and learning rate.
     """
     device = next(model.parameters()).device
     model.to(memory_format=torch.channels_last)
@@ -73,10 +74,12 @@ def fit(
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
-    schedule = _schedule(optimizer, recipe, batches.steps) if recipe.epochs else None
+    schedule = cast(CosineLRScheduler, _schedule(optimizer, recipe, batches.steps) if recipe.epochs else None)
     ema = _average(model, recipe.ema_decay) if recipe.ema_decay else None
     kept = ema.module if ema else model
-    first, best, history = 0 if score_start or not recipe.epochs else 1, None, []
+    first = 0 if score_start or not recipe.epochs else 1
+    best: Weights = {}
+    history: History = []
     if state := checkpoint.load():
         first, best, history = state["epoch"] + 1, state["best"], state["history"]
         model.load_state_dict(state["model"])
@@ -95,8 +98,7 @@ def fit(
             schedule.step_update(done - 1)
             x = normalize(pixels.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
             loss = loss_of(model(x), labels.to(device, non_blocking=True), x)
-            if not math.isfinite(loss.item()):
-                raise ValueError(f"the loss is {loss.item()} in epoch {epoch}, step {step}: lower the lr")
+            _check_finite(loss.item(), f"in epoch {epoch}, step {step}", recipe)
             optimizer.zero_grad()
             loss.backward()
             if recipe.clip_grad:
@@ -114,6 +116,7 @@ def fit(
             project(kept)
         kept.eval()
         scores = validate(kept)
+        _check_finite(scores["loss"], f"in the validation after epoch {epoch}", recipe)
         row |= {"val_loss": scores["loss"], "val_top1": scores["top1"]}
         if not history or row["val_top1"] > max(past["val_top1"] for past in history):
             best = _weights(kept)
@@ -130,6 +133,11 @@ def fit(
         )
         report(row)
     return Fitted(best, _weights(kept), history)
+
+
+def _check_finite(loss: float, where: str, recipe: Recipe) -> None:
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss is {loss} {where}: lower the lr, which is {recipe.lr:g}")
 
 
 def _schedule(optimizer: Optimizer, recipe: Recipe, steps: int) -> CosineLRScheduler:

@@ -215,6 +215,12 @@ def test_project_keeps_a_bias_that_alone_breaks_the_bound_below_it():
     assert convert(model.trained()).constants["fc.bias"].tolist() == [2**24 - 1]
 
 
+def test_project_gives_up_on_weights_that_a_far_too_high_learning_rate_has_made():
+    model = FakeQuantModel(at_the_limit(torch.full((1, 2400), 1e9)))
+    with pytest.raises(ValueError, match="weights of fc are too large to be brought back: lower the lr"):
+        model.project()
+
+
 def test_training_with_project_can_always_be_converted():
     torch.manual_seed(0)
     model = FakeQuantModel(at_the_limit(torch.rand(3, 2400) * 0.4))

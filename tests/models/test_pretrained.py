@@ -59,12 +59,15 @@ def test_mistakes_are_named_in_one_line(weights, tmp_path, capsys):
     pickled, text = tmp_path / "w.pth", tmp_path / "text.pth"
     torch.save({"state_dict": weights, "extra": Harmful()}, pickled)
     text.write_text("hello")
+    pointer = tmp_path / "pointer.safetensors"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\n")
     cases = [
         (tmp_path / "none.pth", "", "resnet18", "none.pth does not exist"),
         (path, "00", "resnet18", f"has sha256 {digest(path)}, but model.checkpoint_sha256 is 00"),
         (path, digest(path), "resnet10t", r"does not fit: .*; .*; .* and \d+ more"),
         (pickled, digest(pickled), "resnet18", "cannot be read as weights"),
         (text, digest(text), "resnet18", "cannot be read as weights"),
+        (pointer, digest(pointer), "resnet18", "is a pointer of git-lfs; `git lfs pull` fetches the file itself"),
     ]
     for file, sha256, name, message in cases:
         with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:

@@ -73,6 +73,10 @@ def write_truncated(path):
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def write_pointer(path):
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
+
+
 def write_without_header(path):
     save_file({"a": torch.zeros(1)}, path)
 
@@ -94,6 +98,7 @@ def write_qat(path):
     [
         (write_pickle, "is not a safetensors file"),
         (write_truncated, "is not a safetensors file"),
+        (write_pointer, "is a pointer of git-lfs; `git lfs pull` fetches the file itself"),
         (write_without_header, "has no model header"),
         (write_foreign_header, "has no model header"),
         (write_version_1, "has format version 1, supported is 2"),

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.cli import require, run, whole_file, write_json
+from stages.cli import alone, require, run, whole_file, write_json
 
 
 def raising(error: BaseException):
@@ -77,6 +78,27 @@ def test_whole_file_leaves_nothing_where_nothing_was(tmp_path):
         partial.write_text("ne")
         raise ValueError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whole_file_names_the_file_that_a_full_disk_has_no_room_for(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(OSError, match=f"^cannot write {path}: .* No space left"), whole_file(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path):
+    code = f"from stages.cli import alone\nwith alone({str(tmp_path)!r}): print('held', flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=f"^another process is writing {tmp_path};"), alone(tmp_path):
+            pytest.fail("this process writes, too")
+        other.kill()
+        other.wait()
+        with alone(tmp_path):
+            assert list(tmp_path.iterdir()) == [], "a process that was killed leaves nothing behind"
 
 
 def test_write_json(tmp_path):

@@ -1,11 +1,12 @@
-"""A model file against the parameters."""
+"""A model file against the parameters, databases against each other."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
 from models.storage import ModelInfo
-from stages.databases import check_model
+from stages.databases import check_model, check_same_classes
 from stages.params import load_params
 
 
@@ -22,3 +23,14 @@ def test_a_model_for_other_pictures_is_refused(name, value, message):
     check_model("m", info, load_params())
     with pytest.raises(ValueError, match=message):
         check_model("m", dataclasses.replace(info, **{name: value}), load_params())
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [(["cat", "cow", "dog"], "only one has cow, emu"), (["dog", "cat", "emu"], "in another order")],
+)
+def test_databases_whose_labels_mean_other_classes_are_refused(names, reason):
+    train = SimpleNamespace(path="train.lmdb", class_names=["cat", "dog", "emu"])
+    check_same_classes(train, SimpleNamespace(path="val.lmdb", class_names=["cat", "dog", "emu"]))
+    with pytest.raises(ValueError, match=f"train.lmdb and val.lmdb have different classes: {reason}"):
+        check_same_classes(train, SimpleNamespace(path="val.lmdb", class_names=names))

@@ -1,5 +1,4 @@
 import os
-import pickle
 from pathlib import Path
 
 import pytest
@@ -36,14 +35,33 @@ def test_a_failed_save_leaves_the_one_before(tmp_path, monkeypatch, at):
         with pytest.raises(OSError, match="No space left"):
             checkpoint.save(STATE | {"epoch": 4})
     assert equal(checkpoint.load(), STATE | {})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
     checkpoint.save(STATE | {"epoch": 5})
     assert checkpoint.load()["epoch"] == 5
 
 
-def test_code_in_a_checkpoint_is_not_run(tmp_path):
-    torch.save({"model": Path("x")}, tmp_path / "checkpoint.pt")
-    with pytest.raises(pickle.UnpicklingError):
-        Checkpoint(tmp_path).load()
+class Harmful:
+    def __reduce__(self):
+        return print, ("code ran",)
+
+
+def test_damaged_and_harmful_checkpoints_are_named(tmp_path, capsys):
+    torch.save({"model": Harmful()}, tmp_path / "checkpoint.pt")
+    harmful = (tmp_path / "checkpoint.pt").read_bytes()
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save(STATE)
+    whole = checkpoint.path.read_bytes()
+    for content in (
+        harmful,
+        b"",
+        whole[:-1],
+        whole[: len(whole) // 2],
+        b"version https://git-lfs.github.com/spec/v1\n",
+    ):
+        checkpoint.path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"^{checkpoint.path} is damaged: remove it"):
+            checkpoint.load()
+    assert capsys.readouterr().out == ""
 
 
 def test_run_key_depends_on_each_part():

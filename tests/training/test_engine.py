@@ -300,8 +300,16 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_epochs_before(database, t
             self.calls += 1
             return super().forward(x) * (value if self.calls == STEPS + 2 else 1)
 
-    with pytest.raises(ValueError, match=r"^the loss is (nan|inf) in epoch 2, step 2: lower the lr$"):
+    with pytest.raises(ValueError, match=r"^the loss is (nan|inf) in epoch 2, step 2: lower the lr, which is"):
         fit(database, tmp_path, Diverging(*network()), validate=scripted(1, 2, 3, 4))
+    assert Checkpoint(tmp_path).load()["epoch"] == 1
+
+
+def test_weights_that_are_not_finite_are_not_kept(database, tmp_path):
+    losses = iter([1.5, math.nan])
+    message = r"^the loss is nan in the validation after epoch 2: lower the lr, which is 0\.25$"
+    with pytest.raises(ValueError, match=message):
+        fit(database, tmp_path, given=recipe(lr=0.25), validate=lambda model: {"top1": 1, "loss": next(losses)})
     assert Checkpoint(tmp_path).load()["epoch"] == 1
 
 
