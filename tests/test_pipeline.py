@@ -5,10 +5,12 @@ It runs in two clones of one commit at once, which must end with equal bytes alt
 
 import csv
 import dataclasses
+import hashlib
 import importlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +23,7 @@ import onnx
 import onnx.numpy_helper
 import pytest
 import torch
+import yaml
 from project import change, commit, environment, files, make_project, shell
 from safetensors.torch import load_file, save_file
 
@@ -131,6 +134,34 @@ def test_scores_and_the_table_of_all_forms(done):
     for label in ("| float |", "| calibrated (ptq) |", "| QAT |", "| integer |", "| ONNX float |", "| ONNX int8 "):
         assert table.count(label) == 1
     assert load(done / "metrics/qat.json") == load(done / "metrics/int.json") == load(done / "metrics/onnx_int8.json")
+
+
+def test_the_model_card_is_that_of_the_files(done):
+    card = (done / "artifacts/MODEL_CARD.md").read_text()
+    rows = re.findall(r"^\| (artifacts/\S+) \| ([\d,]+) \| `(\w{64})` \|$", card, re.MULTILINE)
+    assert {name for name, _, _ in rows} >= {f"artifacts/onnx/{name}.onnx" for name in ONNX} | {"artifacts/c/network.c"}
+    for name, size, digest in rows:
+        data = (done / name).read_bytes()
+        assert (f"{len(data):,}", hashlib.sha256(data).hexdigest()) == (size, digest)
+    metadata, recipe = yaml.safe_load(card.split("---\n")[1]), yaml.safe_load(card.split("```")[1].removeprefix("yaml"))
+    (result,) = metadata["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == pytest.approx(load(done / "metrics/int.json")["top1"] / 100, abs=1e-6)
+    params = yaml.safe_load((done / "params.yaml").read_text())
+    assert recipe == {name: params[name] for name in recipe}
+    assert {"lr", "seed", "train", "qat", "calibrate"} <= recipe.keys()
+
+
+def test_numbers_and_confusion_of_each_form(done):
+    for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8"):
+        with (done / f"plots/confusion/{form}.csv").open(newline="") as file:
+            cells = list(csv.DictReader(file))
+        assert len(cells) == 9
+        assert sum(int(cell["images"]) for cell in cells) == 24
+        right = sum(int(cell["images"]) for cell in cells if cell["class"] == cell["taken_for"])
+        assert load(done / f"metrics/{form}.json")["top1"] == pytest.approx(100 * right / 24, abs=1e-4)
+    short = load(done / "metrics/summary.json")
+    assert short["int_top1"] == load(done / "metrics/int.json")["top1"]
+    assert short["macs"] == load(done / "metrics/ops.json")["macs"]
 
 
 def test_another_clone_gives_the_same_bytes_even_when_killed(clones):

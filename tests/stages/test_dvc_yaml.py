@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,6 +226,19 @@ def test_no_stage_lists_parameters_it_does_not_read(stages, read):
     for name, stage in stages.items():
         unused = {entry for entry in listed(stage) if not any(covers(entry, key) for key in read[name])}
         assert not unused, name
+
+
+def test_the_table_of_what_reruns_what_in_the_documentation(stages):
+    page = (REPOSITORY / "docs" / "experiments.md").read_text()
+    rows = re.findall(r"^\| (`.*`) \| ([a-z_, ]+) \|$", page, re.MULTILINE)
+    assert len(rows) > 10
+    for keys, names in rows:
+        said = set() if names == "none" else set(names.split(", "))
+        for key in re.findall(r"`([\w.]+)`", keys):
+            readers = {
+                name.split("@")[0] for name, stage in stages.items() if any(covers(e, key) for e in listed(stage))
+            }
+            assert readers == said, key
 
 
 class Checkpointed(Exception):
