@@ -10,7 +10,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
 .PHONY: help
 help:  ## print this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ /' | awk '{t=$$1; $$1=""; printf "  make %-13s%s\n", t, $$0}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ /' | awk '{t=$$1; $$1=""; printf "  make %-17s%s\n", t, $$0}'
 
 .PHONY: setup repository
 setup: repository .venv/.installed  ## install the pinned packages into .venv
@@ -83,15 +83,15 @@ gate: setup  ## fail if the results are worse than params.yaml allows: make gate
 	@python -m stages.gate --against $(AGAINST)
 
 JOBS ?= 2
-UNSHOWN = /|^(models|imagedb|training|fixedpoint|compared|macs|params)$$
+TABLE = dvc exp show --no-pager --only-changed --drop '/|^(models|imagedb|training|fixedpoint|compared|macs|params)$$'
 .PHONY: sweep experiments
 sweep: setup  ## an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
 	@test -n '$(LR)' || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
 	@dvc exp run --queue -S 'lr=$(LR)'
-	@dvc exp run --run-all -j $(JOBS)
-	@$(MAKE) --no-print-directory experiments
+	@failed() { dvc queue status | grep -cw Failed; }; before=$$(failed); dvc exp run --run-all -j $(JOBS); $(TABLE); \
+	  test $$(failed) -le $$before || { echo 'error: an experiment has failed; dvc queue logs NAME says why'; exit 1; }
 experiments: setup  ## the table of experiments
-	@dvc exp show --no-pager --only-changed --drop '$(UNSHOWN)'
+	@$(TABLE)
 
 .PHONY: verify
 verify: setup  ## read and decode every record of the databases

@@ -31,6 +31,17 @@ def shell(folder: Path, command: str, **variables: str) -> str:
     return done.stdout
 
 
+def clone_of(project: Path, folder: Path) -> Path:
+    """A fresh clone with the project's cache of DVC; make takes it for set up, with the tests' Python on the path."""
+    shell(project, f"git clone --quiet {project} {folder}")
+    (folder / ".venv/bin").mkdir(parents=True)
+    for name in ("bin/activate", ".installed"):
+        (folder / ".venv" / name).touch()
+    shell(folder, f"dvc cache dir --local {project / '.dvc/cache'}")
+    shell(folder, "dvc checkout --quiet")
+    return folder
+
+
 def commit(folder: Path) -> str:
     """The name of the tree of everything that git tracks, now committed."""
     shell(folder, "git add --all")

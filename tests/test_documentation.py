@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from dvc.cli.parser import get_main_parser
-from project import REPOSITORY, commit, environment, make_project, shell
+from project import REPOSITORY, clone_of, commit, environment, make_project, shell
 from pydantic import TypeAdapter
 
 from stages.params import Params
@@ -118,8 +118,6 @@ def project(tmp_path_factory) -> Path:
     """A small project with the embedded sample, whose pipeline has run and is committed."""
     folder = make_project(tmp_path_factory.mktemp("documentation") / "project", model__arguments={}, golden__images=8)
     shutil.copytree(REPOSITORY / "data", folder / "data")
-    (folder / ".venv/bin").mkdir(parents=True)
-    (folder / ".venv/bin/activate").touch()
     commit(folder)
     shell(folder, "dvc repro")
     commit(folder)
@@ -129,17 +127,13 @@ def project(tmp_path_factory) -> Path:
 @pytest.mark.experiments
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_commands_run(project, tmp_path, page):
-    folder = tmp_path / "clone"
-    shell(project, f"git clone --quiet {project} {folder}")
-    shell(folder, f"dvc cache dir --local {project / '.dvc/cache'}")
-    shell(folder, "dvc checkout --quiet")
-    (folder / ".venv/bin").mkdir(parents=True)
-    (folder / ".venv/bin/activate").touch()  # the tests' own Python is on the path already
-    variables = environment(folder) | {"MAKEFLAGS": "-o .venv/.installed", "BROWSER": "true"}
+    folder = clone_of(project, tmp_path / "clone")
     for language, text in blocks(page, "bash", "python"):
         if text == "make test\n":
             continue  # CI runs it, and this is a test
         shell(folder, "git checkout --quiet --force main")
         command = ["bash", "-e", "-c", text] if language == "bash" else ["python", "-c", text]
-        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=1200)
+        done = subprocess.run(
+            command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=1200
+        )
         assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import REPOSITORY, commit, environment, files, make_project, shell
+from project import REPOSITORY, clone_of, commit, environment, files, make_project, shell
 
 pytestmark = pytest.mark.experiments
 SAFETENSORS = "artifacts/float/model.safetensors"
-OLD = ("make", "-o", ".venv/.installed")  # the tests' own Python is set up
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +30,7 @@ def project(tmp_path_factory) -> Path:
 @pytest.fixture
 def clone(project, tmp_path) -> Path:
     """A fresh clone, with the project's cache of DVC."""
-    return fresh_clone(project, tmp_path / "clone")
-
-
-def fresh_clone(project: Path, folder: Path) -> Path:
-    shell(project, f"git clone --quiet {project} {folder}")
-    shell(folder, f"dvc cache dir --local {project / '.dvc/cache'}")
-    shell(folder, "dvc checkout --quiet")
-    return folder
+    return clone_of(project, tmp_path / "clone")
 
 
 def experiments(folder: Path) -> dict[str, dict[str, str]]:
@@ -90,7 +82,7 @@ def test_one_experiment_interrupted_and_gone_on_with(clone, project, tmp_path):
     shell(clone, command)
     assert shell(clone, "git branch --show-current") == "main\n"
 
-    other = fresh_clone(project, tmp_path / "other")
+    other = clone_of(project, tmp_path / "other")
     shell(other, "dvc exp run -S lr=0.02 -n hot train_float")
     assert (clone / SAFETENSORS).read_bytes() == (other / SAFETENSORS).read_bytes()
     assert (clone / SAFETENSORS).read_bytes() != (project / SAFETENSORS).read_bytes()
@@ -122,7 +114,7 @@ def test_a_sweep_in_temporary_workspaces_and_one_killed_in_the_queue(clone):
     assert "Failed" in shell(clone, "dvc queue status")
     (kept,) = checkpoints.glob("float-*")
 
-    table = shell(clone, " ".join([*OLD, "sweep", "LR=0.02,0.05", "JOBS=2"]))
+    table = shell(clone, "make sweep LR=0.02,0.05 JOBS=2")
     assert "0.05" in table
     assert kept in checkpoints.glob("float-*")
     assert len(list(checkpoints.glob("float-*"))) == 2, "lr=0.02 has gone on from the checkpoint of the killed one"
@@ -139,9 +131,7 @@ def test_a_sweep_in_temporary_workspaces_and_one_killed_in_the_queue(clone):
 
 
 def test_a_remote_in_a_folder_gives_everything_back(project, tmp_path):
-    folder = tmp_path / "folder"
-    shell(project, f"git clone --quiet {project} {folder}")
-    shell(folder, f"dvc cache dir --local {project / '.dvc/cache'}")
+    folder = clone_of(project, tmp_path / "folder")
     shell(folder, f"dvc remote add --default store {tmp_path / 'store'}")
     shell(folder, "dvc push")
     revision = commit(folder) and shell(folder, "git rev-parse HEAD").strip()
@@ -169,10 +159,10 @@ def test_every_declared_artifact_is_an_output(project):
 
 
 def test_the_gate_of_an_experiment(clone):
-    assert "crossed" not in shell(clone, " ".join([*OLD, "gate", "AGAINST=main"]))
+    assert "crossed" not in shell(clone, "make gate AGAINST=main")
     path = clone / "metrics/summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"mismatches": 1}))
-    assert not succeeds(clone, " ".join([*OLD, "gate", "AGAINST=main"]))
+    assert not succeeds(clone, "make gate AGAINST=main")
 
 
 def test_the_plots_hold_what_they_name(clone):
@@ -192,7 +182,7 @@ def test_the_workflow_of_a_pull_request_reports_and_stops(clone, tmp_path):
     steps = {step["name"]: step["run"] for step in workflow["jobs"]["pipeline"]["steps"] if "run" in step}
     assert list(steps)[1:] == ["lint", "pipeline", "results", "gate", "the results in git are those of this code"]
     page = tmp_path / "summary.md"
-    own = {"GITHUB_STEP_SUMMARY": str(page), "AGAINST": "main", "MAKEFLAGS": "-o .venv/.installed"}
+    own = {"GITHUB_STEP_SUMMARY": str(page), "AGAINST": "main"}
 
     def step(name: str) -> int:
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", steps[name]]
