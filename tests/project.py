@@ -107,6 +107,8 @@ def make_project(folder: Path, **values) -> Path:
         "qat__batch_size": 16,
         "compare__intermediate_images": 8,
         "machine__workers": 0,
+        "gate__quantization_drop": 100,
+        "gate__regression": 10,
     }
     change(folder, **small | values)
     shell(folder, "git init --quiet --initial-branch main")

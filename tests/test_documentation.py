@@ -116,7 +116,8 @@ def test_both_readmes_have_the_same_commands_pictures_and_sections():
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """A small project with the embedded sample, whose pipeline has run and is committed."""
-    folder = make_project(tmp_path_factory.mktemp("documentation") / "project", model__arguments={}, golden__images=8)
+    own = {"model__arguments": {}, "golden__images": 8, "gate__regression": 100}
+    folder = make_project(tmp_path_factory.mktemp("documentation") / "project", **own)
     shutil.copytree(REPOSITORY / "data", folder / "data")
     commit(folder)
     shell(folder, "dvc repro")
