@@ -180,8 +180,8 @@ def test_nothing_runs_twice(done):
 @pytest.mark.parametrize(
     ("values", "stages"),
     [
-        ({"qat__lr": 0.02}, {"train_qat"}),
-        ({"lr": 0.02}, {"train_float"}),
+        ({"qat__lr": 0.02}, {"train_qat", "model_card"}),
+        ({"lr": 0.02}, {"train_float", "model_card"}),
         ({"machine__workers": 1}, set()),
     ],
 )
