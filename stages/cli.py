@@ -67,7 +67,7 @@ def write_json(path: str | Path, value: dict) -> None:
 
 def write_csv(path: str | Path, rows: Iterable[Sequence]) -> None:
     """Write `rows`, the first of them the header, whole or not at all."""
-    with whole_file(path) as partial, partial.open("w", newline="") as file:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 

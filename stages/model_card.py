@@ -39,7 +39,7 @@ def main() -> None:
     stored = load_model(require(FILES["int"], MADE_BY["int"]), ("int",))
     files = {name: require(name, f"make {target}").read_bytes() for name, target in SHIPPED.items()}
     with whole_file(CARD) as partial:
-        partial.write_text(card(params, stored.info, stored_program(stored), metrics(), files))
+        partial.write_text(card(params, stored.info, stored_program(stored), metrics(), files), encoding="utf-8")
     print(f"wrote {CARD}")
 
 

@@ -163,8 +163,8 @@ def load_params(path: str | Path = "params.yaml") -> Params:
             f"there is no {path} in {Path.cwd()}; stages are started in the repository's own folder"
         )
     try:
-        with Path(path).open() as file:
-            values = yaml.load(file, _UniqueKeys)
+        with Path(path).open(encoding="utf-8") as file:
+            values = yaml.load(file, Loader=_UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
@@ -178,7 +178,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML whose keys stand there once; the plain loader takes the last of several, and DVC none."""
+    """The safe loader, which makes plain values alone, of keys that stand there once; by itself it takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()

@@ -176,7 +176,7 @@ def test_the_plots_hold_what_they_name(clone):
 
 
 def test_the_workflow_of_a_pull_request_reports_and_stops(clone, tmp_path):
-    """Each step of the job, as GitHub's runner executes it; what installs is left out."""
+    """The steps of the job after installing and `make lint`, as GitHub's runner executes them."""
     workflow = yaml.safe_load((REPOSITORY / ".github/workflows/results.yml").read_text())
     assert workflow["defaults"]["run"]["shell"] == "bash"
     steps = {step["name"]: step["run"] for step in workflow["jobs"]["pipeline"]["steps"] if "run" in step}

@@ -9,6 +9,8 @@ import pytest
 
 from stages.cli import alone, require, run, whole_file, write_json
 
+REPOSITORY = Path(__file__).parents[2]
+
 
 def raising(error: BaseException):
     def main():
@@ -114,3 +116,18 @@ def test_require(tmp_path):
     assert require(str(tmp_path), "make it") == tmp_path
     with pytest.raises(FileNotFoundError, match=r"^model\.bin does not exist; `make train` makes it$"):
         require("model.bin", "make train")
+
+
+def test_text_is_utf8_whatever_the_locale_is(tmp_path):
+    code = """
+import locale
+assert locale.getpreferredencoding(False) != "utf-8", "the test needs another one"
+from stages.cli import write_csv
+from stages.params import load_params
+write_csv("names.csv", [[load_params().card.data]])
+"""
+    params = (REPOSITORY / "params.yaml").read_text(encoding="utf-8").replace("data: Fashion-MNIST", "data: Fünf 类")
+    (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | plain, check=True)
+    assert (tmp_path / "names.csv").read_bytes().startswith('"Fünf 类, ©'.encode())

@@ -181,6 +181,7 @@ def test_all_mistakes_in_one_line(tmp_path):
         (b"# nothing\n", "is empty; `make recipe` puts a complete one in its place$"),
         (b"lr: 1\nqat:\n  lr: 1\n  lr: 2\n", "is not valid YAML: lr stands there twice in .* line 4, column 3$"),
         (b"qat:\n\tlr: 1\n", r"is not valid YAML: .* found character '\\t' .* line 2, column 1$"),
+        (b"lr: !!python/object/apply:os.getcwd []\n", "is not valid YAML: could not determine a constructor"),
         (b"[1, 2]", r": the file: \[1, 2\] is not allowed, must be a block of parameters"),
     ],
 )
