@@ -4,11 +4,13 @@ import hashlib
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from imagedb import decode_image
 from training.colors import color_map
 from training.pixels import jpeg_pixels, jpeg_size, map_colors, mean_color, rgb_pixels
+from training.policies import GREY, apply_operations
 from training.recipe import InputFormat
 from training.views import Views
 
@@ -16,7 +18,7 @@ from training.views import Views
 def render(image: bytes, views: Views, input_format: InputFormat, generator: torch.Generator) -> Tensor:
     """The pixels of one view, uint8 [3, size, size].
 
-    A grey or YCbCr JPEG file never becomes RGB on its way to YUV; what a truncated one lacks is grey.
+    A grey or YCbCr JPEG file never becomes RGB on its way to YUV, but for a policy; what a truncated one lacks is grey.
 
     Args:
         image: An encoded image.
@@ -35,8 +37,17 @@ def render(image: bytes, views: Views, input_format: InputFormat, generator: tor
         view, source = views(*picture.size, generator), "rgb"
         pixels = rgb_pixels(np.asarray(picture), view, input_format.size)
     mean = mean_color(pixels) if view.jitter else None
-    if colors := color_map(source, input_format.color_space, view.jitter, mean):
+    target = "rgb" if view.operations else input_format.color_space
+    if colors := color_map(source, target, view.jitter, mean):
         map_colors(pixels, *colors)
+    if view.operations:
+        picture = apply_operations(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), view.operations)
+        pixels = np.stack([np.asarray(channel) for channel in picture.split()])
+        if colors := color_map("rgb", input_format.color_space):
+            map_colors(pixels, *colors)
+    if view.erase:
+        left, top, width, height = view.erase
+        pixels[:, top : top + height, left : left + width] = GREY
     return torch.from_numpy(pixels)
 
 

@@ -1,8 +1,8 @@
 """Rendering whole batches on a GPU: encoded images go there, and are decoded, cropped, flipped and jittered there.
 
 Views and colours are drawn as for `training.augment.render`, from the same generator, and mean the same; values may
-differ by one here and there, and a little more at edges of colour, since a GPU's JPEG decoder enlarges the chroma by
-rules of its own.
+differ by one here and there, a little more at edges of colour, since a GPU's JPEG decoder enlarges the chroma by rules
+of its own, and more again where a policy turns, shears or solarizes a picture.
 """
 
 import math
@@ -17,6 +17,7 @@ from imagedb import decode_image
 from training.augment import seeded_generator
 from training.colors import affine_map
 from training.pixels import jpeg_size
+from training.policies import GREY, apply_operations
 from training.recipe import InputFormat
 from training.views import View
 
@@ -29,7 +30,8 @@ CANVAS = 2**28  # float32 values that are resampled at once
 class EncodedBatch(NamedTuple):
     """Images, each uint8 [bytes] of a JPEG file or [3, height, width] RGB; and what to make of them.
 
-    `colors` is float32 [batch, 3, 7]: matrix, offset and dependence on the mean of `training.colors.affine_map`.
+    `colors` is float32 [batch, 3, 7]: matrix, offset and dependence on the mean of `training.colors.affine_map`, which
+    leads to RGB where a policy follows.
     `names` say which record it is, for messages.
     """
 
@@ -56,8 +58,8 @@ def gather(pixels: "Pixels", keys: list[tuple[int, int]]) -> EncodedBatch:
             images.append(_decode(record.image, names[-1]))
             size = images[-1].shape[2], images[-1].shape[1]
         views.append(pixels.views(*size, seeded_generator(pixels.seed, epoch, index)))
-        matrix, offset, of_mean = affine_map("rgb", pixels.input_format.color_space, views[-1].jitter)
-        colors.append(np.concatenate([matrix, offset[:, None], of_mean], axis=1))
+        target = "rgb" if views[-1].operations else pixels.input_format.color_space
+        colors.append(_color_map(target, views[-1].jitter))
         labels.append(record.label)
     return EncodedBatch(images, views, torch.from_numpy(np.stack(colors)).float(), torch.tensor(labels), names)
 
@@ -73,6 +75,7 @@ class DeviceRenderer:
     def __init__(self, input_format: InputFormat, device: torch.device):
         self.size = input_format.size
         self.device = device
+        self.from_rgb = torch.from_numpy(_color_map(input_format.color_space)).float().to(device)
 
     @torch.no_grad()
     def __call__(self, batch: EncodedBatch) -> tuple[Tensor, Tensor]:
@@ -83,11 +86,15 @@ class DeviceRenderer:
         """
         pictures = self._decode(batch.images, batch.names)
         pixels = torch.cat([self._resample(pictures[part], batch.views[part]) for part in _parts(batch.views)])
-        matrix, offset, of_mean = batch.colors.to(self.device, non_blocking=True).split([3, 1, 3], dim=2)
-        flat = pixels.flatten(2)
-        offset = offset + of_mean @ flat.mean(dim=2, keepdim=True)
-        colored = torch.baddbmm(offset, matrix, flat).round_().clamp_(0, 255)
-        return colored.to(torch.uint8).unflatten(2, (self.size, self.size)), batch.labels
+        out = _recolor(pixels, batch.colors.to(self.device, non_blocking=True))
+        if changed := [i for i, view in enumerate(batch.views) if view.operations]:
+            rgb = torch.stack([apply_operations(out[i], batch.views[i].operations) for i in changed])
+            out[changed] = _recolor(rgb.float(), self.from_rgb.expand(len(changed), -1, -1))
+        for picture, view in enumerate(batch.views):
+            if view.erase:
+                left, top, width, height = view.erase
+                out[picture, :, top : top + height, left : left + width] = GREY
+        return out, batch.labels
 
     def _decode(self, images: list[Tensor], names: list[str]) -> list[Tensor]:
         pictures = [image.to(self.device, non_blocking=True) if image.dim() == 3 else image for image in images]
@@ -131,6 +138,20 @@ class DeviceRenderer:
         distance = (position + 0.5 - start - (output + 0.5) * scale).abs() / scale.clamp(min=1)
         weights = (1 - distance).clamp(min=0) * (position < limit) * ((output >= 0) & (output < count))
         return weights / weights.sum(dim=2, keepdim=True).clamp(min=1e-9)
+
+
+def _color_map(target: str, jitter: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    matrix, offset, of_mean = affine_map("rgb", target, jitter)
+    return np.concatenate([matrix, offset[:, None], of_mean], axis=1)
+
+
+def _recolor(pixels: Tensor, colors: Tensor) -> Tensor:
+    """Float32 [batch, 3, size, size] as uint8, by the maps of `EncodedBatch`."""
+    matrix, offset, of_mean = colors.split([3, 1, 3], dim=2)
+    flat = pixels.flatten(2)
+    offset = offset + of_mean @ flat.mean(dim=2, keepdim=True)
+    colored = torch.baddbmm(offset, matrix, flat).round_().clamp_(0, 255)
+    return colored.to(torch.uint8).unflatten(2, pixels.shape[2:])
 
 
 def _decode(image: bytes, name: str) -> Tensor:

@@ -7,6 +7,7 @@ from functools import cache, partial
 
 import torch
 
+from training.policies import Operation, draw_operations
 from training.recipe import Augmentation, InputFormat
 
 Box = tuple[float, float, float, float]
@@ -24,6 +25,8 @@ class View:
         flip: whether left and right change places.
         jitter: factors of brightness, contrast and saturation, and turns of the hue; None: colours stay.
         reduce: 1, 2, 4 or 8: a JPEG file may be decoded at this fraction of its size first.
+        operations: what a policy then does to the pixels, in RGB.
+        erase: left, top, width, height in the pixels of what becomes grey in the end; None: nothing.
     """
 
     box: Box
@@ -32,6 +35,8 @@ class View:
     flip: bool = False
     jitter: tuple[float, float, float, float] | None = None
     reduce: int = 1
+    operations: tuple[Operation, ...] = ()
+    erase: Rectangle | None = None
 
 
 Views = Callable[[int, int, torch.Generator], View]  # of the width and height of a picture
@@ -41,7 +46,8 @@ def random_views(augmentation: Augmentation, size: int) -> Views:
     """Views of size x size pixels as `augmentation` describes them.
 
     The draws of crop and flip are those of torchvision's v2 RandomResizedCrop, RandomCrop (with pad_if_needed) and
-    RandomHorizontalFlip, one after the other, from the same generator; the factors of ColorJitter come last.
+    RandomHorizontalFlip, one after the other, from the same generator; then come the factors of ColorJitter, and again
+    as torchvision draws them the policy and RandomErasing.
 
     Raises:
         ValueError: if a padded crop could miss the picture.
@@ -64,7 +70,9 @@ def _random_view(augmentation: Augmentation, size: int, width: int, height: int,
         jitter = (1 + shifts[0], 1 + shifts[1], 1 + shifts[2], shifts[3])
     target = (size - left - across if flip else left, top, across, down)
     ratio = min((box[2] - box[0]) / across, (box[3] - box[1]) / down)
-    return View(box, True, target, flip, jitter, next(r for r in (8, 4, 2, 1) if r <= max(ratio, 1)))
+    reduce = next(r for r in (8, 4, 2, 1) if r <= max(ratio, 1))
+    operations = draw_operations(augmentation, size, generator)
+    return View(box, True, target, flip, jitter, reduce, operations, _erased(augmentation, size, generator))
 
 
 def center_views(input_format: InputFormat) -> Views:
@@ -132,6 +140,20 @@ def _padded_crop(
         corner.append((_integer(room, generator) if room > 0 else 0) - margin)
     view = _place((corner[1], corner[0]), size, (width, height), (width, height))
     return view.box, view.target
+
+
+def _erased(augmentation: Augmentation, size: int, generator: torch.Generator) -> Rectangle | None:
+    """Random erasing, https://arxiv.org/abs/1708.04896, with torchvision's ranges of areas and ratios."""
+    if not augmentation.erase or torch.rand(1, generator=generator) >= augmentation.erase:
+        return None
+    for _ in range(10):
+        area = size * size * _uniform((0.02, 0.33), generator).item()
+        ratio = torch.exp(_uniform(_logarithms((0.3, 3.3)), generator)).item()
+        down, across = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if down < size and across < size:
+            top = _integer(size - down, generator)
+            return _integer(size - across, generator), top, across, down
+    return None
 
 
 @cache

@@ -1,10 +1,12 @@
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from pictures import decode_planes, difference, encode, look, noise, photo, resize
 from PIL import Image
+from torchvision.transforms import v2
 
 from imagedb import decode_image
 from training.augment import derive_seed, normalize, render, seeded_generator
@@ -19,6 +21,10 @@ AUGMENTATION = Augmentation(
     crop_padding=0,
     flip=0.5,
     color_jitter=(0.3, 0.3, 0.3, 0.1),
+    policy=None,
+    policy_operations=2,
+    policy_magnitude=9,
+    erase=0,
 )
 
 
@@ -100,6 +106,33 @@ def test_the_rest_of_the_pixels_is_black(image):
         rest[2:18, 2:18] = False
         assert (found[rest] == black).all()
         assert (found[~rest] != black).any(axis=1).all()
+
+
+@pytest.mark.parametrize("policy", [v2.TrivialAugmentWide, v2.RandAugment, v2.AutoAugment])
+def test_all_random_changes_one_after_the_other_are_those_of_torchvision(policy):
+    name = {"TrivialAugmentWide": "trivial_augment", "RandAugment": "rand_augment", "AutoAugment": "auto_augment"}
+    changes = {"crop": "padded", "crop_padding": 4, "color_jitter": (0, 0, 0, 0), "erase": 0.5}
+    views = random_views(AUGMENTATION.model_copy(update=changes | {"policy": name[policy.__name__]}), 32)
+    crop = v2.RandomCrop(32, padding=4)
+    operations = policy(interpolation=v2.InterpolationMode.BILINEAR, fill=128)
+    erasing = v2.RandomErasing(0.5, value=128)
+    theirs = v2.Compose([crop, v2.RandomHorizontalFlip(0.5), operations, v2.PILToTensor(), erasing])
+    picture = Image.fromarray(photo(32, 32))
+    for seed in range(40):
+        torch.manual_seed(seed)
+        expected = theirs(picture).permute(1, 2, 0).numpy()
+        assert (rendered(encode(picture), views, 32, seed=seed) == expected).all()
+        assert (rendered(encode(picture), views, 32, "yuv444", seed) == in_yuv(expected)).all()
+
+
+@pytest.mark.parametrize("image", [encode(photo(40, 40)), encode(photo(40, 40), "JPEG")])
+def test_a_policy_sees_jittered_rgb_and_what_is_erased_is_grey_in_the_end(image):
+    jittered = View((5, 0, 30, 40), True, (0, 3, 24, 20), jitter=(0.9, 0.6, 1.1, 0.05))
+    changed = replace(jittered, operations=(("Posterize", 3.0), ("Invert", 0.0)), erase=(2, 5, 7, 4))
+    expected = 255 - (rendered(image, jittered, 24) & 0b11100000)
+    for color_space, pixels in (("rgb", expected), ("yuv444", in_yuv(expected))):
+        pixels[5:9, 2:9] = 128
+        assert (rendered(image, changed, 24, color_space) == pixels).all()
 
 
 ODD = {

@@ -1,5 +1,6 @@
 """The renderer's arithmetic, on the CPU; nvJPEG's is only to be had on a GPU."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from imagedb import Record, decode_image
 from training import device
 from training.data import Pixels
 from training.device import DeviceRenderer, gather
+from training.policies import apply_operations
 from training.recipe import Augmentation, InputFormat
 from training.views import random_views
 
@@ -31,7 +33,9 @@ class Records(list):
 
 def pixels_of(images, color_space="yuv444", seed=0, **changes):
     plain = {"crop": "resized", "crop_scale": (0.2, 1), "crop_ratio": (3 / 4, 4 / 3), "crop_padding": 0}
-    given = Augmentation(**plain | {"flip": 0.5, "color_jitter": (0, 0, 0, 0)} | changes)
+    plain |= {"flip": 0.5, "color_jitter": (0, 0, 0, 0)}
+    plain |= {"policy": None, "policy_operations": 2, "policy_magnitude": 9, "erase": 0}
+    given = Augmentation(**plain | changes)
     input_format = InputFormat(size=SIZE, color_space=color_space, resize=None)
     return Pixels(Records(images), random_views(given, SIZE), input_format, seed)
 
@@ -83,6 +87,36 @@ def test_jitter_of_png_pictures_is_that_of_the_cpu(change, most, color_space):
     found, expected = both(pixels_of([encode(pixels) for pixels in pictures(noise)], color_space, **changes))
     assert difference(found, expected).max() <= most, "a difference of one before the jitter"
     assert difference(found, expected).mean() < 0.05
+
+
+@pytest.mark.parametrize("policy", ["trivial_augment", "rand_augment", "auto_augment"])
+def test_policies_and_erased_rectangles_are_nearly_those_of_the_cpu(policy):
+    images = [encode(pixels) for pixels in pictures(photo)]
+    changes = {"policy": policy, "erase": 0.5, "color_jitter": (0.4, 0.4, 0.4, 0.1)}
+    for color_space in ("rgb", "yuv444"):
+        pixels = pixels_of(images, color_space, **changes)
+        for epoch in range(5):
+            views = gather(pixels, [(epoch, index) for index in range(len(images))]).views
+            for view, *pair in zip(views, *both(pixels, epoch), strict=True):
+                turned = any(name.startswith(("Rotate", "Shear")) for name, _ in view.operations)
+                assert difference(*pair).mean() < (5 if turned else 1.5), view.operations
+
+
+def test_operations_are_those_of_torchvision_on_tensors_and_what_is_erased_is_grey():
+    images = [encode(pixels) for pixels in pictures(noise)]
+    changes = CHANGES["padded"] | {"policy": "trivial_augment", "erase": 0.5}
+    for epoch in range(5):
+        pixels = pixels_of(images, "rgb", **changes)
+        batch = gather(pixels, keys := [(epoch, index) for index in range(len(images))])
+        plain = DeviceRenderer(pixels.input_format, torch.device("cpu"))(
+            batch._replace(views=[replace(view, operations=(), erase=None) for view in batch.views])
+        )[0]
+        for found, view, before in zip(rendered(pixels, keys)[0], batch.views, plain, strict=True):
+            expected = apply_operations(before, view.operations)
+            if view.erase:
+                left, top, width, height = view.erase
+                expected[:, top : top + height, left : left + width] = 128
+            assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("jitter", [(0, 0, 0, 0), (0.4, 0.4, 0.4, 0.1)])

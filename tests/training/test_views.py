@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,8 @@ SHAPES = [(64, 48), (37, 90), (120, 31), (16, 16), (9, 200), (150, 150)]
 
 def augmentation(**changes):
     plain = {"crop": "resized", "crop_scale": (0.08, 1), "crop_ratio": (3 / 4, 4 / 3), "crop_padding": 0}
-    return Augmentation(**plain | {"flip": 0.5, "color_jitter": (0, 0, 0, 0)} | changes)
+    plain |= {"flip": 0.5, "color_jitter": (0, 0, 0, 0)}
+    return Augmentation(**plain | {"policy": None, "policy_operations": 2, "policy_magnitude": 9, "erase": 0} | changes)
 
 
 def draw(given, size, width, height, seed=0):
@@ -148,6 +151,40 @@ def test_jitter_of_strength_0_changes_nothing():
     brightness, *others = draw(augmentation(color_jitter=(0.4, 0, 0, 0)), 8, 8, 8).jitter
     assert brightness != 1
     assert others == [1, 1, 0]
+
+
+@pytest.mark.parametrize("size", [2, 32, 100])
+@pytest.mark.parametrize("probability", [0.3, 1])
+def test_erased_rectangles_are_those_of_torchvision(probability, size):
+    found = []
+    for seed in range(60):
+        given = augmentation(crop="padded", erase=probability)
+        generator = torch.Generator().manual_seed(seed)
+        found.append(random_views(given, size)(size, size, generator).erase)
+
+        torch.manual_seed(seed)
+        torch.rand(1)  # the flip
+        pixels = torch.zeros(3, size, size)
+        pixels = v2.RandomErasing(probability, value=1)(pixels)
+        assert torch.equal(generator.get_state(), torch.get_rng_state())
+        expected = torch.zeros(3, size, size)
+        if found[-1]:
+            left, top, width, height = found[-1]
+            expected[:, top : top + height, left : left + width] = 1
+        assert torch.equal(pixels, expected)
+    assert 0.1 < sum(rectangle is not None for rectangle in found) / 60 <= probability + 0.2
+    assert len(set(found)) > 10
+
+
+def test_a_policy_is_drawn_after_the_jitter_and_before_the_erased_rectangle():
+    jitter = (0.5, 0.5, 0.5, 0)
+    for seed in range(10):
+        plain = draw(augmentation(color_jitter=jitter), 32, 40, 30, seed)
+        both = draw(augmentation(color_jitter=jitter, policy="rand_augment", erase=1), 32, 40, 30, seed)
+        policy = draw(augmentation(color_jitter=jitter, policy="rand_augment"), 32, 40, 30, seed)
+        assert replace(both, operations=(), erase=None) == plain
+        assert replace(both, erase=None) == policy
+        assert len(policy.operations) == 2
 
 
 def test_jitter_comes_after_crop_and_flip():
