@@ -34,6 +34,7 @@ class Normalized(nn.Sequential):
     step is a power of two, 2^-5 for ImageNet's statistics, where a pixel's is 2^-5.8.
     """
 
+    normalization: Normalization
     network: nn.Module
 
     def __init__(self, network: nn.Module, mean: list[float], std: list[float]):

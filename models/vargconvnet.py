@@ -12,6 +12,8 @@ from typing import Any, cast
 from timm.models import register_model
 from torch import Tensor, nn
 
+CHANNELS, HEAD_WIDTH = (64, 96, 128, 160, 320), 1024
+
 
 class VarGConvNet(nn.Module):
     """Deep stem, stages of residual blocks, and a head of 1x1 convolutions around a global average pool.
@@ -38,13 +40,13 @@ class VarGConvNet(nn.Module):
 
     def __init__(
         self,
-        channels: Sequence[int] = (64, 96, 128, 160, 320),
+        channels: Sequence[int] = CHANNELS,
         repeats: Sequence[int] = (2, 3, 6, 4),
         groups: Sequence[int] = (1, 2, 4, 8),
         strides: Sequence[int] = (2, 2, 2, 2),
         stem_strides: Sequence[int] = (2, 1, 1),
         factor: int = 2,
-        head_width: int = 1024,
+        head_width: int = HEAD_WIDTH,
         num_classes: int = 1000,
         in_chans: int = 3,
         img_size: int = 224,
@@ -182,6 +184,24 @@ def vargconvnet(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
 
 
 @register_model
+def vargconvnet_075(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
+    """Three quarters of the ImageNet configuration's channels: 5.51 M parameters, 2.55 G multiply-accumulates."""
+    return _build(pretrained, _width(0.75) | arguments)
+
+
+@register_model
+def vargconvnet_050(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
+    """Half of the ImageNet configuration's channels: 2.63 M parameters, 1.14 G multiply-accumulates."""
+    return _build(pretrained, _width(0.5) | arguments)
+
+
+@register_model
+def vargconvnet_025(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
+    """A quarter of the ImageNet configuration's channels: 0.79 M parameters, 0.29 G multiply-accumulates."""
+    return _build(pretrained, _width(0.25) | arguments)
+
+
+@register_model
 def vargconvnet_32(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
     """For 32x32 images: one block a stage, no stride in the stem, 0.44 M parameters with 10 classes."""
     return _build(
@@ -195,6 +215,10 @@ def vargconvnet_32(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
             **arguments,
         },
     )
+
+
+def _width(share: float) -> dict:
+    return {"channels": tuple(int(share * width) for width in CHANNELS), "head_width": int(share * HEAD_WIDTH)}
 
 
 def _build(pretrained: bool, arguments: dict) -> VarGConvNet:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -23,6 +25,36 @@ def test_imagenet_configuration():
     assert sum(layer.macs for layer in multiplying) == operations.macs
     assert sum(layer.params for layer in operations.layers) == operations.params
     assert operations.layers[0] == Layer("stem.0.conv", "Conv2d", 112 * 112 * 32 * 27, 32 * 27 + 32)
+
+
+def by_hand(share: float) -> tuple[int, int]:
+    """Multiply-accumulates and parameters of VarGConvNet with `share` of its channels, from the published structure."""
+    stem, *after = (int(share * width) for width in (64, 96, 128, 160, 320))
+    half, head = stem // 2, int(share * 1024)
+    # of each convolution: side of its output, weights, biases
+    layers = [(112, 27 * half, half), (112, 9 * half * half, half), (112, 9 * half * stem, stem)]
+    before = stem
+    for out, repeats, groups, side in zip(after, (2, 3, 6, 4), (1, 2, 4, 8), (56, 28, 14, 7), strict=True):
+        layers += [(side, 25 * before * 2 * before // max(groups // 2, 1), 2 * before), (side, 2 * before * out, out)]
+        layers += [(side, 9 * out * 2 * out // groups, 2 * out), (side, 2 * out * out, out)] * (2 * repeats - 1)
+        layers += [(side, before * out, out)]  # the shortcut, after its pool
+        before = out
+    layers += [(7, before * head, head), (1, head * 1000, 1000)]
+    macs = sum(side * side * weights for side, weights, _ in layers)
+    return macs, sum(weights + 3 * biases for _, weights, biases in layers)  # BatchNorm has a scale and a shift more
+
+
+def test_widths_of_vargconvnet_are_those_of_the_documentation():
+    lines = (Path(__file__).parents[2] / "docs" / "networks.md").read_text().splitlines()
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `vargconvnet")]
+    assert [row[0] for row in rows] == ["vargconvnet", "vargconvnet_075", "vargconvnet_050", "vargconvnet_025"]
+    for (name, channels, head, macs, params), share in zip(rows, (1, 0.75, 0.5, 0.25), strict=True):
+        operations = count_operations(create_model(name, None, 224, {}), (1, 3, 224, 224))
+        assert (operations.macs, operations.params) == by_hand(share)
+        assert (f"{operations.macs:,}", f"{operations.params:,}") == (macs, params)
+        model = create_model(name, None, 224, {})
+        widths = [model.stem[-1], *(stage[-1].conv2.point for stage in model.stages), model.head.hidden]
+        assert ", ".join(str(layer.conv.out_channels) for layer in widths) == f"{channels}, {head}"
 
 
 class Product(nn.Module):

@@ -3,6 +3,8 @@ import timm
 import torch
 from torch import nn
 
+from fixedpoint.capture import capture
+from fixedpoint.fold import fold
 from models.vargconvnet import VarGConvNet
 
 CHANNELS, REPEATS, GROUPS = (64, 96, 128, 160, 320), (2, 3, 6, 4), (1, 2, 4, 8)
@@ -108,6 +110,18 @@ def test_exports_with_dynamic_batch(name, size):
     for images in (1, 5):
         x = torch.randn(images, 3, size, size)
         assert torch.equal(program.module()(x), model(x))
+
+
+def test_the_narrowest_becomes_a_folded_program():
+    torch.manual_seed(0)
+    program = fold(capture(timm.create_model("vargconvnet_025", num_classes=7), (3, 32, 32)))
+    kinds = [op.kind for op in program.ops]
+    assert (kinds.count("conv"), kinds.count("add"), kinds.count("batch_norm")) == (69, 15, 0)
+
+
+def test_arguments_go_before_the_width_of_the_name():
+    model = timm.create_model("vargconvnet_025", channels=(8, 8, 8, 8, 8), num_classes=7)
+    assert model.head.hidden.conv.weight.shape[:2] == (256, 8)
 
 
 @pytest.mark.parametrize("size", [(224, 225), (240, 224)])
