@@ -73,6 +73,12 @@ validate: setup  ## score every form, prove that the integer forms agree
 	@dvc repro compare
 	@cat metrics/summary.md
 
+STEP ?= int
+.PHONY: predict
+predict: setup  ## classify pictures: make predict IMAGE='cat.jpg dog.png' STEP=float (default: int)
+	@test -n '$(IMAGE)' || { echo "error: no pictures; e.g. make predict IMAGE='cat.jpg dog.png'"; exit 1; }
+	@python -m stages.predict --step $(STEP) $(IMAGE)
+
 AGAINST ?= HEAD
 .PHONY: diff gate
 diff: setup  ## results and parameters against another revision: make diff AGAINST=main (default: HEAD)

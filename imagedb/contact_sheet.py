@@ -18,7 +18,13 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def contact_sheet(database: ImageDatabase, indices: Sequence[int], columns: int, tile: int) -> Image.Image:
+def contact_sheet(
+    database: ImageDatabase,
+    indices: Sequence[int],
+    columns: int,
+    tile: int,
+    captions: Sequence[Sequence[str]] | None = None,
+) -> Image.Image:
     """Draw records in rows, each with its number and name below, and "class name (label)" if it has a label.
 
     An annotated one has its boxes in one colour a class, with class names where they hide no other, and its "class"
@@ -29,6 +35,7 @@ def contact_sheet(database: ImageDatabase, indices: Sequence[int], columns: int,
         indices: the records' numbers, at least one.
         columns: tiles in a row.
         tile: width of a tile, and greatest height of a picture, in pixels.
+        captions: other lines below each picture.
 
     Raises:
         ValueError: if `columns` or `tile` is too small, or a record is damaged.
@@ -36,7 +43,8 @@ def contact_sheet(database: ImageDatabase, indices: Sequence[int], columns: int,
     if columns < 1 or tile < LINE:
         raise ValueError(f"{columns} columns of {tile} pixels are not allowed, must be at least 1 of {LINE}")
     font = ImageFont.load_default(FONT_SIZE)
-    tiles = [_tile(database, index, tile, font) for index in indices]
+    texts = captions or [[] for _ in indices]
+    tiles = [_tile(database, index, tile, font, lines) for index, lines in zip(indices, texts, strict=True)]
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     bottoms = np.cumsum([max(each.height for each in row) + GAP for row in rows]).tolist()
     sheet = Image.new("RGB", (columns * (tile + GAP) + GAP, bottoms[-1] + GAP), WHITE)
@@ -52,28 +60,43 @@ def class_color(label: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _tile(database: ImageDatabase, index: int, width: int, font: Font) -> Image.Image:
+def scaled(picture: Image.Image, longest: int) -> tuple[Image.Image, float]:
+    """A picture at most `longest` pixels wide and high, shrunk or enlarged by a whole factor, and the factor."""
+    scale = longest // max(picture.size) or longest / max(picture.size)
+    width, height = (max(1, round(scale * side)) for side in picture.size)
+    resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+    return picture.resize((width, height), resampling), scale
+
+
+def cut(text: str, width: int, font: Font) -> str:
+    """As much of the text's beginning as fits, in one line."""
+    text = " ".join(text.split())
+    if font.getlength(text) > width:
+        while text and font.getlength(f"{text}…") > width:
+            text = text[:-1]
+        text += "…"
+    return text
+
+
+def _tile(database: ImageDatabase, index: int, width: int, font: Font, texts: Sequence[str]) -> Image.Image:
     record = database[index]
     try:
         picture = _picture(record, database.class_names, width, font)
     except ValueError as error:
         raise ValueError(f"record {index} ({record.name}): {error}") from None
-    texts = [f"{index}: {record.name}"]
-    if record.label is not None:
-        texts.append(f"{database.class_names[record.label]} ({record.label})")
+    if not texts:
+        label = [] if record.label is None else [f"{database.class_names[record.label]} ({record.label})"]
+        texts = [f"{index}: {record.name}", *label]
     tile = Image.new("RGB", (width, picture.height + LINE * len(texts)), WHITE)
     tile.paste(picture)
     for line, text in enumerate(texts):
-        ImageDraw.Draw(tile).text((0, picture.height + LINE * line), _cut(text, width, font), BLACK, font)
+        ImageDraw.Draw(tile).text((0, picture.height + LINE * line), cut(text, width, font), BLACK, font)
     return tile
 
 
 def _picture(record: Record, class_names: list[str], longest: int, font: Font) -> Image.Image:
     """The record's picture with its annotation, at most `longest` wide and high."""
-    picture = decode_image(record.image, tolerant=True)
-    scale = longest // max(picture.size) or longest / max(picture.size)
-    width, height = (max(1, round(scale * side)) for side in picture.size)
-    picture = picture.resize((width, height), Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
+    picture, scale = scaled(decode_image(record.image, tolerant=True), longest)
     if record.annotation is not None:
         objects = sorted(record.annotation.objects, key=_area, reverse=True)  # small ones over large ones
         picture = _blend(picture, record.annotation.masks.get("class"), objects, len(class_names))
@@ -117,7 +140,7 @@ def _draw_boxes(picture: Image.Image, scale: float, objects: list[Object], class
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=class_color(thing.label))
     free = np.ones((picture.height, picture.width), bool)
     for thing, (left, top, _, _) in zip(objects, boxes, strict=True):
-        text, color = _cut(class_names[thing.label], picture.width - 4, font), class_color(thing.label)
+        text, color = cut(class_names[thing.label], picture.width - 4, font), class_color(thing.label)
         width = round(font.getlength(text)) + 4
         x = max(0, min(left, picture.width - width))
         y = top - LINE if top >= LINE else max(0, top)
@@ -127,13 +150,3 @@ def _draw_boxes(picture: Image.Image, scale: float, objects: list[Object], class
             draw.rectangle((x, y, x + width - 1, y + LINE - 1), color)
             bright = np.dot(color, (0.3, 0.6, 0.1)) > 110
             draw.text((x + 2, y), text, BLACK if bright else WHITE, font)
-
-
-def _cut(text: str, width: int, font: Font) -> str:
-    """As much of the text's beginning as fits, in one line."""
-    text = " ".join(text.split())
-    if font.getlength(text) > width:
-        while text and font.getlength(f"{text}…") > width:
-            text = text[:-1]
-        text += "…"
-    return text

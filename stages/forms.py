@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -13,17 +14,46 @@ from fixedpoint.integer import integer_input, integer_logits
 from fixedpoint.program import Program, power_of_two
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel
-from models.storage import ModelInfo, load_model
+from imagedb import ImageDatabase
+from models.storage import ModelInfo, StoredModel
 from stages.cli import require
-from stages.databases import check_model, open_database
-from stages.model_files import FILES, MADE_BY, float_model, stored_program
+from stages.databases import check_model
+from stages.model_files import FILES, MADE_BY, float_model, read_model, stored_program
 from stages.params import Params
 
 Logits = Callable[[Tensor], Tensor]
 
 
-def load_form(step: str, path: str | Path | None, device: torch.device, params: Params) -> Logits:
-    """The logits float32 [batch, classes] of network input float32 [batch, 3, size, size], by the model file of a form.
+@dataclass(frozen=True)
+class Form:
+    """A model as a function.
+
+    Attributes:
+        path: Its file.
+        info: What the file says about it.
+        logits_of: float32 [batch, classes] of network input float32 [batch, 3, size, size].
+    """
+
+    path: Path
+    info: ModelInfo
+    logits_of: Logits
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.logits_of(x)
+
+    def check_classes(self, database: ImageDatabase) -> None:
+        """Make sure that the model's classes are those of a database of as many.
+
+        Raises:
+            ValueError: Naming the first that differs.
+        """
+        for theirs, ours in zip(self.info.class_names, database.class_names, strict=True):
+            if theirs != ours:
+                raise ValueError(f"{self.path} has the class {theirs!r} where {database.path} has {ours!r}")
+
+
+def load_form(step: str, path: str | Path | None, device: torch.device, params: Params) -> Form:
+    """A form of the model from its file, or from a checkpoint of its training.
 
     Raises:
         FileNotFoundError: Naming the command that makes the missing file.
@@ -32,16 +62,12 @@ def load_form(step: str, path: str | Path | None, device: torch.device, params: 
     path = require(FILES[step], MADE_BY[step]) if path is None else Path(path)
     if step.startswith("onnx"):
         model = OnnxModel(path, "default", params.machine.threads)
-        _check(path, _exported_info(path), params)
-        return lambda x: torch.from_numpy(model(x.cpu().numpy()))
-    stored = load_model(path, (step,))
-    _check(path, stored.info, params)
-    if step == "float":
-        return float_model(stored).to(device).to(memory_format=torch.channels_last)
-    program = stored_program(stored)
-    if step == "int":
-        return integer_logits(program, device)
-    return FakeQuantModel(program).to(device).eval()
+        form = Form(path, _exported_info(step, path), lambda x: torch.from_numpy(model(x.cpu().numpy())))
+    else:
+        stored = read_model(path, step)
+        form = Form(path, stored.info, _logits(stored, device))
+    check_model(path, form.info, params)
+    return form
 
 
 def c_logits(program: Program, sources: str | Path) -> Logits:
@@ -50,15 +76,22 @@ def c_logits(program: Program, sources: str | Path) -> Logits:
     return lambda x: torch.tensor(model(integer_input(x.cpu()).numpy())) * scale
 
 
-def _exported_info(path: Path) -> ModelInfo:
-    said = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+def _logits(stored: StoredModel, device: torch.device) -> Logits:
+    if stored.form == "float":
+        return float_model(stored).to(device).to(memory_format=torch.channels_last)
+    program = stored_program(stored)
+    if stored.form == "int":
+        return integer_logits(program, device)
+    return FakeQuantModel(program).to(device).eval()
+
+
+def _exported_info(step: str, path: Path) -> ModelInfo:
+    exported = onnx.load(path)
+    int8 = any(
+        tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) for tensor in exported.graph.initializer
+    )
+    if int8 != (step == "onnx_int8"):
+        raise ValueError(f"{path} holds {'an int8' if int8 else 'a float'} model, which --step {step} does not take")
+    said = {entry.key: json.loads(entry.value) for entry in exported.metadata_props}
     classes = said["class_names"]
     return ModelInfo(said["network"], {}, len(classes), said["image_size"], said["color_space"], classes)
-
-
-def _check(path: Path, info: ModelInfo, params: Params) -> None:
-    check_model(path, info, params)
-    database = open_database(params, "val")
-    for theirs, ours in zip(info.class_names, database.class_names, strict=True):
-        if theirs != ours:
-            raise ValueError(f"{path} has the class {theirs!r} where {database.path} has {ours!r}")

@@ -1,14 +1,16 @@
-"""The model file of each form in the pipeline, and the network or program in it."""
+"""The model file of each form in the pipeline, checkpoints of training in its place, and the network or program."""
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from fixedpoint.capture import capture
 from fixedpoint.fold import fold
 from fixedpoint.program import Program
+from fixedpoint.qat import FakeQuantModel
 from models import create_model
-from models.storage import ModelInfo, StoredModel
+from models.storage import ModelInfo, StoredModel, load_model
 
 FILES = {
     "float": Path("artifacts/float/model.safetensors"),
@@ -26,6 +28,37 @@ MADE_BY = {
     "onnx_float": "make export-onnx",
     "onnx_int8": "make export-onnx",
 }
+
+
+def read_model(path: Path, form: str) -> StoredModel:
+    """A model file of a form; or, of a checkpoint of float training or QAT (.pt), the model whose scores it has.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is neither, not whole, or holds another form.
+    """
+    if path.suffix != ".pt":
+        return load_model(path, (form,))
+    with path.open("rb") as file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # what a damaged file makes PyTorch raise has no common class
+            raise ValueError(f"{path} is damaged, or no checkpoint") from None
+    try:
+        weights, contents = state["kept"], state["model_file"]
+        found, info, program = contents["form"], ModelInfo(**contents["info"]), contents["program"]
+    except (KeyError, TypeError):
+        raise ValueError(f"{path} is no checkpoint of this version's train_float or train_qat") from None
+    if found != form:
+        raise ValueError(f"{path} is a checkpoint of form {found!r}, expected {form!r}")
+    if form == "float":
+        return StoredModel(form, weights, info, program)
+    model = FakeQuantModel(Program.from_json(program, contents["constants"]))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit its program: {' '.join(str(error).split())}") from None
+    return StoredModel(form, model.trained().constants, info, program)
 
 
 def float_model(stored: StoredModel) -> nn.Module:

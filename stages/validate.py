@@ -1,44 +1,94 @@
-"""Validation of one form of the model on the whole validation split: metrics/<step>.json, plots/confusion/<step>.csv.
+"""Validation of one form of the model on the whole validation split.
 
 python -m stages.validate --step int
-python -m stages.validate --step qat --checkpoint artifacts/qat/last.safetensors   (prints, writes no file)
+python -m stages.validate --step qat --checkpoint artifacts/qat/last.safetensors      (prints, writes no file)
+python -m stages.validate --step float --checkpoint runs/float-…/best.pt --output DIR
+
+Prints the scores and the worst classes. Writes metrics/<step>.json, the accuracy of each class to plots/classes, the
+confusion matrix to plots/confusion and the pictures with the greatest loss to plots/worst; or all four files to DIR.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 from torch import Tensor
 from tqdm import tqdm
 
-from stages.cli import run, write_csv, write_json
+from stages.cli import run, whole_file, write_csv, write_json
 from stages.databases import plain_batches
 from stages.forms import load_form
 from stages.machine import prepare
 from stages.model_files import FILES
 from stages.params import load_params
+from stages.pictures import hardest_sheet
 from training.augment import normalize
 from training.score import confusion, predict, score
 
 CONFUSED = 50  # classes of a confusion matrix at most: those with the most mistakes
+PRINTED = 10  # of the worst classes
+
+ClassRow = tuple[str, int, float | None, str | None, int]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--step", required=True, choices=FILES)
-    parser.add_argument("--checkpoint", help="default: the pipeline's file of that step")
+    parser.add_argument("--checkpoint", help="a model file, or a checkpoint in runs (default: the pipeline's file)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write metrics.json, *.csv and worst.jpg there")
     arguments = parser.parse_args()
     params = load_params()
     device = prepare(params.machine)
-    logits_of = load_form(arguments.step, arguments.checkpoint, device, params)
+    form = load_form(arguments.step, arguments.checkpoint, device, params)
     batches = plain_batches(params)
+    database = batches.pixels.database
+    form.check_classes(database)
     steps = tqdm(batches, desc=arguments.step, unit="batch", leave=False, disable=None)
-    logits, labels = predict(lambda pixels: logits_of(normalize(pixels.to(device))), steps)
-    scores = score(logits, labels)
+    logits, labels = predict(lambda pixels: form(normalize(pixels.to(device))), steps)
+    scores, counts = score(logits, labels), confusion(logits, labels)
+    classes = class_rows(counts, database.class_names)
     print(json.dumps(scores))
-    if arguments.checkpoint is None:
-        write_json(f"metrics/{arguments.step}.json", scores)
-        rows = confusion_rows(confusion(logits, labels), batches.pixels.database.class_names)
-        write_csv(f"plots/confusion/{arguments.step}.csv", [("class", "taken_for", "images"), *rows])
+    print(worst_classes(classes))
+    if arguments.checkpoint and not arguments.output:
+        return
+    files = output_files(arguments.step, arguments.output)
+    write_json(files["metrics"], scores)
+    write_csv(files["classes"], [("class", "images", "top1", "taken_for", "taken_for_images"), *classes])
+    write_csv(files["confusion"], [("class", "taken_for", "images"), *confusion_rows(counts, database.class_names)])
+    with whole_file(files["worst"]) as partial:
+        # no PNG: what deflate makes of the same pixels may differ between processors
+        hardest_sheet(database, logits, labels).save(partial, "JPEG", quality=90, subsampling=0)
+
+
+def output_files(step: str, folder: Path | None) -> dict[str, Path]:
+    """Where each result is written: to the pipeline's own places, or to a folder."""
+    kinds = {"metrics": ".json", "classes": ".csv", "confusion": ".csv", "worst": ".jpg"}
+    if folder:
+        return {kind: folder / f"{kind}{suffix}" for kind, suffix in kinds.items()}
+    return {kind: Path("plots" * (kind != "metrics"), kind, f"{step}{suffix}") for kind, suffix in kinds.items()}
+
+
+def class_rows(counts: Tensor, names: list[str]) -> list[ClassRow]:
+    """Class, its images, top-1 in percent, the class it is most often taken for, how many images; None where none."""
+    wrong = counts - counts.diag().diag()
+    columns = counts.sum(dim=1), counts.diag(), wrong.argmax(dim=1), wrong.amax(dim=1)
+    return [
+        (name, images, round(100 * right / images, 4) if images else None, names[other] if taken else None, taken)
+        for name, images, right, other, taken in zip(names, *(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def worst_classes(rows: Sequence[ClassRow]) -> str:
+    """The classes with the lowest top-1 as a table for people."""
+    known = [(top1, name, images, other, taken) for name, images, top1, other, taken in rows if top1 is not None]
+    worst = sorted(known, key=lambda row: row[0])[:PRINTED]
+    width = max(len(name) for _, name, *_ in worst)
+    lines = [
+        f"{name:{width}}  {images:6}  {top1:7.2f}  {f'{other} ({taken})' if other else ''}".rstrip()
+        for top1, name, images, other, taken in worst
+    ]
+    return "\n".join([f"{'class':{width}}  images  top-1 %  most often taken for", *lines])
 
 
 def confusion_rows(counts: Tensor, names: list[str]) -> list[tuple[str, str, int]]:

@@ -28,8 +28,7 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
     Raises:
         ValueError: If a logit is not finite: NaN would rank before everything.
     """
-    if not logits.isfinite().all():
-        raise ValueError("the network gives logits that are not finite; if it was just trained, lower the lr")
+    _check_finite(logits)
     own = logits.gather(1, labels[:, None])
     before = torch.arange(logits.shape[1]) < labels[:, None]
     rank = ((logits > own) | ((logits == own) & before)).sum(dim=1)
@@ -41,6 +40,33 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
+def ranked(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` likeliest classes of each image (all, if there are fewer), and before them their probabilities.
+
+    Args:
+        logits: float32 [images, classes]; of equal ones the lower class comes first, as in `score`.
+        count: How many.
+
+    Returns:
+        float64 and int64 [images, count].
+
+    Raises:
+        ValueError: If a logit is not finite.
+    """
+    _check_finite(logits)
+    classes = logits.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return logits.double().softmax(dim=1).gather(1, classes), classes
+
+
+def hardest(logits: Tensor, labels: Tensor, count: int) -> Tensor:
+    """The numbers of the `count` images with the greatest cross-entropy, that one first: int64.
+
+    Of equal ones, to four decimals of a nat as in `score`, the lower number comes first.
+    """
+    losses = F.cross_entropy(logits.double(), labels, reduction="none").round(decimals=4)
+    return losses.argsort(descending=True, stable=True)[:count]
+
+
 def confusion(logits: Tensor, labels: Tensor) -> Tensor:
     """How many images of class i are taken for class j: int64 [classes, classes].
 
@@ -50,3 +76,8 @@ def confusion(logits: Tensor, labels: Tensor) -> Tensor:
     """
     classes = logits.shape[1]
     return (labels * classes + logits.argmax(dim=1)).bincount(minlength=classes**2).reshape(classes, classes)
+
+
+def _check_finite(logits: Tensor) -> None:
+    if not logits.isfinite().all():
+        raise ValueError("the network gives logits that are not finite; if it was just trained, lower the lr")

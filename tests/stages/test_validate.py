@@ -1,6 +1,158 @@
-import torch
+"""Validation of every form on pictures whose logits are known, and its tables."""
 
-from stages import validate
+import dataclasses
+import json
+from pathlib import Path
+
+import brightest
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imagedb.contact_sheet import contact_sheet
+from models.storage import save_model
+from stages import pictures, validate
+from stages.cli import run
+from stages.model_files import FILES
+
+# Two of three red ones and all others are classified rightly; as there are 20, four are not among the worst 16.
+RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+COLORS = [(RED, 0), (GREEN, 0), (RED, 0), *[(GREEN, 1), (BLUE, 2)] * 8, (RED, 0)]
+CLASSES_CSV = """class,images,top1,taken_for,taken_for_images
+red,4,75.0,green,1
+green,8,100.0,,0
+blue,8,100.0,,0
+"""
+TABLE = """class  images  top-1 %  most often taken for
+red         4    75.00  green (1)
+green       8   100.00
+blue        8   100.00
+"""
+RESULTS = {"metrics.json", "classes.csv", "confusion.csv", "worst.jpg"}
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """Runs the stage in a folder with the model files and the pictures."""
+    monkeypatch.chdir(tmp_path)
+    brightest.write_params()
+    brightest.write_forms()
+    brightest.write_pictures(COLORS)
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+
+    def run_stage(*arguments: str) -> None:
+        monkeypatch.setattr("sys.argv", ["validate", *arguments])
+        run(validate.main)
+
+    yield run_stage
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def written() -> set[str]:
+    return {
+        str(path) for path in Path().rglob("*.*") if path.is_file() and path.parts[0] in ("metrics", "plots", "out")
+    }
+
+
+@pytest.mark.parametrize("step", ["int", "qat", "onnx_float", "onnx_int8"])
+def test_results_of_each_form(stage, capsys, step):
+    stage("--step", step)
+    scores, table = capsys.readouterr().out.split("\n", 1)
+    logits = [brightest.logits(color) for color, _ in COLORS]
+    loss = torch.nn.CrossEntropyLoss()(torch.tensor(logits).double(), torch.tensor([label for _, label in COLORS]))
+    assert json.loads(scores) == {"top1": 95, "top5": 100, "loss": round(float(loss), 4), "images": 20}
+    assert table == TABLE
+    folders = {"metrics": "metrics", "classes": "plots/classes", "confusion": "plots/confusion", "worst": "plots/worst"}
+    assert written() == {f"{folders[Path(name).stem]}/{step}{Path(name).suffix}" for name in RESULTS}
+    assert json.loads(Path(f"metrics/{step}.json").read_text()) == json.loads(scores)
+    assert Path(f"plots/classes/{step}.csv").read_text() == CLASSES_CSV
+    assert "red,green,1\n" in Path(f"plots/confusion/{step}.csv").read_text()
+
+
+def test_a_checkpoint_is_scored_and_nothing_written_but_on_demand(stage, capsys):
+    torch.save(brightest.checkpoint(), "best.pt")
+    stage("--step", "qat", "--checkpoint", "best.pt")
+    printed = capsys.readouterr().out
+    assert written() == set()
+    assert json.loads(printed.split("\n")[0])["top1"] == 95
+    stage("--step", "qat", "--checkpoint", "best.pt", "--output", "out/qat")
+    assert capsys.readouterr().out == printed
+    assert written() == {f"out/qat/{name}" for name in RESULTS}
+    stage("--step", "qat", "--output", "out/model")
+    assert Path("out/qat/metrics.json").read_text() != Path("out/model/metrics.json").read_text()  # red counts twice
+
+
+def test_the_worst_pictures_come_first(stage, monkeypatch):
+    captions = []
+
+    def draw(database, indices, columns, tile, texts):
+        captions.extend(texts)
+        return contact_sheet(database, indices, columns, tile, texts)
+
+    monkeypatch.setattr(pictures, "contact_sheet", draw)
+    stage("--step", "int", "--output", "out")
+    assert len(captions) == 16
+    assert captions[0] == ("1: 1.png", "is red (0 %)", "taken for green (100 %)")
+    assert captions[1] == ("0: 0.png", "is red (100 %)", "taken for red (100 %)")  # of equal ones the first
+    assert captions[2][0] == "2: 2.png"
+    image = Image.open("out/worst.jpg").convert("RGB")
+    assert np.abs(np.subtract(image.getpixel((90, 90)), GREEN)).max() < 6
+    assert np.abs(np.subtract(image.getpixel((270, 90)), RED)).max() < 6
+
+
+def test_equal_results_are_equal_bytes(stage):
+    for folder in ("out/a", "out/b"):
+        stage("--step", "int", "--output", folder)
+    assert all(Path(f"out/a/{name}").read_bytes() == Path(f"out/b/{name}").read_bytes() for name in RESULTS)
+    assert Path("out/a/worst.jpg").stat().st_size < 300_000
+
+
+@pytest.mark.parametrize(
+    ("step", "checkpoint", "message"),
+    [
+        ("onnx_int8", FILES["onnx_float"], "{} holds a float model, which --step onnx_int8 does not take"),
+        ("onnx_float", FILES["onnx_int8"], "{} holds an int8 model, which --step onnx_float does not take"),
+        ("float", FILES["int"], "{} holds a model in form 'int', expected float"),
+        ("int", "none.safetensors", "model file {} does not exist"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(stage, step, checkpoint, message):
+    with pytest.raises(SystemExit, match=message.format(checkpoint)):
+        stage("--step", step, "--checkpoint", str(checkpoint))
+    assert written() == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": ["red", "blue", "green"]}, "has the class 'blue' where artifacts/db/val.lmdb has 'green'"),
+        ({"color_space": "yuv444"}, "has color_space yuv444, but input.color_space is rgb"),
+    ],
+)
+def test_a_model_for_other_pictures_is_refused(stage, changes, message):
+    made, info = brightest.program(), dataclasses.replace(brightest.INFO, **changes)
+    save_model("other.safetensors", "int", made.constants, info, made.to_json())
+    with pytest.raises(SystemExit, match=f"other.safetensors {message}"):
+        stage("--step", "int", "--checkpoint", "other.safetensors")
+
+
+def test_every_class_with_the_one_it_is_most_often_taken_for():
+    counts = torch.tensor([[5, 2, 2], [1, 2, 3], [0, 0, 0]])
+    assert validate.class_rows(counts, ["a", "b", "c"]) == [
+        ("a", 9, 55.5556, "b", 2),  # of equally many, the lower class
+        ("b", 6, 33.3333, "c", 3),
+        ("c", 0, None, None, 0),
+    ]
+
+
+def test_the_ten_worst_classes_for_people():
+    rows = [(f"class {i}", 100, 90.0 - i % 3, "x", 1 + i) for i in range(12)]
+    lines = validate.worst_classes([("none", 0, None, None, 0), *rows]).split("\n")
+    order = [2, 5, 8, 11, 1, 4, 7, 10, 0, 3]
+    assert [line.split("  ")[0] for line in lines[1:]] == [f"class {i}" for i in order]
+    assert lines[1] == "class 2      100    88.00  x (3)"
 
 
 def test_every_cell_of_a_small_confusion_matrix_in_the_order_of_the_classes():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from training.score import confusion, predict, score
+from training.score import confusion, hardest, predict, ranked, score
 
 
 def brute_force(logits, labels):
@@ -78,3 +78,35 @@ def test_confusion_counts_images_by_class_and_by_class_taken_for():
     logits = torch.tensor([[3.0, 1, 0], [0, 2, 2], [0, 0, 5], [9, 8, 7], [1, 1, 1]])
     labels = torch.tensor([0, 1, 1, 1, 2])
     assert confusion(logits, labels).tolist() == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]
+
+
+def test_ranked_by_hand():
+    logits = torch.tensor([[0.0, math.log(3), 0, -math.inf], [0, 0, 0, 1]])[:, :3]
+    probabilities, classes = ranked(logits, 2)
+    assert classes.tolist() == [[1, 0], [0, 1]]  # of equal ones the lower class
+    assert probabilities.flatten().tolist() == pytest.approx([3 / 5, 1 / 5, 1 / 3, 1 / 3])
+
+
+def test_ranked_begins_with_what_counts_as_top1_and_gives_all_of_few_classes():
+    logits = torch.randn(200, 4, generator=torch.Generator().manual_seed(0)).round()
+    probabilities, classes = ranked(logits, 5)
+    assert score(logits, classes[:, 0])["top1"] == 100
+    assert classes.sort(dim=1).values.tolist() == [[0, 1, 2, 3]] * 200
+    assert probabilities.sum(dim=1).tolist() == pytest.approx([1] * 200)
+
+
+def test_ranked_refuses_broken_logits():
+    with pytest.raises(ValueError, match="not finite"):
+        ranked(torch.tensor([[math.nan, 1]]), 1)
+
+
+def test_hardest_are_those_with_the_greatest_loss_and_of_equal_ones_the_first():
+    logits = torch.tensor([[2.0, 0], [0, 2], [5, 0], [0, 2], [1, 0]])
+    labels = torch.tensor([0, 0, 0, 0, 0])
+    assert hardest(logits, labels, 3).tolist() == [1, 3, 4]
+    assert hardest(logits, labels, 9).tolist() == [1, 3, 4, 0, 2]
+
+
+def test_the_last_bits_of_logits_change_no_order():
+    logits = torch.tensor([[1.0, 0], [1 - 1e-6, 0], [1 + 1e-6, 0]])
+    assert hardest(logits, torch.zeros(3, dtype=torch.int64), 3).tolist() == [0, 1, 2]
