@@ -87,6 +87,10 @@ def training_batches(
         crop_padding=0,
         flip=0.5,
         color_jitter=(0.4, 0.4, 0.4, 0.1) if jitter else (0, 0, 0, 0),
+        policy=None,
+        policy_operations=1,
+        policy_magnitude=0,
+        erase=0,
     )
     input_format = InputFormat.model_validate({"size": size, "color_space": color_space, "resize": None})
     pixels = Pixels(ImageDatabase(path), random_views(augmentation, size), input_format)
@@ -101,7 +105,7 @@ class Epochs:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.number += 1
-        return ((normalize(pixels), labels) for pixels, labels in self.batches.epoch(self.number))
+        return ((normalize(pixels), labels) for ((pixels, labels),) in self.batches.epoch(self.number))
 
 
 def scale(picture: Path, path: Path, records: int) -> dict:

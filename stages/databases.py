@@ -1,5 +1,6 @@
 """The packed databases as batches for the stages."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from imagedb import ImageDatabase
 from models.storage import ModelInfo
 from stages.cli import require
 from stages.params import Params
-from training.data import OrderedBatches, Pixels, TrainingBatches
+from training.data import ALL, OrderedBatches, Pixels, Share, TrainingBatches
 from training.device import DeviceRenderer
 from training.recipe import Augmentation
 from training.views import center_views, random_views
@@ -67,16 +68,35 @@ def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
             raise ValueError(f"{path} has {name} {getattr(info, name)}, but {parameter} is {value}")
 
 
-def training_batches(params: Params, augment: Augmentation, batch_size: int) -> TrainingBatches:
-    """Shuffled, augmented training batches; on the GPU if machine.decode says so."""
-    views = random_views(augment, params.input.size)
-    pixels = Pixels(open_database(params, "train"), views, params.input, params.seed)
-    on_device = params.machine.decode == "cuda"
-    renderer = DeviceRenderer(params.input, torch.device("cuda")) if on_device else None
-    return TrainingBatches(pixels, batch_size, params.machine.workers, renderer)
+def training_batches(
+    params: Params, augment: Augmentation, batch_size: int, share: Share = ALL, sizes: Mapping[int, int] | None = None
+) -> dict[int, TrainingBatches]:
+    """Shuffled, augmented training batches; on the GPU if machine.decode says so.
+
+    Args:
+        share: What this process computes of each batch.
+        sizes: Of the pictures, by the first epoch that has them; None: the input's.
+
+    Returns:
+        One for each of `sizes`.
+    """
+    database = open_database(params, "train")
+
+    def of_size(size: int) -> TrainingBatches:
+        input_format = params.input.model_copy(update={"size": size})
+        pixels = Pixels(database, random_views(augment, size), input_format, params.seed)
+        on_device = params.machine.decode == "cuda"
+        renderer = (
+            DeviceRenderer(input_format, torch.device("cuda", torch.cuda.current_device())) if on_device else None
+        )
+        return TrainingBatches(pixels, batch_size, params.machine.workers, renderer, share)
+
+    return {first: of_size(size) for first, size in (sizes or {1: params.input.size}).items()}
 
 
-def plain_batches(params: Params, split: Split = "val", images: int | None = None) -> OrderedBatches:
-    """`images` evenly spaced records of a split (all if None) in order, as validation sees them."""
+def plain_batches(
+    params: Params, split: Split = "val", images: int | None = None, share: Share = ALL
+) -> OrderedBatches:
+    """`images` evenly spaced records of a split (all if None) in order, as validation sees them; `share`'s of them."""
     pixels = Pixels(open_database(params, split), center_views(params.input), params.input)
-    return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, images)
+    return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, images, share)

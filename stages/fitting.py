@@ -1,6 +1,9 @@
-"""What train_float and train_qat share: curves, progress, checkpoints for going on, best and last weights."""
+"""What train_float and train_qat share: a run with its data, processes, checkpoints, curves, and files at the end."""
 
-from collections.abc import Callable, Iterable, Sequence
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -8,17 +11,24 @@ from typing import Any
 import torch
 from dvclive import Live
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from fixedpoint.program import Program
+from models.storage import ModelInfo
 from stages.cli import alone, runs_folder
 from stages.databases import check_same_classes, plain_batches, training_batches
+from stages.machine import execution
 from stages.params import Params
+from stages.progress import Display, Watchman, noted_signals, stopped
 from training.augment import normalize
-from training.checkpoint import Checkpoint, digest_files, run_key
-from training.engine import Fitted, fit
+from training.checkpoint import Checkpoints, digest_files, run_key
+from training.data import OrderedBatches, Share
+from training.distributed import Group, joined
+from training.engine import Fitted, Observer, Row, Stopped, fit
 from training.losses import LossOf
+from training.mixing import Mixing
 from training.recipe import Augmentation, Recipe
 from training.score import predict, score
+from training.step import TrainingStep
 
 CODE = [Path(folder) for folder in ("models", "imagedb", "training", "fixedpoint", "stages")]
 
@@ -30,10 +40,16 @@ def fit_stage(
     augment: Augmentation,
     params: Params,
     loss_of: LossOf,
+    info: ModelInfo,
+    save: Callable[[Fitted], None],
     files: Sequence[Path] = (),
+    settings: Mapping[str, object] | None = None,
+    sizes: Mapping[int, int] | None = None,
+    program: Program | None = None,
     logits_of: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda model: model,
+    score_start: bool = False,
     **options: Any,
-) -> Fitted:
+) -> None:
     """Train `model`, with DVCLive curves in plots/<stage>, and checkpoints in $RUNS_DIR (default: runs).
 
     Args:
@@ -43,49 +59,101 @@ def fit_stage(
         augment: Of the training pictures.
         params: All parameters; those that change no result are not part of the run's key.
         loss_of: What is minimized.
+        info: Of the model, for those who find a checkpoint of it.
+        save: Writes artifacts/<stage>, in one process alone.
         files: From which `model` and `loss_of` were made, if not from the parameters alone.
+        settings: What else decides the result, JSON values.
+        sizes: Of the training pictures, by the first epoch that has them; by default the input's.
+        program: That a QAT model trains.
         logits_of: What is scored of a model: a function of the network's input.
-        options: `score_start` and `project` of `training.engine.fit`.
+        score_start: As of `training.engine.fit`.
+        options: `frozen` and `project` of `training.step.TrainingStep`.
     """
-    train, val = training_batches(params, augment, recipe.batch_size), plain_batches(params)
-    databases = [data.pixels.database for data in (train, val)]
-    check_same_classes(*databases)
     device = next(model.parameters()).device
-    key = run_key(
-        recipe=recipe.model_dump(),
-        augment=augment.model_dump(),
-        params=params.model_dump(include={"seed", "input", "model", "validation"}),
-        machine=params.machine.model_dump(exclude={"workers"}),
-        inputs=[digest_files([file]) for file in files] + [database.header.digest for database in databases],
-        code=digest_files([path for folder in CODE for kind in ("*.py", "*.c") for path in folder.glob(kind)]),
-        versions=[version(package) for package in ("torch", "torchvision", "timm", "numpy", "pillow")],
-    )
-    folder = runs_folder() / f"{stage}-{key}"
+    with ExitStack() as stack:
+        signals = stack.enter_context(noted_signals())
+        group = stack.enter_context(joined(recipe.processes, device))
+        share = Share(group.rank, recipe.processes, recipe.accumulate)
+        train = training_batches(params, augment, recipe.batch_size, share, sizes)
+        val = plain_batches(params, share=share)
+        some = next(iter(train.values()))
+        databases = [data.pixels.database for data in (some, val)]
+        check_same_classes(*databases)
+        key = run_key(
+            recipe=recipe.model_dump(),
+            augment=augment.model_dump(),
+            settings=settings,
+            params=params.model_dump(include={"seed", "input", "model", "validation"}),
+            machine=params.machine.of_results,
+            inputs=[digest_files([file]) for file in files] + [database.header.digest for database in databases],
+            code=digest_files([path for folder in CODE for kind in ("*.py", "*.c") for path in folder.glob(kind)]),
+            versions=[version(package) for package in ("torch", "torchvision", "timm", "numpy", "pillow")],
+        )
+        folder = runs_folder() / f"{stage}-{key}"
+        minutes = params.machine.checkpoint_minutes
+        observer: Observer = Watchman(minutes, signals)
+        if group.rank == 0:
+            stack.enter_context(alone(f"artifacts/{stage}"))
+            stack.enter_context(alone(folder))
+            live = Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+            stack.enter_context(live)
+            observer = Display(live, folder, recipe.epochs, some.steps, recipe.batch_size, minutes, signals)
 
-    def validate(network: nn.Module) -> dict[str, float]:
-        logits = logits_of(network)
+        def validate(network: nn.Module, between: Callable[[], None]) -> Row:
+            return score(*predict_together(logits_of(network), val, group, device, between))
 
-        def of_pixels(pixels: Tensor) -> Tensor:
-            return logits(normalize(pixels.to(device)).contiguous(memory_format=torch.channels_last))
+        step = TrainingStep(
+            model,
+            recipe,
+            loss_of,
+            execution(params.machine),
+            group,
+            Mixing(recipe, params.model.num_classes) if recipe.mixes else None,
+            **options,
+        )
+        describe = {
+            "model_file": {
+                "form": stage,
+                "info": asdict(info),
+                "program": program.to_json() if program else None,
+                "constants": program.constants if program else {},
+            },
+            "params": params.model_dump(mode="json"),
+            "revision": _revision(),
+        }
+        checkpoints = Checkpoints(folder, params.machine.checkpoints, group)
+        try:
+            fitted = fit(step, train, validate, checkpoints, score_start, describe, observer)
+        except Stopped:
+            stopped(folder, signals)
+        if group.rank == 0:
+            save(fitted)
 
-        return score(*predict(of_pixels, val))
 
-    with (
-        alone(folder),
-        Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False) as live,
-    ):
+def predict_together(
+    logits_of: Callable[[Tensor], Tensor],
+    val: OrderedBatches,
+    group: Group,
+    device: torch.device,
+    between: Callable[[], None],
+) -> tuple[Tensor, Tensor]:
+    """Logits and labels of all validation images, in order, of which each process computes its batches."""
 
-        def report(row: dict[str, float]) -> None:
-            live.step = row["epoch"]
-            figures = {name: value for name, value in row.items() if name != "epoch"}
-            for name, value in figures.items():
-                live.log_metric(name, value, timestamp=False)
-            live.make_summary()
-            text = "  ".join(f"{name} {value:.6g}" for name, value in figures.items())
-            print(f"epoch {live.step}/{recipe.epochs}  {text}", flush=True)
+    def of_pixels(pixels: Tensor) -> Tensor:
+        between()
+        return logits_of(normalize(pixels.to(device)).contiguous(memory_format=torch.channels_last))
 
-        def progress(steps: Iterable, total: int, label: str) -> Iterable:
-            return tqdm(steps, total=total, desc=label, unit="batch", leave=False, disable=None)
+    rounds = group.greatest(len(val))
+    logits, labels = predict(of_pixels, val)
+    for _ in range(rounds - len(val)):
+        between()  # as often as in every process
+    logits, labels, order = (torch.cat(group.gather(own)) for own in (logits, labels, torch.tensor(val.indices)))
+    order = order.argsort()
+    return logits[order], labels[order]
 
-        checkpoint = Checkpoint(folder)
-        return fit(model, recipe, train, loss_of, validate, checkpoint, report=report, progress=progress, **options)
+
+def _revision() -> str | None:
+    """The commit of the code, with -dirty if files have changed since; None where there is no git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None

@@ -1,26 +1,45 @@
-"""The machine as params.yaml wants it: threads, device, deterministic algorithms."""
+"""The machine as params.yaml wants it: threads, device, algorithms, precision."""
 
 import ctypes
+import os
 
 import torch
 
 from stages.params import Machine
+from training.step import Execution
 
 
 def prepare(machine: Machine) -> torch.device:
-    """Set PyTorch's threads and deterministic algorithms for this process; gives the device to work on.
+    """Set PyTorch's threads and algorithms for this process; gives the device to work on, torchrun's for this process.
 
     Raises:
         ValueError: If machine.device is not there.
     """
-    if machine.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("machine.device is cuda, but PyTorch finds no CUDA device here; set machine.device to cpu")
     keep_memory()
     torch.set_num_threads(machine.threads)
-    torch.use_deterministic_algorithms(True)
+    fastest = {"auto": machine.device == "cuda", "fastest": True, "deterministic": False}[machine.algorithms]
+    torch.use_deterministic_algorithms(not fastest)
+    torch.backends.cudnn.benchmark = fastest
+    torch.backends.cudnn.allow_tf32 = False  # but in training steps that ask for it: scores and integers are exact
     # nothing here reads what it has not written; PyTorch makes this attribute as it runs
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return torch.device(machine.device)
+    if machine.device == "cpu":
+        return torch.device("cpu")
+    number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= there:
+        raise ValueError(
+            f"machine.device is cuda, but PyTorch finds {there} CUDA devices here for {number + 1} processes; "
+            "set machine.device to cpu, or processes lower"
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def execution(machine: Machine) -> Execution:
+    """How training steps are computed; what is `auto` is decided by the device."""
+    on_cuda = machine.device == "cuda"
+    precision = ("bf16" if on_cuda else "float32") if machine.precision == "auto" else machine.precision
+    return Execution(precision, compile={"auto": on_cuda, "always": True, "never": False}[machine.compile])
 
 
 def keep_memory() -> None:

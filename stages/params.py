@@ -8,22 +8,32 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from training.recipe import Augmentation, InputFormat, Optimization, QatRecipe, Ratio, Recipe, Section
+from training.recipe import Augmentation, FineTuning, FloatTraining, InputFormat, QatRecipe, Ratio, Recipe, Section
 
 
 class Machine(Section):
-    """Where the work runs. `workers` changes no result; the others may change the last bits of training."""
+    """Where and how the work runs; what `of_results` leaves out changes no result, the rest may."""
 
     device: Literal["cpu", "cuda"]
     threads: int = Field(ge=1)
     workers: int = Field(ge=0, description="threads that pack, decode and augment")
     decode: Literal["cpu", "cuda"] = Field(description="where training pictures are decoded and augmented")
+    precision: Literal["auto", "float32", "tf32", "bf16"] = Field(description="of training; auto: by the device")
+    compile: Literal["auto", "always", "never"] = Field(description="the training step; auto: on cuda")
+    algorithms: Literal["auto", "deterministic", "fastest"] = Field(description="auto: fastest on cuda")
+    checkpoint_minutes: float = Field(gt=0, description="from one checkpoint to the next within an epoch")
+    checkpoints: int = Field(ge=1, description="how many of the last are kept, beside the best")
 
     @model_validator(mode="after")
     def _cuda_decodes_for_cuda(self) -> Self:
         if self.decode == "cuda" and self.device != "cuda":
             raise ValueError("machine.decode is cuda, but machine.device is cpu")
         return self
+
+    @property
+    def of_results(self) -> dict[str, Any]:
+        """The parameters that may change a result."""
+        return self.model_dump(exclude={"workers", "checkpoint_minutes", "checkpoints"})
 
 
 class Splits(Section):
@@ -72,15 +82,7 @@ class Model(Section):
     name: str
     num_classes: int = Field(ge=2)
     arguments: dict[str, Any]
-    checkpoint: str | None = Field(description="weights that float training starts from; null: random ones")
-    checkpoint_sha256: str | None = Field(description="of that file, so that another one is not taken for it")
     normalization: Normalization | None = Field(description="the network's own; null: pixels p as (p - 128) / 128")
-
-    @model_validator(mode="after")
-    def _checkpoint_is_pinned(self) -> Self:
-        if (self.checkpoint is None) != (self.checkpoint_sha256 is None):
-            raise ValueError("model.checkpoint and model.checkpoint_sha256 go together (sha256sum FILE prints it)")
-        return self
 
 
 class Calibrate(Section):
@@ -130,7 +132,7 @@ class Params(Section):
     lr: float
     epochs: int
     batch_size: int
-    train: Optimization
+    train: FloatTraining
     augment: Augmentation
     input: InputFormat
     pack: Pack
@@ -148,7 +150,8 @@ class Params(Section):
     @property
     def float_recipe(self) -> Recipe:
         """The recipe of float training."""
-        return Recipe(lr=self.lr, epochs=self.epochs, batch_size=self.batch_size, **self.train.model_dump())
+        optimization = self.train.model_dump(exclude={"sizes", *FineTuning.model_fields})
+        return Recipe(lr=self.lr, epochs=self.epochs, batch_size=self.batch_size, **optimization)
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

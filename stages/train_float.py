@@ -9,14 +9,18 @@ import torch
 from torch import nn
 
 from models import create_model
+from models.layers import find_layers
 from models.pretrained import load_weights
 from models.storage import ModelInfo, save_model
-from stages.cli import alone, run
+from stages.cli import run
 from stages.databases import open_database
 from stages.fitting import fit_stage
+from stages.launch import start_processes
 from stages.machine import prepare
 from stages.params import load_params
+from training.engine import Fitted
 from training.losses import label_loss
+from training.recipe import FineTuning
 
 
 def main() -> None:
@@ -34,24 +38,44 @@ def main() -> None:
     )
     torch.manual_seed(params.seed)
     model = create_model(info.name, info.num_classes, info.image_size, info.arguments, info.normalization)
-    if params.model.checkpoint and params.model.checkpoint_sha256:
-        load_weights(model, params.model.checkpoint, params.model.checkpoint_sha256)
-    _try_out(model, info)
-    model.to(device)
+    train = params.train
+    if train.init_from:
+        load_weights(model, train.init_from.file, train.init_from.sha256, train.init_from.new_layers)
+    for name, size in {"input.size": info.image_size, **_named(train.sizes)}.items():
+        _try_out(model, info.name, name, size)
     recipe = params.float_recipe
-    with alone("artifacts/float"):
-        fitted = fit_stage("float", model, recipe, params.augment, params, label_loss(recipe.label_smoothing))
+    start_processes(recipe.processes, params.machine.threads)
+
+    def save(fitted: Fitted) -> None:
         save_model("artifacts/float/last.safetensors", "float", fitted.last, info)
         save_model("artifacts/float/model.safetensors", "float", fitted.best, info)
 
+    fit_stage(
+        "float",
+        model.to(device),
+        recipe,
+        params.augment,
+        params,
+        label_loss(recipe.label_smoothing, recipe.loss),
+        info,
+        save,
+        settings=train.model_dump(include={"sizes", *FineTuning.model_fields}),
+        sizes=train.sizes,
+        frozen=find_layers(model, train.freeze, "train.freeze"),
+    )
 
-def _try_out(model: nn.Module, info: ModelInfo) -> None:
+
+def _named(sizes: dict[int, int] | None) -> dict[str, int]:
+    return {f"train.sizes from epoch {first} on": size for first, size in (sizes or {}).items()}
+
+
+def _try_out(model: nn.Module, network: str, parameter: str, size: int) -> None:
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, info.image_size, info.image_size))
-    except (RuntimeError, AssertionError) as error:
+            model.eval()(torch.zeros(1, 3, size, size))
+    except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{info.name} does not take pictures of input.size {info.image_size}: {reason}") from None
+        raise ValueError(f"{network} does not take pictures of {parameter}, {size}: {reason}") from None
 
 
 if __name__ == "__main__":

@@ -16,12 +16,14 @@ from fixedpoint.convert import convert
 from fixedpoint.integer import integer_logits
 from fixedpoint.qat import FakeQuantModel
 from models.storage import load_model, save_model
-from stages.cli import alone, require, run
+from stages.cli import require, run
 from stages.databases import check_model
 from stages.fitting import fit_stage
+from stages.launch import start_processes
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, float_model, stored_program
 from stages.params import Params, load_params
+from training.engine import Fitted
 from training.losses import distilled_loss, label_loss
 
 
@@ -35,30 +37,37 @@ def main() -> None:
     files = [require(arguments.checkpoint, MADE_BY["ptq"])]
     stored = load_model(files[0], ("ptq",))
     check_model(files[0], stored.info, params)
-    model = FakeQuantModel(stored_program(stored)).to(device)
+    program = stored_program(stored)
+    model = FakeQuantModel(program).to(device)
     recipe = params.qat
-    loss_of = label_loss(recipe.label_smoothing)
+    loss_of = label_loss(recipe.label_smoothing, recipe.loss)
     if recipe.distill:
         files.append(require(arguments.teacher, MADE_BY["float"]))
         teacher = _teacher(files[1], stored.info.class_names, params).to(device).to(memory_format=torch.channels_last)
         loss_of = distilled_loss(loss_of, teacher, recipe.distill, recipe.temperature)
-    with alone("artifacts/qat"):
-        fitted = fit_stage(
-            "qat",
-            model,
-            recipe,
-            recipe.augment,
-            params,
-            loss_of,
-            files,
-            logits_of=lambda model: integer_logits(convert(cast(FakeQuantModel, model).trained()), device),
-            score_start=True,
-            project=FakeQuantModel.project,
-        )
+    start_processes(recipe.processes, params.machine.threads)
+
+    def save(fitted: Fitted) -> None:
         for name, weights in {"last": fitted.last, "model": fitted.best}.items():
             model.load_state_dict(weights)
             program = model.trained()
             save_model(f"artifacts/qat/{name}.safetensors", "qat", program.constants, stored.info, program.to_json())
+
+    fit_stage(
+        "qat",
+        model,
+        recipe,
+        recipe.augment,
+        params,
+        loss_of,
+        stored.info,
+        save,
+        files=files,
+        program=program,
+        logits_of=lambda model: integer_logits(convert(cast(FakeQuantModel, model).trained()), device),
+        score_start=True,
+        project=FakeQuantModel.project,
+    )
 
 
 def _teacher(path: Path, class_names: list[str], params: Params) -> nn.Module:

@@ -39,7 +39,11 @@ CONTRACT = [
     *(f"artifacts/{form}/model.safetensors" for form in ("float", "ptq", "qat", "int")),
     *(f"artifacts/onnx/{name}.onnx" for name in ONNX),
     *(f"metrics/{form}.json" for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8")),
-    *(f"plots/confusion/{form}.csv" for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8")),
+    *(
+        f"plots/{name.format(form)}"
+        for name in ("confusion/{}.csv", "classes/{}.csv", "worst/{}.jpg")
+        for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8")
+    ),
     *(f"plots/{run}/plots/metrics/{name}.tsv" for run in ("float", "qat") for name in ("train_loss", "val_top1")),
 ]
 

@@ -1,11 +1,15 @@
 """Checkpoints for going on after an interruption: outside the tracked outputs, one folder for each distinct run."""
 
 import hashlib
+import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import torch
+
+from training.distributed import Group
 
 
 def run_key(**parts: object) -> str:
@@ -27,41 +31,97 @@ def digest_files(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-class Checkpoint:
-    """The state of one run in one file, replaced atomically."""
+def load_checkpoint(path: Path) -> dict:
+    """The state in a checkpoint, tensors on the CPU; no code in it is run.
 
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "checkpoint.pt"
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a checkpoint, or not whole.
+    """
+    return _parse(path.read_bytes(), path)
 
-    def save(self, state: dict) -> None:
-        """Write `state`: tensors, numbers, strings, lists and dicts of them; whole or not at all.
+
+def _parse(contents: bytes, path: Path) -> dict:
+    try:
+        return torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
+    except Exception:  # what a damaged file makes PyTorch raise has no common class
+        raise ValueError(
+            f"{path} is damaged: remove it, and the run goes on from the checkpoint before, or starts again"
+        ) from None
+
+
+class Checkpoints:
+    """The last states of one run, and the best: step_<steps done>.pt and best.pt, each whole or not there.
+
+    Rank 0 writes and reads them, so that the other processes of a run may be on machines without the folder.
+
+    Args:
+        folder: Of this run alone.
+        kept: How many of the last states.
+        group: The processes of the run.
+    """
+
+    def __init__(self, folder: Path, kept: int = 1, group: Group | None = None):
+        self.folder = folder
+        self.kept = kept
+        self.group = group or Group()
+        self.best = folder / "best.pt"
+
+    def save(self, done: int, state: dict, is_best: bool = False) -> None:
+        """Write the state after `done` steps: tensors, numbers, strings, lists and dicts of them.
 
         Raises:
             OSError: If the file cannot be written.
         """
-        partial = self.path.with_suffix(".partial")
+        if self.group.rank:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step_{done:08d}.pt"
+        partial = path.with_suffix(".partial")
         try:
             with partial.open("wb") as file:
-                torch.save(state, file)
+                torch.save(state | {"is_best": is_best}, file)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(self.path)
+            partial.replace(path)
+            if is_best:
+                self._copy_to_best(path)
         except OSError as error:
-            raise OSError(f"cannot write {self.path}: {error}") from None
+            raise OSError(f"cannot write {path}: {error}") from None
         finally:
             partial.unlink(missing_ok=True)
+        for old in self._states()[: -self.kept]:
+            old.unlink()
 
     def load(self) -> dict | None:
-        """The saved state on the CPU, or None where no run has been interrupted.
+        """The newest state, or None where no run has been interrupted.
 
         Raises:
-            ValueError: If the file is not one that `save` wrote, or not whole.
+            ValueError: If its file is damaged.
         """
-        if not self.path.exists():
+        path = next(reversed(self._states()), None) if self.group.rank == 0 else None
+        contents = self.group.from_first(path.read_bytes() if path else None)
+        if contents is None:
             return None
-        with self.path.open("rb") as file:
-            try:
-                return torch.load(file, map_location="cpu", weights_only=True)
-            except Exception:  # what a damaged file makes PyTorch raise has no common class
-                raise ValueError(f"{self.path} is damaged: remove it, and the run starts again") from None
+        state = _parse(contents, path or self.folder)
+        if path and state["is_best"]:  # the run may have been stopped before it was copied
+            self._copy_to_best(path)
+        return state
+
+    def load_best(self) -> dict:
+        """The state after the epoch with the best score, on rank 0.
+
+        Raises:
+            ValueError: If its file is missing or damaged.
+        """
+        if not self.best.exists():
+            raise ValueError(f"{self.best} is missing: remove {self.folder}, and the run starts again")
+        return load_checkpoint(self.best)
+
+    def _states(self) -> list[Path]:
+        return sorted(self.folder.glob("step_*.pt"))
+
+    def _copy_to_best(self, path: Path) -> None:
+        partial = self.best.with_suffix(".partial")
+        shutil.copyfile(path, partial)
+        partial.replace(self.best)

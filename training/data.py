@@ -5,7 +5,8 @@ used, as opposed to in another process that would have to send it.
 """
 
 from collections.abc import Iterator
-from typing import cast
+from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from training.recipe import InputFormat
 from training.views import Views
 
 Key = tuple[int, int]  # epoch and index of a sample
+Item = TypeVar("Item")
 Batch = tuple[Tensor, Tensor]  # uint8 [batch, 3, size, size] and labels, int64 [batch]
 
 
@@ -53,20 +55,57 @@ class Pixels(Dataset):
         return torch.stack(pixels, out=out), torch.tensor(labels)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which parts of each batch are one process's: `accumulate` of `processes * accumulate`, one after the other.
+
+    A part holds pictures of the batch and those as far from its end, in the order of the batch, so that both of a pair
+    that `training.mixing` mixes are in it, and in the places where mixing the part alone finds them.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    accumulate: int = 1
+
+    def numbers(self) -> range:
+        """The numbers of this process's parts among all of a batch."""
+        return range(self.rank * self.accumulate, (self.rank + 1) * self.accumulate)
+
+    def of(self, batch: list[Item]) -> list[list[Item]]:
+        """This process's parts, each as long as the others."""
+        count, parts = len(batch), self.processes * self.accumulate
+        if parts == 1:
+            return [batch]
+        half = count // (2 * parts)
+        ends = [((n * half, (n + 1) * half), (count - (n + 1) * half, count - n * half)) for n in self.numbers()]
+        return [batch[slice(*early)] + batch[slice(*late)] for early, late in ends]
+
+
+ALL = Share()  # of a process that is alone
+
+
 class TrainingBatches:
     """Shuffled batches, epoch by epoch.
 
     Args:
         pixels: What to read.
-        batch_size: Images in a batch; the last, smaller one of an epoch is dropped.
+        batch_size: Images in a batch of all processes; the last, smaller one of an epoch is dropped.
         workers: Threads that read; changes no batch. 0: the one that asks for a batch.
         renderer: What makes pixels of encoded images; None: the workers do, on the CPU.
+        share: What this process reads of each batch.
 
     Raises:
         ValueError: If there are fewer images than one batch.
     """
 
-    def __init__(self, pixels: Pixels, batch_size: int, workers: int, renderer: DeviceRenderer | None = None):
+    def __init__(
+        self,
+        pixels: Pixels,
+        batch_size: int,
+        workers: int,
+        renderer: DeviceRenderer | None = None,
+        share: Share = ALL,
+    ):
         count = len(pixels.database)
         if count < batch_size:
             raise ValueError(f"a batch of {batch_size} images is more than the {count} in the training database")
@@ -74,6 +113,7 @@ class TrainingBatches:
         self.batch_size = batch_size
         self.workers = workers
         self.renderer = renderer
+        self.share = share
         self.steps = count // batch_size  # batches in an epoch
 
     @property
@@ -81,15 +121,19 @@ class TrainingBatches:
         """What the order and the samples are drawn from."""
         return self.pixels.seed
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[tuple[Batch, ...]]:
+        """This process's parts of each batch of one epoch, after the first `done` batches."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
         order = torch.randperm(len(self.pixels.database), generator=generator)
-        batches = order.split(self.batch_size)[: self.steps]
-        keys = ([(epoch, index) for index in batch.tolist()] for batch in batches)
+        batches = order.split(self.batch_size)[done : self.steps]
+        parts = (part for batch in batches for part in self.share.of(batch.tolist()))
+        keys = ([(epoch, index) for index in part] for part in parts)
         if self.renderer is None:
-            return ordered_map(self.pixels.batch, keys, self.workers, chunk=1)
-        return map(self.renderer, ordered_map(lambda batch: gather(self.pixels, batch), keys, self.workers, chunk=1))
+            rendered: Iterator[Batch] = ordered_map(self.pixels.batch, keys, self.workers, chunk=1)
+        else:
+            encoded = ordered_map(lambda part: gather(self.pixels, part), keys, self.workers, chunk=1)
+            rendered = map(self.renderer, encoded)
+        return zip(*[rendered] * self.share.accumulate, strict=True)
 
 
 class OrderedBatches:
@@ -100,22 +144,37 @@ class OrderedBatches:
         batch_size: Images in a batch; the last one may be smaller.
         workers: Threads that read; changes no batch. 0: the one that asks for a batch.
         images: How many, evenly spaced, since a database may be sorted by class; None for all.
+        share: Every `processes`-th batch is this process's, from its rank on.
 
     Attributes:
-        indices: Which records.
+        indices: Which records are this process's.
 
     Raises:
-        ValueError: If the database holds fewer images.
+        ValueError: If the database holds fewer images, or there are fewer batches than processes.
     """
 
-    def __init__(self, pixels: Pixels, batch_size: int, workers: int, images: int | None = None):
+    def __init__(
+        self,
+        pixels: Pixels,
+        batch_size: int,
+        workers: int,
+        images: int | None = None,
+        share: Share = ALL,
+    ):
         count = len(pixels.database)
         if images is not None and images > count:
             raise ValueError(f"{pixels.database.path} holds {count} images, fewer than the {images} that are asked for")
         self.pixels = pixels
         self.batch_size = batch_size
         self.workers = workers
-        self.indices = [i * count // images for i in range(images)] if images is not None else range(count)
+        indices = [i * count // images for i in range(images)] if images is not None else list(range(count))
+        batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+        if len(batches) < share.processes:
+            raise ValueError(
+                f"validation.batch_size {batch_size} makes {len(batches)} batches of {len(indices)} images, fewer than "
+                f"the {share.processes} processes; make it smaller"
+            )
+        self.indices = [index for batch in batches[share.rank :: share.processes] for index in batch]
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)

@@ -1,26 +1,33 @@
 """The training loop of float training and of quantization-aware training alike."""
 
-import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from enum import IntEnum
 
 import torch
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from training.augment import derive_seed, normalize
-from training.checkpoint import Checkpoint
-from training.data import TrainingBatches
-from training.losses import LossOf
-from training.recipe import Recipe
+from training.checkpoint import Checkpoints
+from training.data import Batch, TrainingBatches
+from training.optimization import Schedule
+from training.step import NotFinite, TrainingStep, weights_of
 
 Weights = dict[str, Tensor]
-History = list[dict[str, float]]
+Row = dict[str, float]
+Steps = Iterable[tuple[Batch, ...]]
+
+
+class Wish(IntEnum):
+    """What shall happen between two steps; of several processes' wishes, the greatest does."""
+
+    GO_ON = 0
+    SAVE = 1
+    STOP = 2
+
+
+class Stopped(Exception):
+    """Training was asked to stop; its state is saved."""
 
 
 @dataclass(frozen=True)
@@ -29,137 +36,187 @@ class Fitted:
 
     best: Weights
     last: Weights
-    history: History
+    history: list[Row]
+
+
+class Observer:
+    """What training tells, and asks, as it goes on; this one is silent and wants nothing."""
+
+    def epoch(self, steps: Steps, epoch: int, done: int) -> Steps:
+        """The steps of an epoch, of which `done` have been, as they are taken."""
+        return steps
+
+    def step(self, figures: Callable[[], Row]) -> None:
+        """After a step; `figures` gives the means of the epoch so far, and makes a GPU wait."""
+
+    def row(self, row: Row) -> None:
+        """A row of the history, those of an interrupted run included."""
+
+    def wish(self) -> Wish:
+        """Asked after each step and each batch of the validation."""
+        return Wish.GO_ON
 
 
 def fit(
-    model: nn.Module,
-    recipe: Recipe,
-    batches: TrainingBatches,
-    loss_of: LossOf,
-    validate: Callable[[nn.Module], dict[str, float]],
-    checkpoint: Checkpoint,
+    step: TrainingStep,
+    batches: Mapping[int, TrainingBatches],
+    validate: Callable[[nn.Module, Callable[[], None]], Row],
+    checkpoints: Checkpoints,
     score_start: bool = False,
-    project: Callable[[nn.Module], None] = lambda model: None,
-    report: Callable[[dict[str, float]], None] = lambda row: None,
-    progress: Callable[[Iterable, int, str], Iterable] = lambda steps, total, label: steps,
+    describe: Mapping[str, object] | None = None,
+    observer: Observer | None = None,
 ) -> Fitted:
-    """Train `model` in place; a run that was interrupted goes on after its last whole epoch, to the same bytes.
-
-    With `recipe.ema_decay` the exponential moving average of the weights is what is scored and kept.
+    """Train; a run that was interrupted goes on after the step that it had saved, to the same bytes.
 
     Args:
-        model: On the device to train on; its input is float32 [batch, 3, size, size].
-        recipe: Optimizer and schedule.
-        batches: Training images.
-        loss_of: What is minimized.
-        validate: Scores a model after each epoch; its `top1` decides which weights are best.
-        checkpoint: Where the state of this very run is kept.
+        step: The model, and what one step does to it.
+        batches: Training images, by the first epoch that has them.
+        validate: Scores a model after each epoch; its `top1` decides which weights are best. It calls its second
+            argument between its batches.
+        checkpoints: Where the states of this very run are kept.
         score_start: Whether the model as it is given counts as epoch 0, scored and perhaps the best. It does in any
             case where the recipe has no epochs.
-        project: Called with the model after each step of the optimizer, and with the average before it is scored, to
-            put weights back, in place, that left what is allowed.
-        report: Called with each row of the history in turn, the rows of an interrupted run included.
-        progress: Wraps the steps of an epoch, given their number and a label.
+        describe: Further values of each checkpoint.
+        observer: Is told what happens.
 
     Raises:
-        ValueError: If a loss is no longer finite, naming epoch, step and learning rate.
+        ValueError: If a loss is not finite, naming epoch, step, learning rate and, on the CPU, where that began.
+        Stopped: If the observer wishes it.
     """
-    device = next(model.parameters()).device
-    model.to(memory_format=torch.channels_last)
-    optimizer = create_optimizer_v2(
-        model,
-        opt={"sgd": "momentum"}.get(recipe.optimizer, recipe.optimizer),  # timm's own "sgd" is nesterov
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-    )
-    schedule = cast(CosineLRScheduler, _schedule(optimizer, recipe, batches.steps) if recipe.epochs else None)
-    ema = _average(model, recipe.ema_decay) if recipe.ema_decay else None
-    kept = ema.module if ema else model
-    first = 0 if score_start or not recipe.epochs else 1
-    best: Weights = {}
-    history: History = []
-    if state := checkpoint.load():
-        first, best, history = state["epoch"] + 1, state["best"], state["history"]
-        model.load_state_dict(state["model"])
-        kept.load_state_dict(state["kept"])
-        optimizer.load_state_dict(state["optimizer"])
-    for row in history:
-        report(row)
+    return _Run(step, batches, validate, checkpoints, describe or {}, observer or Observer()).fit(score_start)
 
-    def train(epoch: int) -> dict[str, float]:
-        torch.manual_seed(derive_seed(batches.seed, epoch - 1, -1))  # for what draws as it runs, such as dropout
-        model.train()
-        total = torch.zeros((), dtype=torch.float64)
-        steps = progress(batches.epoch(epoch - 1), batches.steps, f"epoch {epoch}/{recipe.epochs}")
-        for step, (pixels, labels) in enumerate(steps, 1):
-            done = (epoch - 1) * batches.steps + step
-            schedule.step_update(done - 1)
-            x = normalize(pixels.to(device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
-            loss = loss_of(model(x), labels.to(device, non_blocking=True), x)
-            _check_finite(loss.item(), f"in epoch {epoch}, step {step}", recipe)
-            optimizer.zero_grad()
-            loss.backward()
-            if recipe.clip_grad:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
-            optimizer.step()
-            project(model)
-            if ema:
-                ema.update(model, done)
-            total += loss.item()
-        return {"train_loss": round(float(total) / batches.steps, 6), "lr": optimizer.param_groups[0]["lr"]}
 
-    for epoch in range(first, recipe.epochs + 1):
-        row = {"epoch": epoch} | (train(epoch) if epoch else {})
-        if ema:
-            project(kept)
+class _Run:
+    """The state of `fit`: `epoch` is under way and `done` of its steps have been made, with these `totals`."""
+
+    def __init__(
+        self,
+        step: TrainingStep,
+        batches: Mapping[int, TrainingBatches],
+        validate: Callable[[nn.Module, Callable[[], None]], Row],
+        checkpoints: Checkpoints,
+        describe: Mapping[str, object],
+        observer: Observer,
+    ):
+        self.step, self.batches, self.validate = step, batches, validate
+        self.checkpoints, self.describe, self.observer = checkpoints, describe, observer
+        self.recipe = step.recipe
+        self.steps = next(iter(batches.values())).steps
+        self.schedule = Schedule(step.optimizer, step.recipe, self.steps)
+        self.unchecked: list[tuple[torch.cuda.Event, Tensor, str]] = []
+        self.epoch, self.done = 1, 0
+        self.totals = torch.zeros(2, dtype=torch.float64, device=step.device)
+        self.history: list[Row] = []
+
+    def fit(self, score_start: bool) -> Fitted:
+        self._restore()
+        for row in self.history:
+            self.observer.row(row)
+        if (score_start or not self.recipe.epochs) and not self.history:
+            self.epoch = 0
+            self._score({"epoch": 0})
+        while self.epoch <= self.recipe.epochs:
+            self._score({"epoch": self.epoch} | self._train())
+        best = {} if self.step.group.rank else self.checkpoints.load_best()["kept"]
+        return Fitted(best, weights_of(self.step.kept), self.history)
+
+    def _train(self) -> Row:
+        """What is left of an epoch."""
+        batches = self.batches[max(first for first in self.batches if first <= self.epoch)]
+        numbers = batches.share.numbers()
+        self.step.train()
+        steps = batches.epoch(self.epoch - 1, self.done)
+        for parts in self.observer.epoch(steps, self.epoch, self.done):
+            self.schedule.before_step(self._steps_done())
+            seeds = (batches.seed, self.epoch - 1, self.done)
+            where = f"in epoch {self.epoch}, step {self.done + 1}"
+            try:
+                figures = self.step(parts, numbers, seeds, self._steps_done() + 1)
+            except NotFinite as error:
+                raise ValueError(f"{error}, {where}: {self._hint()}") from None
+            self.done += 1
+            self.totals += figures
+            self._check_later(figures, where)
+            self.observer.step(lambda: self._figures(self.totals, 1))
+            self._between()
+        self._check_all()
+        gathered = self.step.group.gather(self.totals)
+        return self._figures(torch.stack(gathered).sum(dim=0), len(gathered))
+
+    def _figures(self, totals: Tensor, processes: int) -> Row:
+        loss, right = totals.tolist()
+        images = self.done * self.recipe.batch_size * processes / self.step.group.size
+        return {
+            "train_loss": round(loss / (self.done * processes), 6),
+            "train_top1": round(100 * right / images, 4),
+            "lr": self.step.optimizer.param_groups[0]["lr"],
+        }
+
+    def _score(self, row: Row) -> None:
+        """Validate, and end the epoch."""
+        kept = self.step.kept
+        if kept is not self.step.model:
+            self.step.project(kept)
+        self.step.group.share_buffers(kept)
         kept.eval()
-        scores = validate(kept)
-        _check_finite(scores["loss"], f"in the validation after epoch {epoch}", recipe)
+        scores = self.validate(kept, self._between)
+        if not math.isfinite(scores["loss"]):
+            raise ValueError(f"the loss is {scores['loss']} in the validation after epoch {self.epoch}: {self._hint()}")
         row |= {"val_loss": scores["loss"], "val_top1": scores["top1"]}
-        if not history or row["val_top1"] > max(past["val_top1"] for past in history):
-            best = _weights(kept)
-        history.append(row)
-        checkpoint.save(
-            {
-                "epoch": epoch,
-                "model": model.state_dict(),
-                "kept": kept.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "best": best,
-                "history": history,
-            }
-        )
-        report(row)
-    return Fitted(best, _weights(kept), history)
+        is_best = not self.history or row["val_top1"] > max(past["val_top1"] for past in self.history)
+        self.history.append(row)
+        self.schedule.after_epoch(self.epoch * self.steps, scores["loss"])
+        self.epoch, self.done = self.epoch + 1, 0
+        self.totals.zero_()
+        self._save(is_best)
+        self.observer.row(row)
 
+    def _between(self) -> None:
+        wish = self.step.group.greatest(self.observer.wish())
+        if wish:
+            self._check_all()
+            self._save()
+        if wish == Wish.STOP:
+            raise Stopped
 
-def _check_finite(loss: float, where: str, recipe: Recipe) -> None:
-    if not math.isfinite(loss):
-        raise ValueError(f"the loss is {loss} {where}: lower the lr, which is {recipe.lr:g}")
+    def _save(self, is_best: bool = False) -> None:
+        state: dict[str, object] = {
+            "epoch": self.epoch,
+            "done": self.done,
+            "totals": torch.stack(self.step.group.gather(self.totals)),
+            "model": self.step.model.state_dict(),
+            "kept": self.step.kept.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "history": self.history,
+        }
+        self.checkpoints.save(self._steps_done(), state | dict(self.describe), is_best)
 
+    def _restore(self) -> None:
+        if state := self.checkpoints.load():
+            self.epoch, self.done, self.history = state["epoch"], state["done"], state["history"]
+            self.totals.copy_(state["totals"][self.step.group.rank])
+            self.step.model.load_state_dict(state["model"])
+            self.step.kept.load_state_dict(state["kept"])
+            self.step.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
 
-def _schedule(optimizer: Optimizer, recipe: Recipe, steps: int) -> CosineLRScheduler:
-    """The learning rate by step, of `steps` an epoch: a line from zero, then a cosine to zero or to itself."""
-    warmup = round(recipe.warmup_epochs * steps)
-    return CosineLRScheduler(
-        optimizer,
-        t_initial=recipe.epochs * steps - warmup,
-        lr_min=recipe.lr if recipe.schedule == "constant" else 0,
-        warmup_t=warmup,
-        warmup_prefix=True,
-        t_in_epochs=False,
-    )
+    def _steps_done(self) -> int:
+        return (self.epoch - 1) * self.steps + self.done
 
+    def _hint(self) -> str:
+        return f"lower the lr, which is {self.recipe.lr:g}"
 
-def _average(model: nn.Module, decay: float) -> ModelEmaV3:
-    """The exponential moving average of weights and buffers, whose decay in step 1, 2, ... is min(decay, s / (s + 9)).
+    def _check_later(self, figures: Tensor, where: str) -> None:
+        """Look at a GPU's loss when the next step has been given to it, so that it need not wait."""
+        if figures.is_cuda:
+            copy = torch.empty_like(figures, device="cpu", pin_memory=True).copy_(figures, non_blocking=True)
+            self.unchecked.append((torch.cuda.current_stream().record_event(), copy, where))
+            self._check_all(but=1)
 
-    Here s is step - 1, so that the start is forgotten: the warm-up of TensorFlow's ExponentialMovingAverage.
-    """
-    return ModelEmaV3(model, decay, use_warmup=True, warmup_gamma=9, warmup_power=1)
-
-
-def _weights(model: nn.Module) -> Weights:
-    return {name: copy.deepcopy(value.detach().cpu().contiguous()) for name, value in model.state_dict().items()}
+    def _check_all(self, but: int = 0) -> None:
+        while len(self.unchecked) > but:
+            event, figures, where = self.unchecked.pop(0)
+            event.synchronize()
+            if not figures[0].isfinite():
+                raise ValueError(f"the loss is {figures[0].item()} {where}: {self._hint()}")

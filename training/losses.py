@@ -1,17 +1,34 @@
-"""What training minimizes: a function of logits [batch, classes], labels [batch] and the network's input."""
+"""What training minimizes: a function of logits, targets and the network's input.
+
+Logits are float32 [batch, classes]; targets are labels, int64 [batch], or, of mixed pictures, probabilities of classes,
+float32 [batch, classes], which are smoothed already.
+"""
 
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from timm.loss import BinaryCrossEntropy
 from torch import Tensor
 
 LossOf = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def label_loss(smoothing: float) -> LossOf:
-    """Mean cross-entropy in nats against smoothed labels."""
-    return lambda logits, labels, x: F.cross_entropy(logits, labels, label_smoothing=smoothing)
+def label_loss(smoothing: float, kind: str = "cross_entropy") -> LossOf:
+    """Mean over the pictures of the cross-entropy, or of the sum over the classes of the binary one, in nats.
+
+    Args:
+        smoothing: Share of a label that goes to all classes alike.
+        kind: "cross_entropy" or "binary_cross_entropy".
+    """
+    if kind == "binary_cross_entropy":
+        binary = BinaryCrossEntropy(smoothing, sum_classes=True)
+        return lambda logits, targets, x: binary(logits, targets)
+
+    def cross_entropy(logits: Tensor, targets: Tensor, x: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing if targets.dim() == 1 else 0)
+
+    return cross_entropy
 
 
 def distilled_loss(loss_of: LossOf, teacher: Callable[[Tensor], Tensor], weight: float, temperature: float) -> LossOf:
@@ -27,11 +44,11 @@ def distilled_loss(loss_of: LossOf, teacher: Callable[[Tensor], Tensor], weight:
         temperature: Above 0.
     """
 
-    def loss(logits: Tensor, labels: Tensor, x: Tensor) -> Tensor:
+    def loss(logits: Tensor, targets: Tensor, x: Tensor) -> Tensor:
         with torch.no_grad():
-            target = (teacher(x) / temperature).log_softmax(dim=1)
+            target = (teacher(x).to(logits.dtype) / temperature).log_softmax(dim=1)
         own = (logits / temperature).log_softmax(dim=1)
         divergence = F.kl_div(own, target, reduction="batchmean", log_target=True)
-        return (1 - weight) * loss_of(logits, labels, x) + weight * temperature**2 * divergence
+        return (1 - weight) * loss_of(logits, targets, x) + weight * temperature**2 * divergence
 
     return loss

@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("imagedb", "models", "training", "fixedpoint", "stages")
 # They check values and report errors, and compute nothing; the instruction set matters to none but floating point.
 NO_DEPENDENCIES = {f"stages/{name}.py" for name in ("__init__", "cli", "params")}
+UNSEEN = {f"machine.{name}" for name in ("workers", "checkpoint_minutes", "checkpoints")}  # they change no result
 ORDER = [
     "pack",
     "count_ops",
@@ -138,8 +139,8 @@ class Recorder:
         self._section, self._read, self._prefix = section, read, prefix
 
     def __getattr__(self, name: str):
-        if name == "float_recipe":
-            return params.Params.float_recipe.fget(self)
+        if isinstance(derived := getattr(type(self._section), name, None), property):
+            return derived.fget(self)
         value = getattr(self._section, name)
         if isinstance(value, Section):
             return Recorder(value, self._read, f"{self._prefix}{name}.")
@@ -164,7 +165,8 @@ def workspace(tmp_path_factory):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noise.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    values |= {"epochs": 1, "batch_size": 8, "machine": {"device": "cpu", "threads": 1, "workers": 0, "decode": "cpu"}}
+    values |= {"epochs": 1, "batch_size": 8}
+    values["machine"] |= {"threads": 1, "workers": 0}
     values["train"]["warmup_epochs"] = 0
     values["pack"] |= {
         "source": "folder",
@@ -216,7 +218,7 @@ def test_every_stage_lists_the_parameters_it_reads(stages, read):
     missing = {}
     for name, stage in stages.items():
         absent = {key for key in read[name] if not any(covers(entry, key) for entry in listed(stage))}
-        absent -= {"machine.workers"}  # changes no result
+        absent -= UNSEEN
         if absent:
             missing[name] = sorted(absent)
     assert not missing, missing
@@ -248,8 +250,8 @@ class Checkpointed(Exception):
 def checkpoint_folder(monkeypatch, stage=train_float, arguments=(), **changes) -> str:
     """Where a training stage would keep its checkpoints, with some parameters changed."""
 
-    def fit(model, recipe, batches, loss_of, validate, checkpoint, **others):
-        raise Checkpointed(checkpoint.path.parent)
+    def fit(step, batches, validate, checkpoints, *others):
+        raise Checkpointed(checkpoints.folder)
 
     values = yaml.safe_load(Path("params.yaml").read_text())
     for name, value in changes.items():
@@ -272,8 +274,14 @@ def checkpoint_folder(monkeypatch, stage=train_float, arguments=(), **changes) -
         *({"seed": 1}, {"lr": 0.2}, {"epochs": 2}, {"batch_size": 4}),
         *({"train__momentum": 0}, {"train__weight_decay": 0}, {"train__warmup_epochs": 0.5}),
         *({"train__optimizer": "adamw"}, {"train__schedule": "constant"}, {"train__ema_decay": 0.9}),
-        *({"train__clip_grad": 1}, {"train__label_smoothing": 0}),
-        *({"augment__flip": 0.1}, {"input__color_space": "rgb"}),
+        *({"train__clip_grad": 1}, {"train__label_smoothing": 0}, {"train__mixup": 0.2}, {"train__accumulate": 2}),
+        *({"train__loss": "binary_cross_entropy"}, {"train__freeze": ["stem"]}, {"train__sizes": {1: 16, 2: 32}}),
+        *(
+            {"augment__flip": 0.1},
+            {"augment__erase": 0.1},
+            {"input__color_space": "rgb"},
+            {"machine__compile": "always"},
+        ),
         *({"model__arguments": {}}, {"validation__batch_size": 7}, {"machine__threads": 2}),
     ],
 )
@@ -322,5 +330,6 @@ def test_training_with_other_code_does_not_go_on_from_this_checkpoint(read, monk
     assert checkpoint_folder(monkeypatch) != here
 
 
-def test_workers_do_not_matter_to_a_checkpoint(read, monkeypatch):
-    assert checkpoint_folder(monkeypatch, machine__workers=2) == checkpoint_folder(monkeypatch)
+@pytest.mark.parametrize("name", sorted(UNSEEN))
+def test_what_changes_no_result_does_not_matter_to_a_checkpoint(read, monkeypatch, name):
+    assert checkpoint_folder(monkeypatch, **{name.replace(".", "__"): 2}) == checkpoint_folder(monkeypatch)

@@ -18,6 +18,7 @@ def params(tmp_path, monkeypatch):
         values = yaml.safe_load((REPOSITORY / "recipes" / "fashion_mnist.yaml").read_text())
         *parents, key = name.split(".")
         section = values
+        values["train"]["init_from"] = {"file": "weights.pt", "sha256": "5c10", "new_layers": []}
         for parent in parents:
             section = section[parent]
         section.pop(key, None)
@@ -30,10 +31,10 @@ def params(tmp_path, monkeypatch):
 
 
 def keys(section: dict, prefix: str = "") -> set[str]:
-    """The names of all parameters; model.arguments are the network's own."""
+    """The names of all parameters, those of a value that may be null left out."""
     names = set()
     for name, value in section.items():
-        nested = isinstance(value, dict) and name != "arguments"
+        nested = isinstance(value, dict) and name not in ("arguments", "normalization", "sizes", "init_from")
         names |= keys(value, f"{prefix}{name}.") if nested else {prefix + name}
     return names
 
@@ -43,6 +44,13 @@ def test_recipes_are_complete(path):
     assert load_params(path)
     recipe, default = (yaml.safe_load(p.read_text()) for p in (path, REPOSITORY / "params.yaml"))
     assert keys(recipe) == keys(default)
+
+
+def test_the_modern_recipe_averages_as_torchvision_does_and_trains_at_multiples_of_the_stride():
+    params = load_params(REPOSITORY / "recipes" / "imagenet_modern.yaml")
+    once_in_32_steps = 1 - (1 - 0.99998) * 32 * params.batch_size / params.epochs
+    assert params.train.ema_decay == pytest.approx(once_in_32_steps ** (1 / 32), abs=5e-7)
+    assert [size % 32 for size in params.train.sizes.values()] == [0]
 
 
 def test_the_default_is_the_recipe_for_fashion_mnist():
@@ -56,6 +64,21 @@ def test_values_arrive_as_written(params):
     assert (values.augment.flip, values.qat.augment.flip) == (0.5, 0.25)
     recipe = values.float_recipe
     assert (recipe.lr, recipe.epochs, recipe.batch_size, recipe.warmup_epochs) == (values.lr, values.epochs, 64, 1)
+    values = params("train.sizes", {1: 16, 8: 24})
+    assert (values.train.sizes, values.train.init_from.file) == ({1: 16, 8: 24}, "weights.pt")
+    assert params("train.init_from", None).train.init_from is None
+
+
+def test_the_float_recipe_is_the_optimization_of_train_and_not_where_it_starts(params):
+    values = params("train.mixup", 0.5)
+    recipe = values.float_recipe
+    assert (recipe.mixup, recipe.mixes, values.qat.mixes) == (0.5, True, False)
+    assert values.train.model_dump().keys() - recipe.model_dump().keys() == {"sizes", "init_from", "freeze"}
+
+
+def test_what_changes_no_result_is_not_of_the_results(params):
+    names = params("machine.threads", 3).machine.of_results.keys()
+    assert names == {"device", "threads", "decode", "precision", "compile", "algorithms"}
 
 
 @pytest.mark.parametrize("name", ["epochs", "qat.epochs"])
@@ -78,7 +101,13 @@ def test_exponent_without_a_point_is_a_number(params):
         ("train.ema_decy", "did you mean train.ema_decay?"),
         ("input.colour_space", "did you mean input.color_space?"),
         ("pack.splits.vall", "did you mean pack.splits.val?"),
-        ("machine.zzz", "allowed: decode, device, threads, workers"),
+        ("train.init_from.checkpoint", "allowed: file, new_layers, sha256"),
+        ("train.init_from.files", "did you mean train.init_from.file?"),
+        (
+            "machine.zzz",
+            "allowed: algorithms, checkpoint_minutes, checkpoints, compile, decode, device, precision, threads, "
+            "workers",
+        ),
         (
             "zzz",
             "allowed: augment, batch_size, calibrate, card, compare, epochs, gate, golden, input, lr, machine, model, "
@@ -92,7 +121,7 @@ def test_unknown_keys_get_a_suggestion(params, name, hint):
     assert str(raised.value) == f"params.yaml: {name} is not a parameter; {hint}"
 
 
-@pytest.mark.parametrize("name", ["lr", "qat", "qat.lr", "pack.splits.val", "machine.threads", "input.resize"])
+@pytest.mark.parametrize("name", ["lr", "qat", "qat.lr", "train.mixup", "train.init_from.sha256", "machine.precision"])
 def test_missing_keys(params, name):
     with pytest.raises(ValueError, match=f"^params.yaml: {name} is missing$"):
         params(name)
@@ -133,6 +162,12 @@ def test_wrong_types(params, name, value, expected):
             "train.optimizer: 'SGD' is not allowed, must be 'sgd', 'nesterov', 'adamw' or 'lamb'",
         ),
         ("train.ema_decay", 1, "train.ema_decay: 1 is not allowed, must be less than 1"),
+        ("train.init_from.new_layers", "fc", "train.init_from.new_layers: 'fc' is not allowed, must be a valid tuple"),
+        ("train.freeze", "stem", "train.freeze: 'stem' is not allowed, must be a valid tuple"),
+        ("train.processes", 3, "batch_size 64 is not allowed, must be a multiple of 6: processes 3 times accumulate 1"),
+        ("qat.accumulate", 5, "qat: batch_size 64 is not allowed, must be a multiple of 10: processes 1 times "),
+        ("machine.precision", "fp16", "machine.precision: 'fp16' is not allowed, must be 'auto', 'float32', 'tf32' or"),
+        ("machine.decode", "cuda", "machine: machine.decode is cuda, but machine.device is cpu"),
         ("qat.distill", True, "qat.distill: true is not allowed, no parameter is a switch"),
         ("model.num_classes", 1, "model.num_classes: 1 is not allowed, must be greater than or equal to 2"),
         ("input.color_space", "yuv", "input.color_space: 'yuv' is not allowed, must be 'yuv444' or 'rgb'"),

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.checkpoint import Checkpoint, digest_files, run_key
+from training.checkpoint import Checkpoints, digest_files, run_key
 
 STATE = {"epoch": 3, "model": {"w": torch.arange(6.0).reshape(2, 3)}, "best": None, "history": [{"lr": 0.1}]}
 PARTS = {"recipe": {"lr": 0.1, "epochs": 3}, "inputs": ["a", "b"], "code": "c", "versions": ["2.14"]}
@@ -14,13 +14,28 @@ def equal(left, right):
     return torch.equal(left.pop("model")["w"], right.pop("model")["w"]) and left == right
 
 
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_round_trip(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "new" / "run")
-    assert checkpoint.load() is None
-    checkpoint.save(STATE)
-    checkpoint.save(STATE | {"epoch": 4})
-    assert equal(Checkpoint(tmp_path / "new" / "run").load(), STATE | {"epoch": 4})
-    assert [path.name for path in (tmp_path / "new" / "run").iterdir()] == ["checkpoint.pt"]
+    folder = tmp_path / "new" / "run"
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.load() is None
+    assert not folder.exists()
+    checkpoints.save(9, STATE)
+    checkpoints.save(12, STATE | {"epoch": 4})
+    assert equal(Checkpoints(folder).load(), STATE | {"epoch": 4, "is_best": False})
+    assert names(folder) == ["step_00000012.pt"]
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, 2)
+    for done in range(1, 7):
+        checkpoints.save(done, STATE | {"epoch": done}, is_best=done in (1, 3))
+    assert names(tmp_path) == ["best.pt", "step_00000005.pt", "step_00000006.pt"]
+    assert checkpoints.load_best()["epoch"] == 3
+    assert checkpoints.load()["epoch"] == 6
 
 
 @pytest.mark.parametrize("at", ["save", "fsync", "replace"])
@@ -28,16 +43,16 @@ def test_a_failed_save_leaves_the_one_before(tmp_path, monkeypatch, at):
     def full(*arguments, **named):
         raise OSError("No space left on device")
 
-    checkpoint = Checkpoint(tmp_path)
-    checkpoint.save(STATE)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(3, STATE)
     with monkeypatch.context() as broken:
         broken.setattr({"save": torch, "fsync": os, "replace": Path}[at], at, full)
-        with pytest.raises(OSError, match="No space left"):
-            checkpoint.save(STATE | {"epoch": 4})
-    assert equal(checkpoint.load(), STATE | {})
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
-    checkpoint.save(STATE | {"epoch": 5})
-    assert checkpoint.load()["epoch"] == 5
+        with pytest.raises(OSError, match=r"^cannot write .*step_00000004\.pt: No space left"):
+            checkpoints.save(4, STATE | {"epoch": 4})
+    assert equal(checkpoints.load(), STATE | {"is_best": False})
+    assert names(tmp_path) == ["step_00000003.pt"]
+    checkpoints.save(5, STATE | {"epoch": 5})
+    assert checkpoints.load()["epoch"] == 5
 
 
 class Harmful:
@@ -46,11 +61,13 @@ class Harmful:
 
 
 def test_damaged_and_harmful_checkpoints_are_named(tmp_path, capsys):
-    torch.save({"model": Harmful()}, tmp_path / "checkpoint.pt")
-    harmful = (tmp_path / "checkpoint.pt").read_bytes()
-    checkpoint = Checkpoint(tmp_path)
-    checkpoint.save(STATE)
-    whole = checkpoint.path.read_bytes()
+    torch.save({"model": Harmful()}, tmp_path / "harmful")
+    harmful = (tmp_path / "harmful").read_bytes()
+    checkpoints = Checkpoints(tmp_path, 2)
+    for done in (1, 2):
+        checkpoints.save(done, STATE | {"epoch": done}, is_best=True)
+    newest = tmp_path / "step_00000002.pt"
+    whole = newest.read_bytes()
     for content in (
         harmful,
         b"",
@@ -58,10 +75,13 @@ def test_damaged_and_harmful_checkpoints_are_named(tmp_path, capsys):
         whole[: len(whole) // 2],
         b"version https://git-lfs.github.com/spec/v1\n",
     ):
-        checkpoint.path.write_bytes(content)
-        with pytest.raises(ValueError, match=f"^{checkpoint.path} is damaged: remove it"):
-            checkpoint.load()
+        for path, load in ((newest, checkpoints.load), (tmp_path / "best.pt", checkpoints.load_best)):
+            path.write_bytes(content)
+            with pytest.raises(ValueError, match=f"^{path} is damaged: remove it, and the run goes on from the checkp"):
+                load()
     assert capsys.readouterr().out == ""
+    newest.unlink()
+    assert checkpoints.load()["epoch"] == 1
 
 
 def test_run_key_depends_on_each_part():
@@ -95,6 +115,6 @@ def test_digest_of_files(tmp_path):
 
 
 def test_another_key_does_not_resume(tmp_path):
-    Checkpoint(tmp_path / run_key(**PARTS)).save(STATE)
-    assert Checkpoint(tmp_path / run_key(**PARTS)).load()["epoch"] == 3
-    assert Checkpoint(tmp_path / run_key(**PARTS | {"code": "d"})).load() is None
+    Checkpoints(tmp_path / run_key(**PARTS)).save(1, STATE)
+    assert Checkpoints(tmp_path / run_key(**PARTS)).load()["epoch"] == 3
+    assert Checkpoints(tmp_path / run_key(**PARTS | {"code": "d"})).load() is None

@@ -3,14 +3,23 @@ import torch
 from pictures import difference, encode, noise
 
 from imagedb import ImageDatabase, Item, ListSource, write_database
-from training.data import OrderedBatches, Pixels, TrainingBatches
+from training.data import OrderedBatches, Pixels, Share, TrainingBatches
 from training.device import DeviceRenderer
 from training.recipe import Augmentation, InputFormat
 from training.views import center_views, random_views
 
 RGB = InputFormat(size=8, color_space="rgb", resize=None)
 AUGMENTATION = Augmentation(
-    crop="padded", crop_scale=(1, 1), crop_ratio=(1, 1), crop_padding=3, flip=0.5, color_jitter=(0.5, 0.5, 0, 0)
+    crop="padded",
+    crop_scale=(1, 1),
+    crop_ratio=(1, 1),
+    crop_padding=3,
+    flip=0.5,
+    color_jitter=(0.5, 0.5, 0, 0),
+    policy=None,
+    policy_operations=2,
+    policy_magnitude=9,
+    erase=0,
 )
 ON_DEVICE = DeviceRenderer(RGB, torch.device("cpu"))
 RENDERERS = pytest.mark.parametrize("renderer", [None, ON_DEVICE], ids=["by workers", "on the device"])
@@ -23,6 +32,11 @@ def augmented(database, seed=0):
 def plain(database, seed=0):
     """Pixels whose value is the number of the picture."""
     return Pixels(database, center_views(RGB), RGB, seed)
+
+
+def whole(batches, epoch):
+    """The batches of an epoch, none of which is split."""
+    return (batch for (batch,) in batches.epoch(epoch))
 
 
 def numbers(batches):
@@ -56,7 +70,7 @@ def test_reading_leaves_the_global_generator_as_it_was(database, renderer):
     state = torch.get_rng_state()
     batches = TrainingBatches(augmented(database), 8, 0, renderer)
     for epoch in range(2):
-        list(batches.epoch(epoch))
+        list(whole(batches, epoch))
     list(OrderedBatches(plain(database), 8, 0))
     assert torch.equal(torch.get_rng_state(), state), "or dropout would depend on how batches are read"
 
@@ -66,9 +80,9 @@ def test_reading_leaves_the_global_generator_as_it_was(database, renderer):
 def test_batches_do_not_depend_on_the_number_of_workers(database, workers, renderer):
     alone, shared = (TrainingBatches(augmented(database), 8, n, renderer) for n in (0, workers))
     for epoch in range(3):
-        assert same(alone.epoch(epoch), shared.epoch(epoch))
+        assert same(whole(alone, epoch), whole(shared, epoch))
     state = torch.get_rng_state()
-    list(shared.epoch(3))
+    list(whole(shared, 3))
     assert torch.equal(torch.get_rng_state(), state)
     assert same(OrderedBatches(plain(database), 8, 0), OrderedBatches(plain(database), 8, workers))
 
@@ -77,7 +91,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(database, workers, rende
 def test_batches_of_a_renderer_are_those_of_the_workers(database, workers):
     rendered = TrainingBatches(augmented(database), 8, workers, ON_DEVICE)
     for (found, labels), (pixels, expected) in zip(
-        rendered.epoch(1), TrainingBatches(augmented(database), 8, 0).epoch(1), strict=True
+        whole(rendered, 1), whole(TrainingBatches(augmented(database), 8, 0), 1), strict=True
     ):
         assert found.dtype == torch.uint8
         assert difference(found, pixels).max() <= 1
@@ -88,16 +102,16 @@ def test_batches_of_a_renderer_are_those_of_the_workers(database, workers):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_do_not_depend_on_what_was_read_before(database, workers, renderer):
     straight, resumed = (TrainingBatches(augmented(database), 8, workers, renderer) for _ in range(2))
-    list(straight.epoch(0))
-    next(straight.epoch(1))  # left in the middle
-    assert same(straight.epoch(2), resumed.epoch(2))
+    list(whole(straight, 0))
+    next(whole(straight, 1))  # left in the middle
+    assert same(whole(straight, 2), whole(resumed, 2))
 
 
 @RENDERERS
 def test_an_epoch_holds_every_picture_at_most_once(database, renderer):
     batches = TrainingBatches(plain(database), 8, 0, renderer)
     assert batches.steps == 3
-    epochs = [numbers(batches.epoch(epoch)) for epoch in range(30)]
+    epochs = [numbers(whole(batches, epoch)) for epoch in range(30)]
     for epoch in epochs:
         assert [len(batch) for batch in epoch] == [8, 8, 8]
         assert len(set(flat(epoch))) == 24
@@ -105,21 +119,72 @@ def test_an_epoch_holds_every_picture_at_most_once(database, renderer):
 
 
 def test_an_epoch_of_whole_batches_is_a_permutation(database):
-    (batch,) = numbers(TrainingBatches(plain(database), 26, 0).epoch(0))
+    (batch,) = numbers(whole(TrainingBatches(plain(database), 26, 0), 0))
     assert sorted(batch) == list(range(26))
     assert batch != sorted(batch)
 
 
 def test_order_differs_by_epoch_and_seed(database):
-    orders = [numbers(TrainingBatches(plain(database, s), 13, 0).epoch(e)) for s in range(3) for e in range(3)]
+    orders = [numbers(whole(TrainingBatches(plain(database, s), 13, 0), e)) for s in range(3) for e in range(3)]
     assert len({str(order) for order in orders}) == 9
 
 
 @RENDERERS
 def test_labels_belong_to_their_pictures(database, renderer):
-    for pixels, labels in TrainingBatches(plain(database), 8, 0, renderer).epoch(0):
+    for pixels, labels in whole(TrainingBatches(plain(database), 8, 0, renderer), 0):
         assert labels.dtype == torch.int64
         assert torch.equal(pixels[:, 0, 0, 0].long() % 3, labels)
+
+
+@RENDERERS
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("done", [0, 1, 3])
+def test_an_epoch_goes_on_after_the_batches_that_are_done(database, workers, done, renderer):
+    batches = TrainingBatches(augmented(database), 8, workers, renderer)
+    assert same([batch for (batch,) in batches.epoch(1, done)], list(whole(batches, 1))[done:])
+
+
+@pytest.mark.parametrize(("processes", "accumulate"), [(1, 2), (2, 1), (2, 2), (1, 4), (4, 1), (3, 1), (1, 3)])
+def test_processes_and_parts_split_each_batch_and_keep_pairs_together(database, processes, accumulate):
+    def split(rank):
+        share = Share(rank, processes, accumulate)
+        return TrainingBatches(plain(database), 24, 0, share=share).epoch(0)
+
+    pairs = [set(zip(b, b[::-1], strict=True)) for b in numbers(whole(TrainingBatches(plain(database), 24, 0), 0))]
+    for step, shares in enumerate(zip(*map(split, range(processes)), strict=True)):
+        parts = [numbers([part])[0] for share in shares for part in share]
+        assert len(parts) == processes * accumulate
+        assert {len(part) for part in parts} == {24 // len(parts)}
+        found = [pair for part in parts for pair in zip(part, part[::-1], strict=True)]
+        assert len(found) == 24 and set(found) == pairs[step], "what timm's Mixup pairs is the same in parts"
+
+
+def test_parts_do_not_depend_on_who_computes_them(database):
+    """Part n of a batch is the same for one process of four parts, two of two, and four of one."""
+    found = []
+    for processes, accumulate in ((1, 4), (2, 2), (4, 1)):
+        shares = [Share(rank, processes, accumulate) for rank in range(processes)]
+        assert [number for share in shares for number in share.numbers()] == [0, 1, 2, 3]
+        epochs = [TrainingBatches(plain(database), 8, 0, share=share).epoch(0) for share in shares]
+        found.append([numbers([part]) for step in zip(*epochs, strict=True) for share in step for part in share])
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_all_batches_of_a_validation(database, processes):
+    shared = [OrderedBatches(plain(database), 10, 0, share=Share(rank, processes)) for rank in range(processes)]
+    straight = list(OrderedBatches(plain(database), 10, 0))
+    for number, batch in enumerate(straight):
+        assert same([list(shared[number % processes])[number // processes]], [batch])
+    assert sum(map(len, shared)) == len(straight)
+    assert sorted(index for batches in shared for index in batches.indices) == list(range(26))
+
+
+def test_more_processes_than_batches_of_a_validation(database):
+    with pytest.raises(
+        ValueError, match=r"validation\.batch_size 10 makes 3 batches of 26 images, fewer than the 4 proc"
+    ):
+        OrderedBatches(plain(database), 10, 0, share=Share(0, 4))
 
 
 def test_a_batch_larger_than_the_database_is_refused(database):
@@ -173,4 +238,4 @@ def test_a_damaged_record_is_named(tmp_path, workers, renderer):
     write_database(Damaged(), path)
     message = r"train\.lmdb: record 1 \(damaged\): the image cannot be decoded: "
     with pytest.raises(ValueError, match=message):
-        list(TrainingBatches(plain(ImageDatabase(path)), 2, workers, renderer).epoch(0))
+        list(whole(TrainingBatches(plain(ImageDatabase(path)), 2, workers, renderer), 0))

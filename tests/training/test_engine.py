@@ -12,12 +12,15 @@ from torch import nn
 
 from imagedb import ImageDatabase
 from training import engine
+from training import step as training_step
 from training.augment import normalize
-from training.checkpoint import Checkpoint
-from training.data import OrderedBatches, Pixels, TrainingBatches
+from training.checkpoint import Checkpoints
+from training.data import OrderedBatches, Pixels, Share, TrainingBatches
 from training.losses import distilled_loss, label_loss
+from training.mixing import Mixing
 from training.recipe import InputFormat, Recipe
 from training.score import predict, score
+from training.step import TrainingStep
 from training.views import center_views
 
 FORMAT = InputFormat(size=8, color_space="rgb", resize=None)
@@ -31,7 +34,8 @@ class Stop(Exception):
 def recipe(**changes) -> Recipe:
     values = {"lr": 0.1, "epochs": 4, "momentum": 0.9, "weight_decay": 0.01, "warmup_epochs": 1, "label_smoothing": 0.1}
     values |= {"optimizer": "sgd", "schedule": "cosine", "clip_grad": None, "ema_decay": None}
-    return Recipe(batch_size=8, **values | changes)
+    values |= {"decay_epochs": 1, "decay_rate": 0.5, "loss": "cross_entropy", "mixup": 0, "cutmix": 0}
+    return Recipe(batch_size=8, accumulate=1, processes=1, **values | changes)
 
 
 def network(seed=0, dropout=0.5) -> nn.Module:
@@ -41,8 +45,9 @@ def network(seed=0, dropout=0.5) -> nn.Module:
     )
 
 
-def batches(database, workers=0) -> TrainingBatches:
-    return TrainingBatches(Pixels(database, center_views(FORMAT), FORMAT, seed=5), 8, workers)
+def batches(database, workers=0, share=None) -> TrainingBatches:
+    pixels = Pixels(database, center_views(FORMAT), FORMAT, seed=5)
+    return TrainingBatches(pixels, 8, workers, share=share or Share())
 
 
 def validation(database):
@@ -56,10 +61,27 @@ def scripted(*top1):
     return lambda model: {"top1": next(scores), "loss": 1.0}
 
 
-def fit(database, folder, model=None, given=None, workers=0, **options):
-    """Trains on `database`, with the checkpoint in `folder`."""
-    arguments = {"validate": validation(database), "checkpoint": Checkpoint(folder), "loss_of": label_loss(0.1)}
-    return engine.fit(model or network(), given or recipe(), batches(database, workers), **arguments | options)
+class Watching(engine.Observer):
+    def __init__(self, progress=lambda steps, total, label: steps, report=lambda row: None, wish=lambda: 0):
+        self.progress, self.row, self.wish = progress, report, wish
+
+    def epoch(self, steps, epoch, done):
+        return self.progress(steps, STEPS - done, f"epoch {epoch}/4")
+
+
+def fit(
+    database, folder, model=None, given=None, workers=0, validate=None, score_start=False, kept=2, data=None, **options
+):
+    """Trains on `database`, with the checkpoints in `folder`."""
+    given, validate = given or recipe(), validate or validation(database)
+    watching = Watching(**{name: options.pop(name) for name in ("progress", "report", "wish") if name in options})
+    mixing = Mixing(given, 3) if given.mixes else None
+    training = TrainingStep(
+        model or network(), given, **{"loss_of": label_loss(0.1, given.loss), "mixing": mixing} | options
+    )
+    data = data or {1: batches(database, workers, Share(accumulate=given.accumulate))}
+    scored = lambda model, between: between() or validate(model)  # noqa: E731
+    return engine.fit(training, data, scored, Checkpoints(folder, kept), score_start, {"made_by": "a test"}, watching)
 
 
 def contents(fitted) -> tuple:
@@ -80,8 +102,8 @@ def uninterrupted(database, tmp_path_factory):
 @pytest.fixture
 def optimizers(monkeypatch):
     """The optimizers that `fit` makes."""
-    made, original = [], engine.create_optimizer_v2
-    monkeypatch.setattr(engine, "create_optimizer_v2", lambda *a, **k: made.append(original(*a, **k)) or made[-1])
+    made, original = [], training_step.make_optimizer
+    monkeypatch.setattr(training_step, "make_optimizer", lambda *a: made.append(original(*a)) or made[-1])
     return made
 
 
@@ -180,7 +202,7 @@ def test_training_follows_the_formula_of_the_optimizer(database, tmp_path, optim
     step, losses, norms = 0, [], []
     reference = network(dropout=0).double().train()
     for epoch in range(2):
-        for pixels, labels in batches(database).epoch(epoch):
+        for ((pixels, labels),) in batches(database).epoch(epoch):
             reference.load_state_dict(parameters, strict=False)
             reference.zero_grad()
             logits = reference((pixels.double() - 128) / 128)
@@ -286,7 +308,7 @@ def test_the_start_as_epoch_0(database, tmp_path, score_start, epochs, ema_decay
 def test_history_has_a_row_an_epoch(database, tmp_path):
     rows = []
     fitted = fit(database, tmp_path, report=rows.append)
-    assert [set(row) for row in rows] == [{"epoch", "train_loss", "lr", "val_loss", "val_top1"}] * 4
+    assert [set(row) for row in rows] == [{"epoch", "train_loss", "train_top1", "lr", "val_loss", "val_top1"}] * 4
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert rows == fitted.history
 
@@ -300,9 +322,10 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_epochs_before(database, t
             self.calls += 1
             return super().forward(x) * (value if self.calls == STEPS + 2 else 1)
 
-    with pytest.raises(ValueError, match=r"^the loss is (nan|inf) in epoch 2, step 2: lower the lr, which is"):
+    message = r"^the loss is (nan|inf), and the first to be so is .*, in epoch 2, step 2: lower the lr, which is 0\.1$"
+    with pytest.raises(ValueError, match=message):
         fit(database, tmp_path, Diverging(*network()), validate=scripted(1, 2, 3, 4))
-    assert Checkpoint(tmp_path).load()["epoch"] == 1
+    assert Checkpoints(tmp_path).load()["epoch"] == 2
 
 
 def test_weights_that_are_not_finite_are_not_kept(database, tmp_path):
@@ -310,7 +333,7 @@ def test_weights_that_are_not_finite_are_not_kept(database, tmp_path):
     message = r"^the loss is nan in the validation after epoch 2: lower the lr, which is 0\.25$"
     with pytest.raises(ValueError, match=message):
         fit(database, tmp_path, given=recipe(lr=0.25), validate=lambda model: {"top1": 1, "loss": next(losses)})
-    assert Checkpoint(tmp_path).load()["epoch"] == 1
+    assert Checkpoints(tmp_path).load()["epoch"] == 2
 
 
 def test_best_is_the_first_of_the_highest_top1_and_last_is_the_last(database, tmp_path):
@@ -381,23 +404,75 @@ FEATURES = {
     "lamb": {"given": recipe(optimizer="lamb", lr=0.01, schedule="constant")},
     "ema": {"given": recipe(ema_decay=0.9, clip_grad=0.5)},
     "start": {"score_start": True},
+    "mixed": {"given": recipe(mixup=0.2, cutmix=1, loss="binary_cross_entropy", lr=0.01)},
+    "parts": {"given": recipe(mixup=0.4, schedule="plateau", decay_epochs=0.4).model_copy(update={"accumulate": 2})},
+    "step": {"given": recipe(schedule="step", decay_epochs=0.5)},
 }
 
 
-@pytest.mark.parametrize("epoch", [0, 2, 4])
+@pytest.mark.parametrize("at", [1, 2, 4, 6, 9, 16])
 @pytest.mark.parametrize("feature", FEATURES)
-def test_an_interrupted_run_with_each_feature_ends_with_the_same_bytes(database, tmp_path, feature, epoch):
-    teacher = network(seed=3).eval()
-    options = FEATURES[feature] | {"loss_of": distilled_loss(label_loss(0.1), teacher, 0.5, 2)}
-    straight = contents(fit(database, tmp_path / "straight", **options))
+def test_a_stopped_run_with_each_feature_ends_with_the_same_bytes(database, tmp_path, feature, at):
+    def options():
+        given = FEATURES[feature].get("given", recipe())
+        loss_of = distilled_loss(label_loss(0.1, given.loss), network(seed=3).eval(), 0.5, 2)
+        return FEATURES[feature] | {"loss_of": loss_of}
 
-    def report(row):
-        if row["epoch"] >= epoch:
-            raise Stop
+    straight = contents(fit(database, tmp_path / "straight", **options()))
+    asked = iter([engine.Wish.GO_ON] * (at - 1) + [engine.Wish.STOP])
+    with pytest.raises(engine.Stopped):
+        fit(database, tmp_path / "stopped", wish=lambda: next(asked), **options())
+    assert contents(fit(database, tmp_path / "stopped", network(seed=9), **options())) == straight
 
-    with pytest.raises(Stop):
-        fit(database, tmp_path / "stopped", report=report, **options)
-    assert contents(fit(database, tmp_path / "stopped", network(seed=9), **options)) == straight
+
+@pytest.mark.parametrize("wish", [engine.Wish.SAVE, engine.Wish.STOP])
+@pytest.mark.parametrize("at", range(1, 4 * (STEPS + 1) + 1))  # each of an epoch's steps, and its validation
+def test_a_run_stopped_after_any_step_ends_with_the_same_bytes(database, tmp_path, uninterrupted, at, wish):
+    asked = []
+
+    def wishes():
+        asked.append(None)
+        if len(asked) == at + 1 and wish == engine.Wish.SAVE:
+            raise Stop  # a checkpoint is there, and whatever comes after it is lost
+        return wish if len(asked) == at else engine.Wish.GO_ON
+
+    with pytest.raises((Stop, engine.Stopped)):
+        fit(database, tmp_path, wish=wishes)
+        raise Stop  # the last wish was a checkpoint in the last validation
+    assert contents(fit(database, tmp_path, network(seed=9))) == uninterrupted
+
+
+def test_wishes_for_checkpoints_change_nothing(database, tmp_path, uninterrupted):
+    assert contents(fit(database, tmp_path, wish=lambda: engine.Wish.SAVE)) == uninterrupted
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(database, tmp_path):
+    fit(database, tmp_path, validate=scripted(50, 70, 70, 60), wish=lambda: engine.Wish.SAVE, kept=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "best.pt",
+        *(f"step_{number:08d}.pt" for number in (10, 11, 12)),
+    ]
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    assert best["history"][-1]["epoch"] == 2
+    assert best["made_by"] == "a test"
+    assert {"model", "kept", "optimizer", "schedule", "epoch", "done", "totals"} <= best.keys()
+
+
+def test_a_run_without_its_best_checkpoint_says_so(database, tmp_path):
+    fit(database, tmp_path, validate=scripted(50, 70, 70, 60))
+    (tmp_path / "best.pt").unlink()
+    with pytest.raises(ValueError, match=r"best\.pt is missing: remove .*, and the run starts again$"):
+        fit(database, tmp_path)
+
+
+def test_a_best_checkpoint_that_was_not_copied_in_time_is_copied(database, tmp_path, monkeypatch, uninterrupted):
+    def stop(self, path):
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Checkpoints, "_copy_to_best", stop)
+        fit(database, tmp_path)
+    assert contents(fit(database, tmp_path, network(seed=9))) == uninterrupted
 
 
 def test_a_finished_run_is_not_trained_again(database, tmp_path, uninterrupted):
@@ -443,7 +518,7 @@ def test_a_run_killed_while_it_saves_ends_with_the_same_bytes(database, tmp_path
         assert process.stdout.readline() == b"saving\n"
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    assert Checkpoint(killed).load()["epoch"] == 2
+    assert Checkpoints(killed).load()["epoch"] == 3
     both = "\n".join(run(str(database.path), str(folder)) for folder in (killed, straight))
     assert start(both).wait() == 0
     assert (killed / "result").read_bytes() == (straight / "result").read_bytes()

@@ -40,6 +40,27 @@ def test_cross_entropy_against_smoothed_labels(smoothing):
     assert float(label_loss(smoothing)(LOGITS, LABELS, X)) == pytest.approx(expected, rel=1e-9)
 
 
+def test_cross_entropy_against_the_probabilities_of_mixed_labels():
+    target = tensor([[0.2, 0.0, 0.8], [0.0, 0.5, 0.5]], dtype=torch.float64)
+    expected = 0
+    for row, probabilities in zip(LOGITS.tolist(), target.tolist(), strict=True):
+        expected -= sum(p * math.log(q) for p, q in zip(probabilities, softmax(row, 1), strict=True)) / 2
+    assert float(label_loss(0.3)(LOGITS, target, X)) == pytest.approx(expected, rel=1e-9), "they are smoothed already"
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.3])
+def test_binary_cross_entropy_is_the_sum_over_classes(smoothing):
+    smooth = [[(1 - smoothing) * (c == label) + smoothing / 3 for c in range(3)] for label in LABELS.tolist()]
+    expected = 0
+    for row, targets in zip(LOGITS.tolist(), smooth, strict=True):
+        for z, p in zip(row, targets, strict=True):
+            q = 1 / (1 + math.exp(-z))
+            expected -= (p * math.log(q) + (1 - p) * math.log(1 - q)) / 2
+    binary = label_loss(smoothing, "binary_cross_entropy")
+    assert float(binary(LOGITS, LABELS, X)) == pytest.approx(expected, rel=1e-9)
+    assert float(binary(LOGITS, tensor(smooth, dtype=torch.float64), X)) == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize("temperature", [1, 4])
 @pytest.mark.parametrize("weight", [0.25, 1])
 def test_distillation_mixes_labels_and_teacher(weight, temperature):

@@ -1,0 +1,180 @@
+"""What `stages.bench_train` measures without a database, on random pictures that lie on the device.
+
+A training step is forward, loss with label smoothing, backward, SGD with momentum, and the next learning rate. "ours"
+is `training.step.TrainingStep`, always channels last; "QAT" the same of the calibrated network, BatchNorm folded, with
+labels and no teacher. "timm's loop" is what the train.py of timm does in a step, of timm's parts; it makes a GPU wait
+after each, this one does not. "dense groups" computes grouped convolutions by `training.grouped`.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+
+import torch
+import torch.nn.functional as F
+from timm.loss import LabelSmoothingCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from torch import Tensor, nn
+
+from fixedpoint.qat import FakeQuantModel
+from models import create_model
+from stages.bench_peers import ours as quantize
+from training.augment import normalize
+from training.data import Batch
+from training.grouped import block_diagonal, use_dense
+from training.losses import label_loss
+from training.optimization import Schedule
+from training.recipe import Recipe
+from training.step import Execution, TrainingStep
+
+Contestants = dict[str, Callable[[], int]]  # each works once, and gives its number of images
+
+STEPS = 5  # in a round
+EPOCH = 1000  # steps of one, for the schedules
+EXECUTIONS = {
+    "cpu": [Execution(), Execution(compile=True)],
+    "cuda": [Execution(), Execution("bf16"), Execution("bf16", compile=True)],
+}
+# Of vargconvnet at 224 px: channels in and out, kernel, stride, groups, height and width.
+GROUPED = [(128, 256, 3, 1, 2, 28), (160, 320, 3, 1, 4, 14), (320, 640, 3, 1, 8, 7), (160, 320, 5, 2, 4, 28)]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Which network learns from what, and where."""
+
+    network: str
+    arguments: dict
+    classes: int
+    size: int
+    batch: int
+    recipe: Recipe
+    device: torch.device
+
+    def __str__(self) -> str:
+        return f"{self.network}, {self.size} px, batch {self.batch}, {self.device.type}"
+
+    def model(self) -> nn.Module:
+        """The network with random weights."""
+        torch.manual_seed(0)
+        return create_model(self.network, self.classes, self.size, self.arguments)
+
+    def pictures(self) -> Batch:
+        """Random pixels, uint8 [batch, 3, size, size], and labels."""
+        pixels = torch.randint(0, 256, (self.batch, 3, self.size, self.size), dtype=torch.uint8)
+        return pixels.to(self.device), torch.randint(0, self.classes, (self.batch,)).to(self.device)
+
+    def quantized(self) -> tuple[FakeQuantModel, Callable[[Tensor], Tensor]]:
+        """The network calibrated on a few pictures: for training, and as the exact integer model."""
+        return quantize(self.model(), normalize(self.pictures()[0][:16].cpu()))
+
+
+def training(work: Work) -> Contestants:
+    """Training steps of each kind."""
+    fake_quant, _ = work.quantized()
+    rows: Contestants = {}
+    for execution in EXECUTIONS[work.device.type]:
+        how = execution.precision + (", compiled" if execution.compile else "")
+        rows[f"ours, {how}"] = _ours(work, work.model(), execution)
+        rows[f"timm's loop, {how}"] = _timms(work, execution, torch.channels_last)
+        rows[f"QAT, {how}"] = _ours(work, deepcopy(fake_quant), execution)
+        if work.device.type == "cuda":
+            rows[f"timm's loop, {how}, contiguous"] = _timms(work, execution, torch.contiguous_format)
+            rows[f"ours, {how}, dense groups"] = _ours(work, _dense(work.model()), execution)
+            rows[f"QAT, {how}, dense groups"] = _ours(work, _dense(deepcopy(fake_quant)), execution)
+    return rows
+
+
+def evaluation(work: Work) -> Contestants:
+    """Logits of a batch, in float and exactly in integers."""
+    pixels, _ = work.pictures()
+    x = normalize(pixels).contiguous(memory_format=torch.channels_last)
+    network = work.model().to(work.device, memory_format=torch.channels_last).eval()
+    integer = work.quantized()[1]
+
+    def evaluated(logits_of: Callable[[Tensor], Tensor], precision: str = "float32") -> Callable[[], int]:
+        @torch.no_grad()
+        def step(number: int) -> Tensor:
+            with torch.autocast(work.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                return logits_of(x)
+
+        return _repeated(step, work.batch)
+
+    precisions = dict.fromkeys(execution.precision for execution in EXECUTIONS[work.device.type])
+    return {precision: evaluated(network, precision) for precision in precisions} | {"integers": evaluated(integer)}
+
+
+def grouped(shape: tuple[int, int, int, int, int, int], device: torch.device) -> Contestants:
+    """Forward and backward of a grouped convolution as it is and as a dense one, of GROUPED; bf16 on a GPU."""
+    channels, out, kernel, stride, groups, side = shape
+    batch, dtype = (256, torch.bfloat16) if device.type == "cuda" else (8, torch.float32)
+    x = torch.randn(batch, channels, side, side, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(out, channels // groups, kernel, kernel, device=device, dtype=dtype)
+    operands = x.requires_grad_(), weight.requires_grad_()
+
+    def step(number: int, dense: bool = False) -> Tensor:
+        kernels = block_diagonal(weight, groups) if dense else weight
+        y = F.conv2d(x, kernels, None, stride, kernel // 2, 1, 1 if dense else groups)
+        return torch.autograd.grad(y, operands, torch.ones_like(y))[1]
+
+    return {"grouped": _repeated(step, batch), "dense": _repeated(partial(step, dense=True), batch)}
+
+
+def _ours(work: Work, model: nn.Module, execution: Execution) -> Callable[[], int]:
+    project = FakeQuantModel.project if isinstance(model, FakeQuantModel) else lambda model: None
+    loss_of = label_loss(work.recipe.label_smoothing)
+    step = TrainingStep(model.to(work.device), work.recipe, loss_of, execution, project=project)
+    step.train()
+    schedule = Schedule(step.optimizer, work.recipe, EPOCH)
+    batch = work.pictures()
+
+    def one(number: int) -> Tensor:
+        schedule.before_step(number)
+        return step((batch,), range(1), (0, 0, number), number + 1)
+
+    return _repeated(one, work.batch)
+
+
+def _timms(work: Work, execution: Execution, layout: torch.memory_format) -> Callable[[], int]:
+    model: nn.Module = work.model().to(work.device, memory_format=layout).train()
+    recipe = work.recipe
+    optimizer = create_optimizer_v2(
+        model, "momentum", lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    scheduler, _ = create_scheduler_v2(optimizer, num_epochs=recipe.epochs, step_on_epochs=False, updates_per_epoch=EPOCH)
+    loss_of = LabelSmoothingCrossEntropy(recipe.label_smoothing)
+    network = torch.compile(model) if execution.compile else model
+    pixels, labels = work.pictures()
+
+    def one(number: int) -> Tensor:
+        x = normalize(pixels).contiguous(memory_format=layout)
+        with torch.autocast(work.device.type, torch.bfloat16, enabled=execution.precision == "bf16"):
+            loss = loss_of(network(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step_update(number + 1)
+        return loss
+
+    return _repeated(one, work.batch)
+
+
+def _dense(model: nn.Module) -> nn.Module:
+    use_dense(model)
+    return model
+
+
+def _repeated(step: Callable[[int], Tensor], batch: int) -> Callable[[], int]:
+    """STEPS more steps, from number 0 on, until they are done."""
+    numbers = count()
+
+    def work() -> int:
+        for _ in range(STEPS):
+            result = step(next(numbers))
+        result.flatten()[0].item()  # a GPU has done it all by then
+        return STEPS * batch
+
+    return work

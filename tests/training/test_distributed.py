@@ -1,0 +1,134 @@
+"""Two processes that torchrun starts, against one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_engine import FORMAT, STEPS, batches, network, recipe
+
+from imagedb import ImageDatabase
+from stages.fitting import predict_together
+from training import engine
+from training.augment import derive_seed
+from training.checkpoint import Checkpoints
+from training.data import OrderedBatches, Pixels, Share
+from training.distributed import Group, joined
+from training.losses import label_loss
+from training.mixing import Mixing
+from training.step import TrainingStep
+from training.views import center_views
+
+CPU = torch.device("cpu")
+
+
+class Recording(engine.Observer):
+    """The losses of all steps, and the pictures of each; a process may kill itself before one of them."""
+
+    def __init__(self, dies_at=None):
+        self.losses, self.pictures, self.dies_at = [], [], dies_at
+
+    def epoch(self, steps, epoch, done):
+        for parts in steps:
+            self.pictures.append([pixels[:, 0, 0, 0].tolist() for pixels, _ in parts])
+            if len(self.pictures) == self.dies_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield parts
+
+    def step(self, figures):
+        self.losses.append(figures()["train_loss"])
+
+    def wish(self):
+        return engine.Wish.SAVE
+
+
+def fit(database: ImageDatabase, folder: Path, group: Group, dropout: float, observer: engine.Observer, **changes):
+    """A run of two epochs, with all that a process may do differently from another."""
+    given = recipe(epochs=2, mixup=0.4, ema_decay=0.5, clip_grad=1).model_copy(update=changes)
+    step = TrainingStep(network(dropout=dropout), given, label_loss(0.1), group=group, mixing=Mixing(given, 3))
+    share = Share(group.rank, given.processes, given.accumulate)
+    val = OrderedBatches(Pixels(database, center_views(FORMAT), FORMAT), 10, 0, share=share)
+
+    def validate(model, between):
+        logits, labels = predict_together(model, val, group, CPU, between)
+        assert labels.tolist() == [index % 3 for index in range(26)], "every picture once, in order"
+        return {"top1": float((logits.argmax(1) == labels).double().mean()), "loss": float(logits.std())}
+
+    data = {1: batches(database, share=share)}
+    return engine.fit(step, data, validate, Checkpoints(folder, 2, group), observer=observer)
+
+
+def digest(model_weights: dict) -> int:
+    return derive_seed(*(int(value.double().sum() * 2**40) for value in model_weights.values()))
+
+
+def run_process(database: str, folder: str, dies_at: int) -> None:
+    """What each process does."""
+    with joined(2, CPU) as group:
+        alive = group.rank == 0 or os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
+        observer = Recording(None if alive else dies_at)
+        fitted = fit(ImageDatabase(database), Path(folder), group, 0.5, observer, processes=2)
+    found = {"history": fitted.history, "losses": observer.losses, "pictures": observer.pictures}
+    found |= {"last": digest(fitted.last), "best": digest(fitted.best)}
+    Path(folder, f"rank{group.rank}.json").write_text(json.dumps(found))
+
+
+def torchrun(folder: Path, *arguments: str) -> list[dict]:
+    """What both processes found."""
+    here = Path(__file__)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    paths = os.pathsep.join(map(str, (here.parent, here.parents[2])))
+    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    environment = os.environ | own
+    done = subprocess.run([*command, here, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def straight(database, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("straight")
+    return torchrun(folder, str(database.path), str(folder), "0")
+
+
+def test_two_processes_see_the_pictures_of_one_and_come_to_its_losses(database, tmp_path, straight):
+    """To a relative 1e-5 those of one process that computes the same parts one after the other."""
+    alone = Recording()
+    fitted = fit(database, tmp_path, Group(), 0.5, alone, accumulate=2)
+    both = [[one[0], other[0]] for one, other in zip(*(each["pictures"] for each in straight), strict=True)]
+    assert both == alone.pictures
+    means = [sum(pair) / 2 for pair in zip(*(each["losses"] for each in straight), strict=True)]
+    assert means == pytest.approx(alone.losses, rel=1e-5)
+    for row, expected in zip(straight[0]["history"], fitted.history, strict=True):
+        assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
+        assert row["train_top1"] == expected["train_top1"]
+
+
+def test_all_processes_have_the_same_weights_and_scores(straight):
+    first, second = straight
+    assert first["history"] == second["history"]
+    assert first["last"] == second["last"]
+
+
+def test_a_killed_process_is_replaced_and_all_end_with_the_same_bytes(database, tmp_path, straight):
+    found = torchrun(tmp_path, str(database.path), str(tmp_path), str(STEPS + 2))
+    for name in ("history", "last", "best"):
+        assert found[0][name] == straight[0][name]
+    assert len(found[0]["pictures"]) < 2 * STEPS, "it has started at its beginning"
+
+
+def test_another_number_of_processes_than_torchrun_has_started(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with (
+        pytest.raises(ValueError, match=r"^torchrun has started 4 processes, but `processes` is 2$"),
+        joined(2, CPU),
+    ):
+        pass
+
+
+if __name__ == "__main__":
+    run_process(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,107 @@
+import math
+
+import pytest
+import torch
+from test_engine import batches, network, recipe
+from torch import nn
+
+from training.data import Share
+from training.losses import label_loss
+from training.step import Execution, NotFinite, TrainingStep, first_not_finite
+
+
+def without_statistics(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 3))
+
+
+def steps(database, model, given, count=3, execution=Execution(), **options):  # noqa: B008
+    """Losses and correct pictures of the first steps."""
+    step = TrainingStep(model, given, label_loss(given.label_smoothing), execution, **options)
+    step.train()
+    data = batches(database, share=Share(accumulate=given.accumulate))
+    return [
+        step(parts, data.share.numbers(), (5, 0, done), done + 1).tolist()
+        for done, parts in zip(range(count), data.epoch(0), strict=False)
+    ]
+
+
+def test_a_batch_in_parts_is_the_batch_where_nothing_sees_the_whole(database):
+    model, parted = nn.Sequential(*without_statistics()), nn.Sequential(*without_statistics())
+    model[3].p = parted[3].p = 0  # dropout draws by part
+    straight = steps(database, model, recipe(clip_grad=0.1))
+    accumulated = steps(database, parted, recipe(clip_grad=0.1).model_copy(update={"accumulate": 4}))
+    for one, other in zip(straight, accumulated, strict=True):
+        assert one == pytest.approx(other, rel=1e-6)
+    for name, value in model.state_dict().items():
+        assert torch.allclose(value, parted.state_dict()[name], rtol=1e-5, atol=1e-7), name
+
+
+def test_the_first_loss_and_the_correct_pictures(database):
+    model = network(dropout=0)
+    ((loss, right),) = steps(database, model, recipe(label_smoothing=0), 1)
+    ((pixels, labels),) = next(iter(batches(database).epoch(0)))
+    logits = network(dropout=0).train()((pixels - 128.0) / 128)
+    assert loss == pytest.approx(float(-logits.log_softmax(1)[range(8), labels].mean().detach()), rel=1e-5)
+    assert right == (logits.argmax(1) == labels).sum()
+
+
+def test_frozen_parts_stay_as_they_are(database):
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    steps(database, model, recipe(lr=1), frozen=[model[0], model[1]])
+    same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+    assert same == {name for name in before if name.startswith(("0.", "1."))}, "statistics of BatchNorm, too"
+
+
+def test_bf16_trains_with_fewer_bits_and_float32_weights(database):
+    exact, rough = (steps(database, network(dropout=0), recipe(), execution=Execution(p)) for p in ("float32", "bf16"))
+    for (one, _), (other, _) in zip(exact, rough, strict=True):
+        assert one != other
+        assert one == pytest.approx(other, rel=0.05)
+
+
+def test_fewer_bits_end_with_the_step(database):
+    seen = []
+
+    class Looking(nn.Sequential):
+        def forward(self, x):
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return super().forward(x)
+
+    before = torch.backends.cudnn.allow_tf32
+    for precision in ("float32", "tf32"):
+        steps(database, Looking(*network()), recipe(), 1, Execution(precision))
+        assert torch.backends.cudnn.allow_tf32 == before
+    assert seen == [False, True]
+
+
+def test_a_compiled_step_is_the_step(database):
+    given = recipe(ema_decay=0.5)
+    model, compiled = network(dropout=0), network(dropout=0)
+    straight = steps(database, model, given, 2)
+    for one, other in zip(straight, steps(database, compiled, given, 2, Execution(compile=True)), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    assert compiled.state_dict().keys() == model.state_dict().keys()
+
+
+def test_where_the_first_value_is_not_finite():
+    model = network().train()
+    x = torch.zeros(2, 3, 8, 8)
+    assert first_not_finite(model, x) == "itself, of finite logits"
+    x[0, 0, 4, 4] = math.nan
+    assert first_not_finite(model, x) == "the output of 0"
+    assert not model._forward_hooks and not model[0]._forward_hooks
+    with torch.no_grad():
+        model[5].bias[1] = math.inf
+    assert first_not_finite(model, x) == "the weights 5.bias"
+
+
+def test_a_loss_that_is_not_finite_leaves_the_weights(database):
+    model = network()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    step = TrainingStep(model, recipe(), lambda logits, targets, x: logits.sum() * math.nan)
+    ((pixels, labels),) = next(iter(batches(database).epoch(0)))
+    with pytest.raises(NotFinite, match=r"^the loss is nan, and the first to be so is itself, of finite logits$"):
+        step([(pixels, labels)], [0], (5, 0, 0), 1)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())

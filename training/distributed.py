@@ -1,0 +1,80 @@
+"""Several processes that train one model: what they say to each other beside the gradients.
+
+torchrun starts them, PyTorch's DistributedDataParallel averages the gradients; this is the rest.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class Group:
+    """The processes of a training run; one that is alone needs no others.
+
+    Attributes:
+        rank: Number of this process; 0 writes.
+        size: How many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1):
+        self.rank = rank
+        self.size = size
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """A module whose gradients are the mean over all processes; its buffers are those of rank 0 in each step."""
+        return DistributedDataParallel(model) if self.size > 1 else model
+
+    def greatest(self, number: int) -> int:
+        """The greatest of what the processes have."""
+        if self.size == 1:
+            return number
+        tensor = torch.tensor(number)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """What each process has, on the CPU, by rank; the shapes may differ."""
+        if self.size == 1:
+            return [tensor.cpu()]
+        tensors: list[Tensor] = [tensor] * self.size
+        dist.all_gather_object(tensors, tensor.cpu())
+        return tensors
+
+    def from_first(self, contents: bytes | None) -> bytes | None:
+        """The bytes that rank 0 has."""
+        if self.size == 1:
+            return contents
+        objects = [contents]
+        dist.broadcast_object_list(objects, src=0)
+        return objects[0]
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process rank 0's buffers, such as BatchNorm's statistics."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
+
+@contextmanager
+def joined(processes: int, device: torch.device) -> Iterator[Group]:
+    """The group that torchrun has started this process for, as long as the block lasts.
+
+    Raises:
+        ValueError: If it started another number of processes.
+    """
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started != processes:
+        raise ValueError(f"torchrun has started {started} processes, but `processes` is {processes}")
+    if processes == 1:
+        yield Group()
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Group(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
