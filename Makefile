@@ -40,7 +40,7 @@ test-networks: setup  ## take a dozen networks of timm and torchvision through e
 
 .PHONY: test-experiments
 test-experiments: setup  ## run experiments, remotes and the commands of the documentation in clones (minutes)
-	@python -m pytest -m experiments tests/test_experiments.py tests/test_documentation.py
+	@python -m pytest -m experiments
 
 .PHONY: lint
 lint: setup  ## check the code's form and types
@@ -72,6 +72,10 @@ model-card: setup  ## network, data, recipe, results, files and limits, in artif
 validate: setup  ## score every form, prove that the integer forms agree
 	@dvc repro compare
 	@cat metrics/summary.md
+
+.PHONY: watch
+watch: setup  ## curves and speed of the training under way, in the terminal
+	@python -m stages.watch
 
 STEP ?= int
 .PHONY: predict

@@ -1,5 +1,6 @@
 """What train_float and train_qat share: a run with its data, processes, checkpoints, curves, and files at the end."""
 
+import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from fixedpoint.program import Program
 from models.storage import ModelInfo
 from stages.cli import alone, runs_folder
 from stages.databases import check_same_classes, plain_batches, training_batches
+from stages.launch import start_processes
 from stages.machine import execution
 from stages.params import Params
 from stages.progress import Display, Watchman, noted_signals, stopped
@@ -70,15 +72,16 @@ def fit_stage(
         options: `frozen` and `project` of `training.step.TrainingStep`.
     """
     device = next(model.parameters()).device
+    share = Share(int(os.environ.get("RANK", 0)), recipe.processes, recipe.accumulate)
+    train = training_batches(params, augment, recipe.batch_size, share, sizes)
+    val = plain_batches(params, share=share)
+    some = next(iter(train.values()))
+    databases = [data.pixels.database for data in (some, val)]
+    check_same_classes(*databases)
+    start_processes(recipe.processes, params.machine.threads)
     with ExitStack() as stack:
         signals = stack.enter_context(noted_signals())
         group = stack.enter_context(joined(recipe.processes, device))
-        share = Share(group.rank, recipe.processes, recipe.accumulate)
-        train = training_batches(params, augment, recipe.batch_size, share, sizes)
-        val = plain_batches(params, share=share)
-        some = next(iter(train.values()))
-        databases = [data.pixels.database for data in (some, val)]
-        check_same_classes(*databases)
         key = run_key(
             recipe=recipe.model_dump(),
             augment=augment.model_dump(),
@@ -100,7 +103,7 @@ def fit_stage(
             observer = Display(live, folder, recipe.epochs, some.steps, recipe.batch_size, minutes, signals)
 
         def validate(network: nn.Module, between: Callable[[], None]) -> Row:
-            return score(*predict_together(logits_of(network), val, group, device, between))
+            return score(*predict_together(logits_of(network), val, len(info.class_names), group, device, between))
 
         step = TrainingStep(
             model,
@@ -133,6 +136,7 @@ def fit_stage(
 def predict_together(
     logits_of: Callable[[Tensor], Tensor],
     val: OrderedBatches,
+    classes: int,
     group: Group,
     device: torch.device,
     between: Callable[[], None],
@@ -144,7 +148,7 @@ def predict_together(
         return logits_of(normalize(pixels.to(device)).contiguous(memory_format=torch.channels_last))
 
     rounds = group.greatest(len(val))
-    logits, labels = predict(of_pixels, val)
+    logits, labels = predict(of_pixels, val) if len(val) else (torch.empty(0, classes), torch.empty(0).long())
     for _ in range(rounds - len(val)):
         between()  # as often as in every process
     logits, labels, order = (torch.cat(group.gather(own)) for own in (logits, labels, torch.tensor(val.indices)))

@@ -15,7 +15,6 @@ from models.storage import ModelInfo, save_model
 from stages.cli import run
 from stages.databases import open_database
 from stages.fitting import fit_stage
-from stages.launch import start_processes
 from stages.machine import prepare
 from stages.params import load_params
 from training.engine import Fitted
@@ -41,10 +40,9 @@ def main() -> None:
     train = params.train
     if train.init_from:
         load_weights(model, train.init_from.file, train.init_from.sha256, train.init_from.new_layers)
-    for name, size in {"input.size": info.image_size, **_named(train.sizes)}.items():
-        _try_out(model, info.name, name, size)
+    for size in {info.image_size, *(train.sizes or {}).values()}:
+        _try_out(model, info.name, "input.size" if size == info.image_size else "train.sizes", size)
     recipe = params.float_recipe
-    start_processes(recipe.processes, params.machine.threads)
 
     def save(fitted: Fitted) -> None:
         save_model("artifacts/float/last.safetensors", "float", fitted.last, info)
@@ -65,17 +63,13 @@ def main() -> None:
     )
 
 
-def _named(sizes: dict[int, int] | None) -> dict[str, int]:
-    return {f"train.sizes from epoch {first} on": size for first, size in (sizes or {}).items()}
-
-
 def _try_out(model: nn.Module, network: str, parameter: str, size: int) -> None:
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{network} does not take pictures of {parameter}, {size}: {reason}") from None
+        raise ValueError(f"{network} does not take pictures of {parameter} {size}: {reason}") from None
 
 
 if __name__ == "__main__":

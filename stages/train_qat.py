@@ -19,7 +19,6 @@ from models.storage import load_model, save_model
 from stages.cli import require, run
 from stages.databases import check_model
 from stages.fitting import fit_stage
-from stages.launch import start_processes
 from stages.machine import prepare
 from stages.model_files import FILES, MADE_BY, float_model, stored_program
 from stages.params import Params, load_params
@@ -45,7 +44,6 @@ def main() -> None:
         files.append(require(arguments.teacher, MADE_BY["float"]))
         teacher = _teacher(files[1], stored.info.class_names, params).to(device).to(memory_format=torch.channels_last)
         loss_of = distilled_loss(loss_of, teacher, recipe.distill, recipe.temperature)
-    start_processes(recipe.processes, params.machine.threads)
 
     def save(fitted: Fitted) -> None:
         for name, weights in {"last": fitted.last, "model": fitted.best}.items():

@@ -150,7 +150,7 @@ class OrderedBatches:
         indices: Which records are this process's.
 
     Raises:
-        ValueError: If the database holds fewer images, or there are fewer batches than processes.
+        ValueError: If the database holds fewer images.
     """
 
     def __init__(
@@ -169,11 +169,6 @@ class OrderedBatches:
         self.workers = workers
         indices = [i * count // images for i in range(images)] if images is not None else list(range(count))
         batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-        if len(batches) < share.processes:
-            raise ValueError(
-                f"validation.batch_size {batch_size} makes {len(batches)} batches of {len(indices)} images, fewer than "
-                f"the {share.processes} processes; make it smaller"
-            )
         self.indices = [index for batch in batches[share.rank :: share.processes] for index in batch]
 
     def __len__(self) -> int:

@@ -54,7 +54,7 @@ def fit(database: ImageDatabase, folder: Path, group: Group, dropout: float, obs
     val = OrderedBatches(Pixels(database, center_views(FORMAT), FORMAT), 10, 0, share=share)
 
     def validate(model, between):
-        logits, labels = predict_together(model, val, group, CPU, between)
+        logits, labels = predict_together(model, val, 3, group, CPU, between)
         assert labels.tolist() == [index % 3 for index in range(26)], "every picture once, in order"
         return {"top1": float((logits.argmax(1) == labels).double().mean()), "loss": float(logits.std())}
 
