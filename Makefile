@@ -39,7 +39,7 @@ test-networks: setup  ## take a dozen networks of timm and torchvision through e
 	@python -m pytest -m networks tests/fixedpoint/test_networks.py
 
 .PHONY: test-experiments
-test-experiments: setup  ## run experiments, remotes and the commands of the documentation in clones (minutes)
+test-experiments: setup  ## run experiments, remotes, training by two processes and the documentation's commands (minutes)
 	@python -m pytest -m experiments
 
 .PHONY: lint
@@ -130,6 +130,10 @@ bench-data: setup  ## compare packing and loading with torchvision, timm, webdat
 	  { python -m pip install -qq --no-deps --target runs/data_peers.partial $(FFCV) || echo 'FFCV is left out: see stages/bench_data_peers.py for what it needs'; } && \
 	  mv runs/data_peers.partial runs/data_peers; }
 	@PYTHONPATH=runs/data_peers python -m stages.bench_data
+
+.PHONY: bench-train
+bench-train: setup  ## compare training steps with timm's, and with other settings, on this machine; DATA=1: reading, too
+	@python -m stages.bench_train $(if $(DATA),--data)
 
 .PHONY: clean
 clean:  ## remove what can be made again: artifacts, runs, DVC's cache

@@ -28,7 +28,7 @@ def prepare(machine: Machine) -> torch.device:
     number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if number >= there:
         raise ValueError(
-            f"machine.device is cuda, but PyTorch finds {there} CUDA devices here for {number + 1} processes; "
+            f"machine.device is cuda, but PyTorch finds {there} CUDA devices here, and {number + 1} are needed; "
             "set machine.device to cpu, or processes lower"
         )
     torch.cuda.set_device(number)
@@ -39,7 +39,8 @@ def execution(machine: Machine) -> Execution:
     """How training steps are computed; what is `auto` is decided by the device."""
     on_cuda = machine.device == "cuda"
     precision = ("bf16" if on_cuda else "float32") if machine.precision == "auto" else machine.precision
-    return Execution(precision, compile={"auto": on_cuda, "always": True, "never": False}[machine.compile])
+    compiled = {"auto": on_cuda, "always": True, "never": False}[machine.compile]
+    return Execution(precision, compiled, dense_groups=on_cuda)
 
 
 def keep_memory() -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -109,7 +110,7 @@ def test_a_sweep_in_temporary_workspaces_and_one_killed_in_the_queue(clone):
     shell(clone, "dvc exp run --queue -S lr=0.02 -n victim")
     assert succeeds(clone, "dvc queue start")
     checkpoints = clone / "runs"  # of the repository, not of the temporary workspace
-    wait_for(lambda: list(checkpoints.glob("float-*/checkpoint.pt")))
+    wait_for(lambda: list(checkpoints.glob("float-*/step_*.pt")))
     shell(clone, "dvc queue kill --force victim")
     assert "Failed" in shell(clone, "dvc queue status")
     (kept,) = checkpoints.glob("float-*")
@@ -168,10 +169,11 @@ def test_the_gate_of_an_experiment(clone):
 def test_the_plots_hold_what_they_name(clone):
     shell(clone, "dvc plots show")
     page = (clone / "dvc_plots/index.html").read_text()
-    titles = ["top-1 of the validation images", "loss", "top-1 by form", "confusion of the integer model"]
+    titles = ["top-1", "learning rate", "loss", "top-1 by form", "confusion of the integer model"]
     assert [title for title in titles if page.count(f'"text": "{title}"') != 1] == []
     assert page.count('"taken_for": ') == 3 * 3
     assert page.count('"form": ') == 6
+    assert re.findall(r'<img src="static/workspace_plots_worst_(\w+)\.jpg"', page) == ["float", "int"]
     assert "<DVC_" not in page
 
 
