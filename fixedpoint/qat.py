@@ -36,7 +36,12 @@ class FakeQuantModel(nn.Module, Evaluator):
     """A calibrated program as a trainable module; its input is float32 [batch, channels, h, w], (p - 128) / 128.
 
     The parameters are the program's float weights and biases; exponents, clamps and tables stay as calibrated.
+
+    Attributes:
+        conv2d: What convolves, with the arguments of `torch.nn.functional.conv2d`.
     """
+
+    conv2d = staticmethod(F.conv2d)
 
     def __init__(self, program: Program):
         super().__init__()
@@ -118,7 +123,7 @@ class FakeQuantModel(nn.Module, Evaluator):
         """What a conv or linear computes before it is rounded and clamped."""
         weight, bias = self.quantized_constants(op)
         if isinstance(op, Conv):
-            return F.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups)
+            return self.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups)
         return F.linear(x, weight, bias)
 
     def conv(self, op: Conv, x: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ after each, this one does not. "dense groups" computes grouped convolutions by `
 """
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,15 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
+from fixedpoint.calibrate import calibrate
+from fixedpoint.capture import capture
+from fixedpoint.convert import convert
+from fixedpoint.fold import fold
+from fixedpoint.integer import integer_logits
+from fixedpoint.program import Program
 from fixedpoint.qat import FakeQuantModel
 from models import create_model
-from stages.bench_peers import ours as quantize
+from stages.params import Params
 from training.augment import normalize
 from training.data import Batch
 from training.grouped import block_diagonal, use_dense
@@ -30,6 +36,7 @@ from training.optimization import Schedule
 from training.recipe import Recipe
 from training.step import Execution, TrainingStep
 
+Step = Callable[[int], Tensor]  # makes step number 0, 1, ..., and gives its loss or logits
 Contestants = dict[str, Callable[[], int]]  # each works once, and gives its number of images
 
 STEPS = 5  # in a round
@@ -38,8 +45,9 @@ EXECUTIONS = {
     "cpu": [Execution(), Execution(compile=True)],
     "cuda": [Execution(), Execution("bf16"), Execution("bf16", compile=True)],
 }
+DETAILED = ("cuda",)  # where layout and dense groups are rows as well
 # Of vargconvnet at 224 px: channels in and out, kernel, stride, groups, height and width.
-GROUPED = [(128, 256, 3, 1, 2, 28), (160, 320, 3, 1, 4, 14), (320, 640, 3, 1, 8, 7), (160, 320, 5, 2, 4, 28)]
+GROUPED = [(128, 256, 3, 1, 2, 28), (160, 320, 3, 1, 4, 14), (320, 640, 3, 1, 8, 7), (160, 320, 5, 2, 4, 14)]
 
 
 @dataclass(frozen=True)
@@ -63,37 +71,56 @@ class Work:
         return create_model(self.network, self.classes, self.size, self.arguments)
 
     def pictures(self) -> Batch:
-        """Random pixels, uint8 [batch, 3, size, size], and labels."""
+        """Random pixels, uint8 [batch, 3, size, size], and labels, the same each time."""
+        torch.manual_seed(0)
         pixels = torch.randint(0, 256, (self.batch, 3, self.size, self.size), dtype=torch.uint8)
         return pixels.to(self.device), torch.randint(0, self.classes, (self.batch,)).to(self.device)
 
-    def quantized(self) -> tuple[FakeQuantModel, Callable[[Tensor], Tensor]]:
-        """The network calibrated on a few pictures: for training, and as the exact integer model."""
-        return quantize(self.model(), normalize(self.pictures()[0][:16].cpu()))
+    def program(self) -> Program:
+        """The network with BatchNorm folded, calibrated on a few pictures."""
+        folded = fold(capture(self.model().eval(), (3, self.size, self.size)))
+        return calibrate(folded, lambda: [normalize(self.pictures()[0][:16].cpu())])
+
+
+def plain_recipe(params: Params) -> Recipe:
+    """That of params.yaml's float training without what timm's loop has not, and slow enough to learn noise."""
+    changes = {"optimizer": "sgd", "schedule": "cosine", "lr": 1e-4, "epochs": 10, "warmup_epochs": 0}
+    alone = {"processes": 1, "accumulate": 1, "clip_grad": None, "ema_decay": None}
+    return params.float_recipe.model_copy(update=changes | alone)
+
+
+def works(params: Params, device: torch.device) -> list[Work]:
+    """What is measured by default on this device."""
+    if device.type == "cuda":
+        networks, sizes = ("vargconvnet", "resnet50"), (256, 512)
+        return [Work(name, {}, 1000, 224, batch, plain_recipe(params), device) for batch in sizes for name in networks]
+    model = params.model
+    size, batch = params.input.size, params.batch_size
+    return [Work(model.name, model.arguments, model.num_classes, size, batch, plain_recipe(params), device)]
 
 
 def training(work: Work) -> Contestants:
     """Training steps of each kind."""
-    fake_quant, _ = work.quantized()
-    rows: Contestants = {}
+    program = work.program()
+    rows: dict[str, Step] = {}
     for execution in EXECUTIONS[work.device.type]:
         how = execution.precision + (", compiled" if execution.compile else "")
-        rows[f"ours, {how}"] = _ours(work, work.model(), execution)
-        rows[f"timm's loop, {how}"] = _timms(work, execution, torch.channels_last)
-        rows[f"QAT, {how}"] = _ours(work, deepcopy(fake_quant), execution)
-        if work.device.type == "cuda":
-            rows[f"timm's loop, {how}, contiguous"] = _timms(work, execution, torch.contiguous_format)
-            rows[f"ours, {how}, dense groups"] = _ours(work, _dense(work.model()), execution)
-            rows[f"QAT, {how}, dense groups"] = _ours(work, _dense(deepcopy(fake_quant)), execution)
-    return rows
+        rows[f"ours, {how}"] = our_step(work, work.model(), execution)
+        rows[f"timm's loop, {how}"] = timm_step(work, execution, torch.channels_last)
+        rows[f"QAT, {how}"] = our_step(work, FakeQuantModel(program), execution)
+        if work.device.type in DETAILED:
+            rows[f"timm's loop, {how}, contiguous"] = timm_step(work, execution, torch.contiguous_format)
+            rows[f"ours, {how}, dense groups"] = our_step(work, _dense(work.model()), execution)
+            rows[f"QAT, {how}, dense groups"] = our_step(work, _dense(FakeQuantModel(program)), execution)
+    return {name: repeated(step, work.batch) for name, step in rows.items()}
 
 
 def evaluation(work: Work) -> Contestants:
     """Logits of a batch, in float and exactly in integers."""
     pixels, _ = work.pictures()
     x = normalize(pixels).contiguous(memory_format=torch.channels_last)
-    network = work.model().to(work.device, memory_format=torch.channels_last).eval()
-    integer = work.quantized()[1]
+    network = work.model().to(work.device).to(memory_format=torch.channels_last).eval()
+    integer = integer_logits(convert(work.program()), work.device)
 
     def evaluated(logits_of: Callable[[Tensor], Tensor], precision: str = "float32") -> Callable[[], int]:
         @torch.no_grad()
@@ -101,7 +128,7 @@ def evaluation(work: Work) -> Contestants:
             with torch.autocast(work.device.type, torch.bfloat16, enabled=precision == "bf16"):
                 return logits_of(x)
 
-        return _repeated(step, work.batch)
+        return repeated(step, work.batch)
 
     precisions = dict.fromkeys(execution.precision for execution in EXECUTIONS[work.device.type])
     return {precision: evaluated(network, precision) for precision in precisions} | {"integers": evaluated(integer)}
@@ -111,7 +138,9 @@ def grouped(shape: tuple[int, int, int, int, int, int], device: torch.device) ->
     """Forward and backward of a grouped convolution as it is and as a dense one, of GROUPED; bf16 on a GPU."""
     channels, out, kernel, stride, groups, side = shape
     batch, dtype = (256, torch.bfloat16) if device.type == "cuda" else (8, torch.float32)
-    x = torch.randn(batch, channels, side, side, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(batch, channels, side, side, device=device, dtype=dtype).contiguous(
+        memory_format=torch.channels_last
+    )
     weight = torch.randn(out, channels // groups, kernel, kernel, device=device, dtype=dtype)
     operands = x.requires_grad_(), weight.requires_grad_()
 
@@ -120,31 +149,35 @@ def grouped(shape: tuple[int, int, int, int, int, int], device: torch.device) ->
         y = F.conv2d(x, kernels, None, stride, kernel // 2, 1, 1 if dense else groups)
         return torch.autograd.grad(y, operands, torch.ones_like(y))[1]
 
-    return {"grouped": _repeated(step, batch), "dense": _repeated(partial(step, dense=True), batch)}
+    return {"grouped": repeated(step, batch), "dense": repeated(partial(step, dense=True), batch)}
 
 
-def _ours(work: Work, model: nn.Module, execution: Execution) -> Callable[[], int]:
-    project = FakeQuantModel.project if isinstance(model, FakeQuantModel) else lambda model: None
+def our_step(work: Work, model: nn.Module, execution: Execution) -> Step:
+    """A training step of ours."""
+    options: dict[str, Any] = {"project": FakeQuantModel.project} if isinstance(model, FakeQuantModel) else {}
     loss_of = label_loss(work.recipe.label_smoothing)
-    step = TrainingStep(model.to(work.device), work.recipe, loss_of, execution, project=project)
+    step = TrainingStep(model.to(work.device), work.recipe, loss_of, execution, **options)
     step.train()
     schedule = Schedule(step.optimizer, work.recipe, EPOCH)
     batch = work.pictures()
 
     def one(number: int) -> Tensor:
         schedule.before_step(number)
-        return step((batch,), range(1), (0, 0, number), number + 1)
+        return step((batch,), range(1), (0, 0, number), number + 1)[0]
 
-    return _repeated(one, work.batch)
+    return one
 
 
-def _timms(work: Work, execution: Execution, layout: torch.memory_format) -> Callable[[], int]:
-    model: nn.Module = work.model().to(work.device, memory_format=layout).train()
+def timm_step(work: Work, execution: Execution, layout: torch.memory_format) -> Step:
+    """The same by timm's loop."""
+    model = work.model().to(work.device).to(memory_format=layout).train()
     recipe = work.recipe
     optimizer = create_optimizer_v2(
         model, "momentum", lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
-    scheduler, _ = create_scheduler_v2(optimizer, num_epochs=recipe.epochs, step_on_epochs=False, updates_per_epoch=EPOCH)
+    scheduler, _ = create_scheduler_v2(
+        optimizer, num_epochs=recipe.epochs, step_on_epochs=False, updates_per_epoch=EPOCH
+    )
     loss_of = LabelSmoothingCrossEntropy(recipe.label_smoothing)
     network = torch.compile(model) if execution.compile else model
     pixels, labels = work.pictures()
@@ -157,9 +190,9 @@ def _timms(work: Work, execution: Execution, layout: torch.memory_format) -> Cal
         loss.backward()
         optimizer.step()
         scheduler.step_update(number + 1)
-        return loss
+        return loss.detach()
 
-    return _repeated(one, work.batch)
+    return one
 
 
 def _dense(model: nn.Module) -> nn.Module:
@@ -167,7 +200,7 @@ def _dense(model: nn.Module) -> nn.Module:
     return model
 
 
-def _repeated(step: Callable[[int], Tensor], batch: int) -> Callable[[], int]:
+def repeated(step: Step, batch: int) -> Callable[[], int]:
     """STEPS more steps, from number 0 on, until they are done."""
     numbers = count()
 

@@ -40,7 +40,7 @@ def execution(machine: Machine) -> Execution:
     on_cuda = machine.device == "cuda"
     precision = ("bf16" if on_cuda else "float32") if machine.precision == "auto" else machine.precision
     compiled = {"auto": on_cuda, "always": True, "never": False}[machine.compile]
-    return Execution(precision, compiled, dense_groups=on_cuda)
+    return Execution(precision, compiled, dense_groups=on_cuda and precision == "bf16")  # what has been measured
 
 
 def keep_memory() -> None:

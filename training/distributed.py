@@ -4,6 +4,7 @@ torchrun starts them, PyTorch's DistributedDataParallel averages the gradients; 
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,7 +28,11 @@ class Group:
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """A module whose gradients are the mean over all processes; its buffers are those of rank 0 in each step."""
-        return DistributedDataParallel(model) if self.size > 1 else model
+        if self.size == 1:
+            return model
+        # of 1x1 kernels both memory formats are the same bytes
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        return DistributedDataParallel(model)
 
     def greatest(self, number: int) -> int:
         """The greatest of what the processes have."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from training.augment import derive_seed, normalize
 from training.data import Batch
 from training.distributed import Group
+from training.grouped import use_dense
 from training.losses import LossOf
 from training.mixing import Mixing
 from training.optimization import make_optimizer
@@ -23,10 +24,17 @@ Seeds = tuple[int, int, int]  # of the run, epoch, step
 
 @dataclass(frozen=True)
 class Execution:
-    """How a training step is computed: "tf32" and "bf16" convolve with fewer bits, `compile` is torch.compile."""
+    """How a training step is computed.
+
+    Attributes:
+        precision: "tf32" and "bf16" convolve with fewer bits.
+        compile: by torch.compile.
+        dense_groups: grouped convolutions as dense ones, where `training.grouped` knows that to be faster.
+    """
 
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     compile: bool = False
+    dense_groups: bool = False
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -76,6 +84,8 @@ class TrainingStep:
     ):
         for part in frozen:
             part.requires_grad_(False)
+        if execution.dense_groups:
+            use_dense(model)
         self.model = model.to(memory_format=torch.channels_last)
         self.recipe = recipe
         self.loss_of = loss_of
