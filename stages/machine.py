@@ -19,7 +19,6 @@ def prepare(machine: Machine) -> torch.device:
     torch.set_num_threads(machine.threads)
     fastest = {"auto": machine.device == "cuda", "fastest": True, "deterministic": False}[machine.algorithms]
     torch.use_deterministic_algorithms(not fastest)
-    torch.backends.cudnn.benchmark = fastest
     torch.backends.cudnn.allow_tf32 = False  # but in training steps that ask for it: scores and integers are exact
     # nothing here reads what it has not written; PyTorch makes this attribute as it runs
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

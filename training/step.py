@@ -38,16 +38,15 @@ class Execution:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Outside of the block, nothing is computed with fewer bits."""
-        backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-        before = [backend.allow_tf32 for backend in backends]
-        for backend in backends:
-            backend.allow_tf32 = self.precision != "float32"
+        """Outside of the block, nothing is computed with fewer bits, or by whatever cuDNN finds to be fastest."""
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+        cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+        cudnn.allow_tf32 = matmul.allow_tf32 = self.precision != "float32"
         try:
             yield
         finally:
-            for backend, value in zip(backends, before, strict=True):
-                backend.allow_tf32 = value
+            cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 class NotFinite(ValueError):
