@@ -11,6 +11,7 @@ import pytest
 from project import change, environment, make_project, shell
 
 MODEL = "artifacts/float/model.safetensors"
+pytestmark = pytest.mark.experiments  # a minute of processes that start and stop
 COMMAND = [sys.executable, "-m", "stages.train_float"]
 
 
@@ -52,7 +53,7 @@ def train_and_stop(folder: Path, runs: Path) -> tuple[int, str]:
     return process.returncode, error
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.experiments)])
+@pytest.mark.parametrize("processes", [1, 2])
 def test_training_that_a_signal_has_stopped_goes_on_to_the_same_bytes(project, tmp_path, processes):
     change(project, train__processes=processes)
     printed = train(project, tmp_path / "straight")
@@ -83,7 +84,6 @@ def test_a_mistake_before_processes_are_started_is_said_once(project):
     change(project, model__num_classes=3)
 
 
-@pytest.mark.experiments
 def test_torchrun_by_hand_with_another_number_of_processes(project):
     change(project, train__processes=4)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
