@@ -45,6 +45,10 @@ EXECUTIONS = {
     "cpu": [Execution(), Execution(compile=True)],
     "cuda": [Execution(), Execution("bf16"), Execution("bf16", compile=True)],
 }
+EVALUATIONS = {
+    "cpu": [Execution(), Execution(compile=True)],
+    "cuda": [Execution(), Execution("tf32", compile=True)],
+}
 DETAILED = ("cuda",)  # where layout and dense groups are rows as well
 # Of vargconvnet at 224 px: channels in and out, kernel, stride, groups, height and width.
 GROUPED = [(128, 256, 3, 1, 2, 28), (160, 320, 3, 1, 4, 14), (320, 640, 3, 1, 8, 7), (160, 320, 5, 2, 4, 14)]
@@ -104,7 +108,7 @@ def training(work: Work) -> Contestants:
     program = work.program()
     rows: dict[str, Step] = {}
     for execution in EXECUTIONS[work.device.type]:
-        how = execution.precision + (", compiled" if execution.compile else "")
+        how = _how(execution)
         rows[f"ours, {how}"] = our_step(work, work.model(), execution)
         rows[f"timm's loop, {how}"] = timm_step(work, execution, torch.channels_last)
         rows[f"QAT, {how}"] = our_step(work, FakeQuantModel(program), execution)
@@ -116,22 +120,30 @@ def training(work: Work) -> Contestants:
 
 
 def evaluation(work: Work) -> Contestants:
-    """Logits of a batch, in float and exactly in integers."""
+    """Logits of a batch, in float and in integers; those of another execution than the first are compared with its."""
     pixels, _ = work.pictures()
     x = normalize(pixels).contiguous(memory_format=torch.channels_last)
     network = work.model().to(work.device).to(memory_format=torch.channels_last).eval()
     integer = integer_logits(convert(work.program()), work.device)
 
-    def evaluated(logits_of: Callable[[Tensor], Tensor], precision: str = "float32") -> Callable[[], int]:
+    def evaluated(logits_of: Callable[[Tensor], Tensor], execution: Execution) -> Step:
+        logits_of = torch.compile(logits_of) if execution.compile else logits_of
+
         @torch.no_grad()
         def step(number: int) -> Tensor:
-            with torch.autocast(work.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            with execution.active():
                 return logits_of(x)
 
-        return repeated(step, work.batch)
+        return step
 
-    precisions = dict.fromkeys(execution.precision for execution in EXECUTIONS[work.device.type])
-    return {precision: evaluated(network, precision) for precision in precisions} | {"integers": evaluated(integer)}
+    rows: dict[str, Step] = {}
+    exact = evaluated(integer, Execution())(0)
+    for execution in EVALUATIONS[work.device.type]:
+        rows[f"float, {_how(execution)}"] = evaluated(network, execution)
+        integers = evaluated(integer, execution)
+        note = "" if torch.equal(integers(0), exact) else ": NOT EXACT"
+        rows[f"integers, {_how(execution)}{note}"] = integers
+    return {name: repeated(step, work.batch) for name, step in rows.items()}
 
 
 def grouped(shape: tuple[int, int, int, int, int, int], device: torch.device) -> Contestants:
@@ -193,6 +205,10 @@ def timm_step(work: Work, execution: Execution, layout: torch.memory_format) -> 
         return loss.detach()
 
     return one
+
+
+def _how(execution: Execution) -> str:
+    return execution.precision + (", compiled" if execution.compile else "")
 
 
 def _dense(model: nn.Module) -> nn.Module:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages.launch import give_up
+
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; a mistake in the input (ValueError, OSError) becomes one line on stderr and exit code 1.
@@ -20,6 +22,8 @@ def run(main: Callable[[], None]) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("TRACEBACK") == "1":
             raise
+        if isinstance(error, ValueError):  # a disk or a network may be there again
+            give_up(error)
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -56,10 +56,12 @@ def load_form(step: str, path: str | Path | None, device: torch.device, params: 
     """A form of the model from its file, or from a checkpoint of its training.
 
     Raises:
-        FileNotFoundError: Naming the command that makes the missing file.
+        FileNotFoundError: Naming the missing file and, of the pipeline's own, the command that makes it.
         ValueError: If the file is not one of this form, or not for the pictures that `params` describe.
     """
     path = require(FILES[step], MADE_BY[step]) if path is None else Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"model file {path} does not exist")
     if step.startswith("onnx"):
         model = OnnxModel(path, "default", params.machine.threads)
         form = Form(path, _exported_info(step, path), lambda x: torch.from_numpy(model(x.cpu().numpy())))
@@ -93,5 +95,8 @@ def _exported_info(step: str, path: Path) -> ModelInfo:
     if int8 != (step == "onnx_int8"):
         raise ValueError(f"{path} holds {'an int8' if int8 else 'a float'} model, which --step {step} does not take")
     said = {entry.key: json.loads(entry.value) for entry in exported.metadata_props}
-    classes = said["class_names"]
-    return ModelInfo(said["network"], {}, len(classes), said["image_size"], said["color_space"], classes)
+    try:
+        classes = said["class_names"]
+        return ModelInfo(said["network"], {}, len(classes), said["image_size"], said["color_space"], classes)
+    except KeyError as error:
+        raise ValueError(f"{path} has no {error.args[0]} in its metadata: export_onnx did not write it") from None

@@ -42,6 +42,8 @@ def main() -> None:
 
     indices = indexed_images(args.check) if args.check else None
     count = params.golden.images if args.images is None else args.images
+    if args.check and not indices:
+        print(f"{args.check} has no index.json: its tensors are taken for those of {count} images (--images)")
     indices, pixels, labels = pictures(params, count, indices)
     tensors = golden_tensors(program, integer_input(normalize(pixels)))
     if args.check:

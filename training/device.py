@@ -75,6 +75,7 @@ class DeviceRenderer:
     def __init__(self, input_format: InputFormat, device: torch.device):
         self.size = input_format.size
         self.device = device
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # works beside training
         self.from_rgb = torch.from_numpy(_color_map(input_format.color_space)).float().to(device)
 
     @torch.no_grad()
@@ -84,6 +85,16 @@ class DeviceRenderer:
         Raises:
             ValueError: If an image cannot be decoded.
         """
+        if self.stream is None:
+            return self._render(batch), batch.labels
+        training = torch.cuda.current_stream()
+        with torch.cuda.stream(self.stream):
+            out = self._render(batch)
+        training.wait_stream(self.stream)
+        out.record_stream(training)
+        return out, batch.labels
+
+    def _render(self, batch: EncodedBatch) -> Tensor:
         pictures = self._decode(batch.images, batch.names)
         pixels = torch.cat([self._resample(pictures[part], batch.views[part]) for part in _parts(batch.views)])
         out = _recolor(pixels, batch.colors.to(self.device, non_blocking=True))
@@ -94,7 +105,7 @@ class DeviceRenderer:
             if view.erase:
                 left, top, width, height = view.erase
                 out[picture, :, top : top + height, left : left + width] = GREY
-        return out, batch.labels
+        return out
 
     def _decode(self, images: list[Tensor], names: list[str]) -> list[Tensor]:
         pictures = [image.to(self.device, non_blocking=True) if image.dim() == 3 else image for image in images]

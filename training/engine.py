@@ -80,10 +80,13 @@ def fit(
         observer: Is told what happens.
 
     Raises:
-        ValueError: If a loss is not finite, naming epoch, step, learning rate and, on the CPU, where that began.
+        ValueError: If a loss is not finite, naming epoch, step, learning rate and where in the network that began.
         Stopped: If the observer wishes it.
     """
-    return _Run(step, batches, validate, checkpoints, describe or {}, observer or Observer()).fit(score_start)
+    try:
+        return _Run(step, batches, validate, checkpoints, describe or {}, observer or Observer()).fit(score_start)
+    except NotFinite as error:
+        raise ValueError(f"{error}: lower the lr, which is {step.recipe.lr:g}") from None
 
 
 class _Run:
@@ -103,7 +106,6 @@ class _Run:
         self.recipe = step.recipe
         self.steps = next(iter(batches.values())).steps
         self.schedule = Schedule(step.optimizer, step.recipe, self.steps)
-        self.unchecked: list[tuple[torch.cuda.Event, Tensor, str]] = []
         self.epoch, self.done = 1, 0
         self.totals = torch.zeros(2, dtype=torch.float64, device=step.device)
         self.history: list[Row] = []
@@ -129,17 +131,11 @@ class _Run:
         for parts in self.observer.epoch(steps, self.epoch, self.done):
             self.schedule.before_step(self._steps_done())
             seeds = (batches.seed, self.epoch - 1, self.done)
-            where = f"in epoch {self.epoch}, step {self.done + 1}"
-            try:
-                figures = self.step(parts, numbers, seeds, self._steps_done() + 1)
-            except NotFinite as error:
-                raise ValueError(f"{error}, {where}: {self._hint()}") from None
+            self.totals += self.step(parts, numbers, seeds, self._steps_done() + 1)
             self.done += 1
-            self.totals += figures
-            self._check_later(figures, where)
             self.observer.step(lambda: self._figures(self.totals, 1))
             self._between()
-        self._check_all()
+        self.step.check()
         gathered = self.step.group.gather(self.totals)
         return self._figures(torch.stack(gathered).sum(dim=0), len(gathered))
 
@@ -155,13 +151,12 @@ class _Run:
     def _score(self, row: Row) -> None:
         """Validate, and end the epoch."""
         kept = self.step.kept
-        if kept is not self.step.model:
-            self.step.project(kept)
+        self.step.project(kept)
         self.step.group.share_buffers(kept)
         kept.eval()
         scores = self.validate(kept, self._between)
         if not math.isfinite(scores["loss"]):
-            raise ValueError(f"the loss is {scores['loss']} in the validation after epoch {self.epoch}: {self._hint()}")
+            raise NotFinite(f"the loss is {scores['loss']} in the validation after epoch {self.epoch}")
         row |= {"val_loss": scores["loss"], "val_top1": scores["top1"]}
         is_best = not self.history or row["val_top1"] > max(past["val_top1"] for past in self.history)
         self.history.append(row)
@@ -174,7 +169,7 @@ class _Run:
     def _between(self) -> None:
         wish = self.step.group.greatest(self.observer.wish())
         if wish:
-            self._check_all()
+            self.step.check()
             self._save()
         if wish == Wish.STOP:
             raise Stopped
@@ -203,20 +198,3 @@ class _Run:
 
     def _steps_done(self) -> int:
         return (self.epoch - 1) * self.steps + self.done
-
-    def _hint(self) -> str:
-        return f"lower the lr, which is {self.recipe.lr:g}"
-
-    def _check_later(self, figures: Tensor, where: str) -> None:
-        """Look at a GPU's loss when the next step has been given to it, so that it need not wait."""
-        if figures.is_cuda:
-            copy = torch.empty_like(figures, device="cpu", pin_memory=True).copy_(figures, non_blocking=True)
-            self.unchecked.append((torch.cuda.current_stream().record_event(), copy, where))
-            self._check_all(but=1)
-
-    def _check_all(self, but: int = 0) -> None:
-        while len(self.unchecked) > but:
-            event, figures, where = self.unchecked.pop(0)
-            event.synchronize()
-            if not figures[0].isfinite():
-                raise ValueError(f"the loss is {figures[0].item()} {where}: {self._hint()}")

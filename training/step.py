@@ -1,10 +1,11 @@
 """One step of training: from the pictures of a batch to new weights."""
 
 import copy
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from timm.utils import ModelEmaV3
@@ -20,6 +21,8 @@ from training.optimization import make_optimizer
 from training.recipe import Recipe
 
 Seeds = tuple[int, int, int]  # of the run, epoch, step
+PROJECT_EVERY = 64  # steps of a GPU, which has to wait while weights that left what is allowed are looked for
+SHAPES = 64  # of pictures for which a step may be compiled: one for each of train.sizes
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,27 @@ class Execution:
 
 
 class NotFinite(ValueError):
-    """A loss is NaN or infinite; says where in the network that began."""
+    """A loss is NaN or infinite; says in which step and, of one that was made again, where in the network it began."""
+
+
+class _Work(NamedTuple):
+    """What a step is made of, as in `TrainingStep.__call__`."""
+
+    parts: Sequence[Batch]
+    numbers: Sequence[int]
+    seeds: Seeds
+
+    def __str__(self) -> str:
+        return f"in epoch {self.seeds[1] + 1}, step {self.seeds[2] + 1}"
+
+
+class _Unchecked(NamedTuple):
+    """A step, the weights before it, and its loss, which is there once the device has come to `known`."""
+
+    work: _Work
+    before: list[Tensor]
+    loss: Tensor
+    known: torch.cuda.Event | None
 
 
 class TrainingStep:
@@ -64,10 +87,12 @@ class TrainingStep:
         group: The processes that share each batch.
         mixing: What mixes pictures and labels.
         frozen: Parts of `model` that stay as they are.
-        project: Called with the model after each update, to put weights back, in place, that left what is allowed.
+        project: Called with the model after each update or, on a GPU, each PROJECT_EVERYth, to put weights back, in
+            place, that left what is allowed.
 
     Attributes:
         kept: What is scored and kept: the model or, with `recipe.ema_decay`, the average of its weights.
+        late: Whether a loss is looked at when the next step has been given to the device, as that of a GPU is.
     """
 
     def __init__(
@@ -99,7 +124,11 @@ class TrainingStep:
         self.kept = self.ema.module if self.ema else model
         self.network: Any = self.group.wrap(model)
         if execution.compile:
-            self.network = torch.compile(self.network, dynamic=False)
+            # PyTorch's annotations lack the limit
+            self.network = torch.compile(self.network, dynamic=False, recompile_limit=SHAPES)  # type: ignore[call-overload]
+        self.late = self.device.type != "cpu"
+        self.unchecked: deque[_Unchecked] = deque()
+        self.state = [value for value in model.state_dict().values() if value.is_floating_point()]
 
     def train(self) -> None:
         """Put the model into train mode, frozen parts excepted."""
@@ -121,43 +150,82 @@ class TrainingStep:
             their label (of mixed ones, the greater part of it) is. On the device, and perhaps not there yet.
 
         Raises:
-            NotFinite: On the CPU, before the weights change; a GPU is not made to wait for its loss.
+            NotFinite: If the loss, or `late` the one of the step before, is NaN or infinite.
         """
+        work = _Work(parts, numbers, seeds)
         with self.execution.active():
-            return self._step(parts, numbers, seeds, done)
+            if not self.late:
+                return self._step(work, done)
+            before = list(torch._foreach_mul(self.state, 1))  # copies, by one kernel
+            figures = self._step(work, done)
+        loss = figures.to("cpu", non_blocking=True)[0]
+        known = torch.cuda.current_stream().record_event() if figures.is_cuda else None
+        self.unchecked.append(_Unchecked(work, before, loss, known))
+        self.check(but=1)
+        return figures
 
-    def _step(self, parts: Sequence[Batch], numbers: Sequence[int], seeds: Seeds, done: int) -> Tensor:
+    def check(self, but: int = 0) -> None:
+        """Look at the losses of all steps but the last ones.
+
+        Raises:
+            NotFinite: If one is NaN or infinite; the weights are again those that made it so.
+        """
+        while len(self.unchecked) > but:
+            work, before, loss, known = self.unchecked.popleft()
+            if known:
+                known.synchronize()
+            if not loss.isfinite():
+                self._make_again(work, before)
+                raise NotFinite(f"the loss is {loss.item()} {work}, but not when that is made again")
+
+    @torch.no_grad()
+    def _make_again(self, work: _Work, before: list[Tensor]) -> None:
+        torch._foreach_copy_(self.state, before)
+        with self.execution.active():
+            for part in range(len(work.parts)):
+                loss, _, x = self._forward(work, part, self.model)
+                self._require_finite(loss, x, work)
+
+    def _step(self, work: _Work, done: int) -> Tensor:
         figures = torch.zeros(2, dtype=torch.float64, device=self.device)
         self.optimizer.zero_grad()
-        for i, ((pixels, labels), number) in enumerate(zip(parts, numbers, strict=True), 1):
-            torch.manual_seed(derive_seed(*seeds, number))  # for what draws as it runs, such as dropout
-            last = i == len(parts)
-            with nullcontext() if last or self.group.size == 1 else self.network.no_sync():
-                loss, right = self._forward(pixels, labels, seeds)
-                (loss / len(parts) if len(parts) > 1 else loss).backward()
-            figures += torch.stack([loss.detach().double() / len(parts), right.double()])
+        parts = len(work.parts)
+        for part in range(parts):
+            with nullcontext() if part == parts - 1 or self.group.size == 1 else self.network.no_sync():
+                loss, right, x = self._forward(work, part, self.network)
+                if not self.late:
+                    self._require_finite(loss, x, work)
+                (loss / parts if parts > 1 else loss).backward()
+            figures += torch.stack([loss.detach().double() / parts, right.double()])
         if self.recipe.clip_grad:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
-        self.project(self.model)
+        if not self.late or done % PROJECT_EVERY == 0:
+            self.project(self.model)
         if self.ema:
             self.ema.update(self.model, done)
         return figures
 
-    def _forward(self, pixels: Tensor, labels: Tensor, seeds: Seeds) -> tuple[Tensor, Tensor]:
+    def _forward(self, work: _Work, part: int, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, correct pictures, and what the network saw."""
+        pixels, labels = work.parts[part]
+        torch.manual_seed(derive_seed(*work.seeds, work.numbers[part]))  # for what draws as it runs, such as dropout
         x = normalize(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
         targets = labels.to(self.device, non_blocking=True)
         if self.mixing:
-            x, targets = self.mixing(x, targets, *seeds)
+            x, targets = self.mixing(x, targets, *work.seeds)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.execution.precision == "bf16"):
-            logits = self.network(x)
+            logits = network(x)
             if self.execution.precision == "bf16":
                 logits = logits.float()
             loss = self.loss_of(logits, targets, x)
-        if self.device.type == "cpu" and not loss.isfinite():
-            raise NotFinite(f"the loss is {loss.item()}, and the first to be so is {first_not_finite(self.model, x)}")
         likeliest = targets if targets.dim() == 1 else targets.argmax(dim=1)
-        return loss, (logits.detach().argmax(dim=1) == likeliest).sum()
+        return loss, (logits.detach().argmax(dim=1) == likeliest).sum(), x
+
+    def _require_finite(self, loss: Tensor, x: Tensor, work: _Work) -> None:
+        if not loss.isfinite():
+            first = first_not_finite(self.model, x)
+            raise NotFinite(f"the loss is {loss.item()} {work}, and the first to be so is {first}")
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ def bench(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setattr(bench_train_steps, "EXECUTIONS", {"cpu": [Execution()]})
+    monkeypatch.setattr(bench_train_steps, "EVALUATIONS", {"cpu": [Execution(), Execution("tf32")]})
     monkeypatch.setattr(bench_train_steps, "DETAILED", ("cpu",))
     monkeypatch.setattr(bench_train, "GROUPED", [(4, 8, 3, 1, 2, 6)])
     monkeypatch.setattr(bench_train_steps, "STEPS", 1)
@@ -52,7 +53,7 @@ def test_tables(bench, capsys):
     steps, evaluation, shape, *_ = results.values()
     kinds = ["ours, {}", "timm's loop, {}", "QAT, {}", "timm's loop, {}, contiguous", "ours, {}, dense groups"]
     assert [*steps] == [kind.format("float32") for kind in [*kinds, "QAT, {}, dense groups"]]
-    assert [*evaluation] == ["float32", "integers"]
+    assert [*evaluation] == ["float, float32", "integers, float32", "float, tf32", "integers, tf32"]
     assert [*shape] == ["grouped", "dense"]
     assert [*results["pictures from"]] == ["memory", "ours", "timm's create_loader", "ours, augmented"]
     assert [*results["seconds of an epoch"]] == ["2/1", "1/0", "1/1"], "params.yaml's first"

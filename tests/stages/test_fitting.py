@@ -84,6 +84,19 @@ def test_a_mistake_before_processes_are_started_is_said_once(project):
     change(project, model__num_classes=3)
 
 
+def test_a_mistake_that_shows_later_is_not_tried_again(project, tmp_path):
+    change(project, train__processes=2, lr=1e9)
+    environment_ = environment(project) | {"RUNS_DIR": str(tmp_path)}
+    done = subprocess.run(COMMAND, cwd=project, env=environment_, capture_output=True, text=True)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert lines[0].startswith("error: the loss is ")
+    assert lines[0].endswith("lower the lr, which is 1e+09")
+    assert len(lines) <= 2, "one of each process"
+    assert "the loss is" in done.stderr.splitlines()[-2], "torchrun's last words"
+    change(project, lr=0.1)
+
+
 def test_torchrun_by_hand_with_another_number_of_processes(project):
     change(project, train__processes=4)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

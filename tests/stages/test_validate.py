@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fixedpoint.onnx_qoperator import QOperatorWriter
 from imagedb.contact_sheet import contact_sheet
 from models.storage import save_model
 from stages import pictures, validate
@@ -116,9 +117,13 @@ def test_equal_results_are_equal_bytes(stage):
         ("onnx_float", FILES["onnx_int8"], "{} holds an int8 model, which --step onnx_float does not take"),
         ("float", FILES["int"], "{} holds a model in form 'int', expected float"),
         ("int", "none.safetensors", "model file {} does not exist"),
+        ("qat", "none.pt", "model file {} does not exist"),
+        ("onnx_int8", "none.onnx", "model file {} does not exist"),
+        ("onnx_int8", "bare.onnx", "{} has no class_names in its metadata: export_onnx did not write it"),
     ],
 )
 def test_a_file_of_another_form_is_refused(stage, step, checkpoint, message):
+    Path("bare.onnx").write_bytes(QOperatorWriter.export(brightest.program(), {}).SerializeToString())
     with pytest.raises(SystemExit, match=message.format(checkpoint)):
         stage("--step", step, "--checkpoint", str(checkpoint))
     assert written() == set()

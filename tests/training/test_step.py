@@ -5,6 +5,8 @@ import torch
 from test_engine import batches, network, recipe
 from torch import nn
 
+from training import step as module
+from training.augment import normalize
 from training.data import Share
 from training.losses import label_loss
 from training.step import Execution, NotFinite, TrainingStep, first_not_finite
@@ -15,9 +17,10 @@ def without_statistics(seed=0):
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 3))
 
 
-def steps(database, model, given, count=3, execution=Execution(), **options):  # noqa: B008
+def steps(database, model, given, count=3, execution=Execution(), late=False, **options):  # noqa: B008
     """Losses and correct pictures of the first steps."""
     step = TrainingStep(model, given, label_loss(given.label_smoothing), execution, **options)
+    step.late = late
     step.train()
     data = batches(database, share=Share(accumulate=given.accumulate))
     return [
@@ -97,11 +100,56 @@ def test_where_the_first_value_is_not_finite():
     assert first_not_finite(model, x) == "the weights 5.bias"
 
 
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_loss_that_is_looked_at_late_is_traced_back_to_where_it_began(database, accumulate):
+    given = recipe(ema_decay=0.5).model_copy(update={"accumulate": accumulate})
+    data = batches(database, share=Share(accumulate=accumulate))
+    work = list(data.epoch(0))
+    poison = normalize(work[1][-1][0])
+    sees = {}
+
+    def training_step():
+        step = TrainingStep(network(), given, label_loss(0))
+        step.train()
+        return step
+
+    expected, step = training_step(), training_step()
+    step.late = True  # as on a GPU
+    step.model.register_forward_pre_hook(lambda module, inputs: sees.update(poison=torch.equal(inputs[0], poison)))
+    step.model[3].register_forward_hook(lambda module, inputs, output: output * (math.nan if sees["poison"] else 1))
+    for one in (expected, step):
+        one(work[0], data.share.numbers(), (5, 0, 0), 1)
+    step.check()
+    step(work[1], data.share.numbers(), (5, 0, 1), 2)
+    assert step.model[5].weight.isnan().any(), "the weights had to wait for the loss"
+    message = "^the loss is nan in epoch 1, step 2, and the first to be so is the output of 3$"
+    with pytest.raises(NotFinite, match=message):
+        step(work[2], data.share.numbers(), (5, 0, 2), 3)
+    for (name, value), other in zip(step.model.named_parameters(), expected.model.parameters(), strict=True):
+        assert torch.equal(value, other), name
+
+
+def test_late_steps_are_the_steps(database):
+    straight, late = network(), network()
+    expected = steps(database, straight, recipe(ema_decay=0.5))
+    found = steps(database, late, recipe(ema_decay=0.5), late=True)
+    assert found == expected
+    assert all(torch.equal(value, straight.state_dict()[name]) for name, value in late.state_dict().items())
+
+
+def test_a_gpu_projects_now_and_then(database, monkeypatch):
+    monkeypatch.setattr(module, "PROJECT_EVERY", 2)
+    projected = []
+    steps(database, network(), recipe(), late=True, project=lambda model: projected.append(model))
+    assert len(projected) == 1, "of 3 steps"
+
+
 def test_a_loss_that_is_not_finite_leaves_the_weights(database):
     model = network()
     before = {name: value.clone() for name, value in model.named_parameters()}
     step = TrainingStep(model, recipe(), lambda logits, targets, x: logits.sum() * math.nan)
     ((pixels, labels),) = next(iter(batches(database).epoch(0)))
-    with pytest.raises(NotFinite, match=r"^the loss is nan, and the first to be so is itself, of finite logits$"):
+    message = "^the loss is nan in epoch 1, step 1, and the first to be so is itself, of finite logits$"
+    with pytest.raises(NotFinite, match=message):
         step([(pixels, labels)], [0], (5, 0, 0), 1)
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
