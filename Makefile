@@ -113,7 +113,7 @@ recipe:  ## put recipes/NAME.yaml in place of params.yaml, e.g. make recipe NAME
 	cp recipes/$(NAME).yaml params.yaml
 
 .PHONY: bench
-bench: setup  ## measure images per second of training and inference on this machine
+bench: setup  ## measure images per second of each form of the model on this machine
 	@python -m stages.bench
 
 PEERS = torchao==0.18.0 brevitas==0.13.4 dependencies==2.0.1 unfoldNd==0.2.3

@@ -1,9 +1,9 @@
-"""Images per second on this machine: training and inference; each as a ratio to a peer on the same work.
+"""Images per second of each form of the model on this machine, and their ratios to the float ONNX file's.
 
     python -m stages.bench [--rounds 7]     after `make repro`
 
-The contestants of a group take turns, round by round, so that a change of the machine's speed hits them alike; shown
-are medians. Kept in runs/bench.json, since speed belongs to the machine and not to the results.
+The forms take turns, round by round, so that a change of the machine's speed hits them alike; shown are medians. Kept
+in runs/bench.json, since speed belongs to the machine and not to the results.
 """
 
 import argparse
@@ -12,19 +12,18 @@ from collections.abc import Callable, Mapping
 from statistics import median
 
 import torch
-from torch import Tensor, nn
 
-from fixedpoint.integer import integer_logits
-from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel
-from models.storage import load_model
 from stages.cli import require, run, runs_folder, write_json
 from stages.databases import plain_batches
+from stages.forms import load_form
 from stages.machine import prepare
-from stages.model_files import FILES, MADE_BY, float_model, stored_program
+from stages.model_files import MADE_BY
 from stages.params import Params, load_params
 from training.augment import normalize
 
+PAUSE = 0.1  # seconds before a turn, until the threads of the one before no longer wait for work by spinning
+BATCHES = 10  # in a turn
 ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
 
 
@@ -33,27 +32,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     params = load_params()
-    prepare(params.machine)
-    stored = {form: load_model(require(FILES[form], MADE_BY[form]), (form,)) for form in ("float", "ptq", "int")}
-    images = torch.cat([normalize(pixels) for pixels, _ in plain_batches(params, images=params.validation.batch_size)])
-
-    results = {}
-    for group, contestants in {
-        "training step (peer: float)": {
-            "float": _training(float_model(stored["float"]), params),
-            "QAT": _training(FakeQuantModel(stored_program(stored["ptq"])), params),
-        },
-        "inference (peer: ONNX float, default options)": _inference(
-            float_model(stored["float"]), stored, images, params
-        ),
-    }.items():
-        print(group)
-        speeds = interleaved(contestants, rounds)
-        peer = next(iter(speeds.values()))
-        results[group] = speeds
-        for name, speed in speeds.items():
-            print(f"  {name:34}{speed:10.0f} images/s  {speed / peer:6.2f}")
-    write_json(runs_folder() / "bench.json", results)
+    speeds = interleaved(_forms(params, prepare(params.machine)), rounds)
+    peer = next(iter(speeds.values()))
+    for name, speed in speeds.items():
+        print(f"{name:34}{speed:10.0f} images/s  {speed / peer:6.2f}")
+    write_json(runs_folder() / "bench.json", speeds)
 
 
 def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, float]:
@@ -61,6 +44,7 @@ def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> di
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):  # the first one warms up
         for name, work in contestants.items():
+            time.sleep(PAUSE)
             start = time.perf_counter()
             images = work()
             if number:
@@ -68,41 +52,25 @@ def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> di
     return {name: median(values) for name, values in speeds.items()}
 
 
-def _training(model: nn.Module, params: Params) -> Callable[[], int]:
-    model.train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-    size, batch = params.input.size, params.batch_size
-    x = normalize(torch.randint(0, 256, (batch, 3, size, size))).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(0, params.model.num_classes, (batch,))
-
-    def steps() -> int:
-        for _ in range(5):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), labels).backward()
-            optimizer.step()
-            if isinstance(model, FakeQuantModel):
-                model.project()
-        return 5 * batch
-
-    return steps
-
-
-def _inference(model: nn.Module, stored: dict, images: Tensor, params: Params) -> dict[str, Callable[[], int]]:
-    array = images.numpy()
-    integer = integer_logits(stored_program(stored["int"]))
+def _forms(params: Params, device: torch.device) -> dict[str, Callable[[], int]]:
+    images = torch.cat([normalize(pixels) for pixels, _ in plain_batches(params, images=params.validation.batch_size)])
+    array, x = images.numpy(), images.to(device)
     forms: dict[str, Callable] = {}
     for name in ONNX:
         execution = "int8" if name == "int8_qdq" else "default"
-        session = OnnxModel(f"artifacts/onnx/{name}.onnx", execution, params.machine.threads)
+        path = require(f"artifacts/onnx/{name}.onnx", MADE_BY["onnx_float"])
+        session = OnnxModel(path, execution, params.machine.threads)
         forms[f"ONNX {name} ({execution})"] = lambda session=session: session(array)
-    forms["PyTorch float"] = lambda: model(images)
-    forms["PyTorch integer"] = lambda: integer(images)
+    for name, step in {"PyTorch float": "float", "PyTorch integer": "int"}.items():
+        form = load_form(step, None, device, params)
+        forms[name] = lambda form=form: form(x).cpu()  # a GPU has done it all by then
 
     def timed(form: Callable) -> Callable[[], int]:
         @torch.no_grad()
         def work() -> int:
-            form()
-            return len(images)
+            for _ in range(BATCHES):
+                form()
+            return BATCHES * len(images)
 
         return work
 

@@ -8,7 +8,7 @@ after each, this one does not. "dense groups" computes grouped convolutions by `
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from typing import Any
 
@@ -80,6 +80,7 @@ class Work:
         pixels = torch.randint(0, 256, (self.batch, 3, self.size, self.size), dtype=torch.uint8)
         return pixels.to(self.device), torch.randint(0, self.classes, (self.batch,)).to(self.device)
 
+    @cached_property
     def program(self) -> Program:
         """The network with BatchNorm folded, calibrated on a few pictures."""
         folded = fold(capture(self.model().eval(), (3, self.size, self.size)))
@@ -105,7 +106,7 @@ def works(params: Params, device: torch.device) -> list[Work]:
 
 def training(work: Work) -> Contestants:
     """Training steps of each kind."""
-    program = work.program()
+    program = work.program
     rows: dict[str, Step] = {}
     for execution in EXECUTIONS[work.device.type]:
         how = _how(execution)
@@ -124,7 +125,7 @@ def evaluation(work: Work) -> Contestants:
     pixels, _ = work.pictures()
     x = normalize(pixels).contiguous(memory_format=torch.channels_last)
     network = work.model().to(work.device).to(memory_format=torch.channels_last).eval()
-    integer = integer_logits(convert(work.program()), work.device)
+    integer = integer_logits(convert(work.program), work.device)
 
     def evaluated(logits_of: Callable[[Tensor], Tensor], execution: Execution) -> Step:
         logits_of = torch.compile(logits_of) if execution.compile else logits_of

@@ -20,7 +20,7 @@ def start_processes(processes: int, threads: int) -> None:
     """
     if error_file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         attempts = Path(error_file).parents[2]  # <folder of the run>/attempt_<number>/<process>/error.json
-        for noted in attempts.glob("attempt_*/*/error.json"):
+        if noted := next(attempts.glob("attempt_*/*/error.json"), None):
             shutil.copyfile(noted, error_file)  # for torchrun's last words
             sys.exit(1)
         return

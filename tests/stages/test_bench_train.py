@@ -9,7 +9,7 @@ import yaml
 
 from imagedb import write_database
 from imagedb.sources.folder import FolderSource
-from stages import bench_train, bench_train_data, bench_train_steps
+from stages import bench, bench_train, bench_train_data, bench_train_steps
 from stages.bench_data import QUICK, make_pictures
 from stages.bench_train_steps import Work, our_step, plain_recipe, timm_step
 from stages.params import load_params
@@ -17,7 +17,7 @@ from training.step import Execution
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def measure(tmp_path, monkeypatch):
     """A function that runs the script on few pictures, without the compiler, and gives what it wrote."""
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["batch_size"] = 8
@@ -27,6 +27,7 @@ def bench(tmp_path, monkeypatch):
     write_database(FolderSource(folder.parent, folder.name), tmp_path / "artifacts/db/train.lmdb")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setattr(bench, "PAUSE", 0)
     monkeypatch.setattr(bench_train_steps, "EXECUTIONS", {"cpu": [Execution()]})
     monkeypatch.setattr(bench_train_steps, "EVALUATIONS", {"cpu": [Execution(), Execution("tf32")]})
     monkeypatch.setattr(bench_train_steps, "DETAILED", ("cpu",))
@@ -48,8 +49,8 @@ def bench(tmp_path, monkeypatch):
     torch.use_deterministic_algorithms(False)
 
 
-def test_tables(bench, capsys):
-    results = bench("--data")
+def test_tables(measure, capsys):
+    results = measure("--data")
     steps, evaluation, shape, *_ = results.values()
     kinds = ["ours, {}", "timm's loop, {}", "QAT, {}", "timm's loop, {}, contiguous", "ours, {}, dense groups"]
     assert [*steps] == [kind.format("float32") for kind in [*kinds, "QAT, {}, dense groups"]]
@@ -63,8 +64,8 @@ def test_tables(bench, capsys):
     assert " % longer\n" in capsys.readouterr().out
 
 
-def test_another_work(bench):
-    work, *_ = bench("--model", "test_efficientnet", "--size", "40", "--batch", "4")
+def test_another_work(measure):
+    work, *_ = measure("--model", "test_efficientnet", "--size", "40", "--batch", "4")
     assert work == "training step, test_efficientnet, 40 px, batch 4, cpu"
 
 

@@ -86,8 +86,8 @@ def test_a_mistake_before_processes_are_started_is_said_once(project):
 
 def test_a_mistake_that_shows_later_is_not_tried_again(project, tmp_path):
     change(project, train__processes=2, lr=1e9)
-    environment_ = environment(project) | {"RUNS_DIR": str(tmp_path)}
-    done = subprocess.run(COMMAND, cwd=project, env=environment_, capture_output=True, text=True)
+    variables = environment(project) | {"RUNS_DIR": str(tmp_path)}
+    done = subprocess.run(COMMAND, cwd=project, env=variables, capture_output=True, text=True)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert lines[0].startswith("error: the loss is ")

@@ -1,11 +1,13 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 from test_engine import batches, network, recipe
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
-from training import step as module
+from training import step as training_step
 from training.augment import normalize
 from training.data import Share
 from training.losses import label_loss
@@ -88,6 +90,17 @@ def test_a_compiled_step_is_the_step(database):
     assert compiled.state_dict().keys() == model.state_dict().keys()
 
 
+def test_more_sizes_of_pictures_than_pytorch_compiles_by_default(monkeypatch):
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    step = TrainingStep(model, recipe(), label_loss(0), Execution(compile=True))
+    for done in range(12):
+        batch = torch.zeros(4, 3, 8 + done, 8 + done, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+        step([batch], [0], (0, 0, done), done + 1)
+    assert counter.frame_count == 12
+
+
 def test_where_the_first_value_is_not_finite():
     model = network().train()
     x = torch.zeros(2, 3, 8, 8)
@@ -108,12 +121,12 @@ def test_a_loss_that_is_looked_at_late_is_traced_back_to_where_it_began(database
     poison = normalize(work[1][-1][0])
     sees = {}
 
-    def training_step():
+    def fresh():
         step = TrainingStep(network(), given, label_loss(0))
         step.train()
         return step
 
-    expected, step = training_step(), training_step()
+    expected, step = fresh(), fresh()
     step.late = True  # as on a GPU
     step.model.register_forward_pre_hook(lambda module, inputs: sees.update(poison=torch.equal(inputs[0], poison)))
     step.model[3].register_forward_hook(lambda module, inputs, output: output * (math.nan if sees["poison"] else 1))
@@ -138,7 +151,7 @@ def test_late_steps_are_the_steps(database):
 
 
 def test_a_gpu_projects_now_and_then(database, monkeypatch):
-    monkeypatch.setattr(module, "PROJECT_EVERY", 2)
+    monkeypatch.setattr(training_step, "PROJECT_EVERY", 2)
     projected = []
     steps(database, network(), recipe(), late=True, project=lambda model: projected.append(model))
     assert len(projected) == 1, "of 3 steps"
