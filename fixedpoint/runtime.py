@@ -52,6 +52,7 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors only
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads let whoever is next compute
         EXECUTIONS[execution](options)
         content = Path(path).read_bytes()
         self.outputs = tuple(outputs)

@@ -22,7 +22,6 @@ from stages.model_files import MADE_BY
 from stages.params import Params, load_params
 from training.augment import normalize
 
-PAUSE = 0.1  # seconds before a turn, until the threads of the one before no longer wait for work by spinning
 BATCHES = 10  # in a turn
 ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
 
@@ -44,7 +43,6 @@ def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> di
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):  # the first one warms up
         for name, work in contestants.items():
-            time.sleep(PAUSE)
             start = time.perf_counter()
             images = work()
             if number:

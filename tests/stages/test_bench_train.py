@@ -9,7 +9,7 @@ import yaml
 
 from imagedb import write_database
 from imagedb.sources.folder import FolderSource
-from stages import bench, bench_train, bench_train_data, bench_train_steps
+from stages import bench_train, bench_train_data, bench_train_steps
 from stages.bench_data import QUICK, make_pictures
 from stages.bench_train_steps import Work, our_step, plain_recipe, timm_step
 from stages.params import load_params
@@ -27,7 +27,6 @@ def measure(tmp_path, monkeypatch):
     write_database(FolderSource(folder.parent, folder.name), tmp_path / "artifacts/db/train.lmdb")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
-    monkeypatch.setattr(bench, "PAUSE", 0)
     monkeypatch.setattr(bench_train_steps, "EXECUTIONS", {"cpu": [Execution()]})
     monkeypatch.setattr(bench_train_steps, "EVALUATIONS", {"cpu": [Execution(), Execution("tf32")]})
     monkeypatch.setattr(bench_train_steps, "DETAILED", ("cpu",))
