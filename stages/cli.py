@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages.launch import give_up
+MISTAKES = "STAGE_MISTAKES"  # in the environment of processes that stages.launch has started: a folder to say them in
 
 
 def run(main: Callable[[], None]) -> None:
@@ -20,11 +20,12 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (ValueError, OSError) as error:
+        shared = os.environ.get(MISTAKES) if isinstance(error, ValueError) else None
+        if shared:
+            Path(shared, f"{os.environ['RANK']}.txt").write_text(str(error))
         if os.environ.get("TRACEBACK") == "1":
             raise
-        if isinstance(error, ValueError):  # a disk or a network may be there again
-            give_up(error)
-        sys.exit(f"error: {error}")
+        sys.exit(1 if shared else f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 

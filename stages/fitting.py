@@ -1,7 +1,9 @@
 """What train_float and train_qat share: a run with its data, processes, checkpoints, curves, and files at the end."""
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -20,7 +22,7 @@ from stages.databases import check_same_classes, plain_batches, training_batches
 from stages.launch import start_processes
 from stages.machine import execution
 from stages.params import Params
-from stages.progress import Display, Watchman, noted_signals, stopped
+from stages.progress import Display, Watchman, noted_signals
 from training.augment import normalize
 from training.checkpoint import Checkpoints, digest_files, run_key
 from training.data import OrderedBatches, Share
@@ -128,7 +130,9 @@ def fit_stage(
         try:
             fitted = fit(step, train, validate, checkpoints, score_start, describe, observer)
         except Stopped:
-            stopped(folder, signals)
+            if group.rank == 0:
+                print(f"stopped; the state is in {folder}, and the same command goes on from it", file=sys.stderr)
+            sys.exit(128 + (signals or [signal.SIGTERM])[0])  # the signal may have come to another process
         if group.rank == 0:
             save(fitted)
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,12 +142,6 @@ class Display(Watchman):
     def _seconds_left(self) -> float:
         steps = (self.epochs - self.number) * self.steps + self.steps - self.done
         return round((time.monotonic() - self.begun) / max(self.done - self.first, 1) * steps)
-
-
-def stopped(folder: Path, signals: list[int]) -> None:
-    """End this process as a signal would have, but say how to go on."""
-    print(f"stopped; the state is in {folder}, and the same command goes on from it", file=sys.stderr)
-    sys.exit(128 + (signals or [signal.SIGTERM])[0])
 
 
 def _duration(seconds: float) -> str:

@@ -1,12 +1,15 @@
 """Float training in processes of its own: stopped by a signal, and shared by two."""
 
 import json
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from project import change, environment, make_project, shell
 
@@ -25,7 +28,7 @@ def project(tmp_path_factory) -> Path:
 
 def results(folder: Path) -> dict[str, bytes]:
     files = [folder / MODEL, folder / MODEL.replace("model", "last"), *(folder / "plots").rglob("*.tsv")]
-    return {str(path): path.read_bytes() for path in files}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def train(folder: Path, runs: Path) -> str:
@@ -36,21 +39,24 @@ def train(folder: Path, runs: Path) -> str:
     return done.stdout
 
 
-def train_and_stop(folder: Path, runs: Path) -> tuple[int, str]:
-    """Exit status and standard error of a run that gets a SIGTERM after a few checkpoints."""
-    process = subprocess.Popen(
-        COMMAND,
-        cwd=folder,
-        env=environment(folder) | {"RUNS_DIR": str(runs)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while process.poll() is None and not any(int(path.stem[5:]) > 11 for path in runs.glob("float-*/step_*.pt")):
+def start(folder: Path, runs: Path, command=COMMAND, **variables: str) -> subprocess.Popen:
+    variables = environment(folder) | {"RUNS_DIR": str(runs)} | variables
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, env=variables, text=True, **pipes)
+
+
+def wait_for_checkpoints(process: subprocess.Popen, *runs: Path) -> None:
+    """Until a few have been written in one of the folders, or the process has ended."""
+    found: list[Path] = []
+    while process.poll() is None and not any(int(path.stem[5:]) > 11 for path in found):
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, error = process.communicate()
-    return process.returncode, error
+        found = [path for folder in runs for path in folder.glob("float-*/step_*.pt")]
+
+
+def kill_one(process: subprocess.Popen) -> None:
+    """SIGKILL for the last of the processes that it has started."""
+    children = [child for child in psutil.Process(process.pid).children() if "stages.train_float" in child.cmdline()]
+    children[-1].kill()
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -60,10 +66,13 @@ def test_training_that_a_signal_has_stopped_goes_on_to_the_same_bytes(project, t
     assert printed.count("epoch 17/30") == 1, "one process writes"
     straight = results(project)
 
-    status, error = train_and_stop(project, tmp_path / "stopped")
-    assert status == (128 + signal.SIGTERM if processes == 1 else 1)
-    assert "stopped; the state is in" in error
+    stopped = start(project, tmp_path / "stopped")
+    wait_for_checkpoints(stopped, tmp_path / "stopped")
+    stopped.send_signal(signal.SIGTERM)
+    _, error = stopped.communicate()
+    assert stopped.returncode == 128 + signal.SIGTERM
     (run,) = (tmp_path / "stopped").iterdir()
+    assert error == f"stopped; the state is in {run}, and the same command goes on from it\n"
     stopped_at = max(int(path.stem[5:]) for path in run.glob("step_*.pt"))
     assert 11 < stopped_at < 4 * 30
     train(project, tmp_path / "stopped")
@@ -74,6 +83,48 @@ def test_training_that_a_signal_has_stopped_goes_on_to_the_same_bytes(project, t
     assert all(row["images_per_second"] > 0 and 0 <= row["waiting_for_data"] <= 1 for row in rows)
     now = json.loads((run / "now.json").read_text())
     assert (now["epochs"], now["steps"]) == (30, 4)
+
+
+@pytest.fixture(scope="module")
+def shared(project, tmp_path_factory) -> dict[str, bytes]:
+    """The results of two processes that nothing disturbs."""
+    change(project, train__processes=2)
+    train(project, tmp_path_factory.mktemp("shared"))
+    return results(project)
+
+
+def test_a_killed_process_is_replaced_and_the_bytes_are_the_same(project, tmp_path, shared):
+    change(project, train__processes=2)
+    process = start(project, tmp_path)
+    wait_for_checkpoints(process, tmp_path)
+    kill_one(process)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    assert "of 2 has died with exit code -9; start 1 of 3 from the last checkpoint\n" in error
+    assert results(project) == shared
+
+
+def test_two_machines_give_the_bytes_of_two_processes_on_one(project, tmp_path, shared):
+    """torchrun in two copies of the project, each with a runs folder of its own; a process of the second is killed."""
+    change(project, train__processes=2)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    meet = ["--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=1", "--max-restarts=1"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *meet, *COMMAND[1:]]
+    folders = [tmp_path / name / "project" for name in ("first", "second")]
+    machines = []
+    for folder in folders:
+        shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("float", "runs"))
+        share = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
+        machines.append(start(folder, folder / "runs", command, **share))
+    wait_for_checkpoints(machines[1], *(folder / "runs" for folder in folders))
+    kill_one(machines[1])
+    for machine in machines:
+        _, error = machine.communicate()
+        assert machine.returncode == 0, error[-3000:]
+    wrote = [folder for folder in folders if (folder / MODEL).exists()]
+    assert [results(folder) for folder in wrote] == [shared]
 
 
 def test_a_mistake_before_processes_are_started_is_said_once(project):
@@ -89,11 +140,10 @@ def test_a_mistake_that_shows_later_is_not_tried_again(project, tmp_path):
     variables = environment(project) | {"RUNS_DIR": str(tmp_path)}
     done = subprocess.run(COMMAND, cwd=project, env=variables, capture_output=True, text=True)
     assert done.returncode == 1
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert lines[0].startswith("error: the loss is ")
-    assert lines[0].endswith("lower the lr, which is 1e+09")
-    assert len(lines) <= 2, "one of each process"
-    assert "the loss is" in done.stderr.splitlines()[-2], "torchrun's last words"
+    said = done.stderr.splitlines()
+    assert len(said) == 1, said
+    assert said[0].startswith("error: the loss is ")
+    assert said[0].endswith("lower the lr, which is 1e+09")
     change(project, lr=0.1)
 
 
