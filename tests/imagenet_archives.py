@@ -21,7 +21,11 @@ FIELDS = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children",
 
 def jpeg(seed, size=(20, 16)):
     """A picture of noise in `size` (width, height)."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    return encoded(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8))
+
+
+def encoded(pixels):
+    """A JPEG file of uint8 pixels, of shape (height, width, 3), or (height, width) in grey."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG")
     return buffer.getvalue()
