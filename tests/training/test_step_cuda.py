@@ -1,0 +1,68 @@
+"""What a GPU would be given in a step of training."""
+
+import pytest
+import torch
+from fake_cuda import CUDA, fake_cuda, moved
+from test_engine import recipe
+from torch import Tensor, nn
+
+from models import create_model
+from training.losses import distilled_loss, label_loss
+from training.mixing import Mixing
+from training.step import Execution, TrainingStep
+
+FUSED = ("sgd", "nesterov", "adamw")
+
+
+def backward(loss: Tensor, model: nn.Module) -> None:
+    """Gradients of the parameters' shapes; the engine that computes them takes a driver."""
+    assert (loss.shape, loss.device, loss.dtype) == ((), CUDA, torch.float32)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def watched(model: nn.Module, seen: list[Tensor]) -> nn.Module:
+    """The model, on the GPU, with the results of its convolutions in `seen`."""
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(lambda part, inputs, output: seen.append(output))
+    return moved(model)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"optimizer": "sgd"},
+        {"optimizer": "nesterov", "ema_decay": 0.9, "mixup": 0.2, "cutmix": 1},
+        {"optimizer": "adamw", "clip_grad": 1, "accumulate": 2},
+        {"optimizer": "lamb", "loss": "binary_cross_entropy"},
+        {"optimizer": "lamb", "loss": "binary_cross_entropy", "mixup": 0.2, "ema_decay": 0.9},
+    ],
+)
+def test_a_step_is_on_the_gpu_and_never_waited_for(monkeypatch, values, precision):
+    given = recipe().model_copy(update=values)
+    model, teacher = (create_model("vargconvnet_32", 3, 32, {}) for _ in range(2))
+    frozen = [next(model.children())]
+    seen: list[Tensor] = []
+    with fake_cuda():
+        monkeypatch.setattr(Tensor, "backward", lambda loss: backward(loss, model))
+        teacher = watched(teacher, seen).to(memory_format=torch.channels_last)
+        loss_of = distilled_loss(label_loss(0.1, given.loss), teacher, 0.5, 4)
+        execution = Execution(precision, dense_groups=precision == "bf16")
+        mixing = Mixing(given, 3) if given.mixes else None
+        step = TrainingStep(watched(model, seen), given, loss_of, execution, mixing=mixing, frozen=frozen)
+        for group in step.optimizer.param_groups:
+            assert bool(group.get("fused")) == (given.optimizer in FUSED)
+            group["fused"] = False  # a fused kernel cannot be called with fake tensors
+        monkeypatch.setattr(step, "check", lambda but: None)  # which looks at the losses of steps before
+        step.train()
+        totals = torch.zeros(2, dtype=torch.float64, device=CUDA)
+        pixels, labels = torch.empty(8, 3, 32, 32, dtype=torch.uint8), torch.empty(8, dtype=torch.int64)
+        for done in range(2):
+            totals += step([(pixels, labels)] * given.accumulate, range(given.accumulate), (0, 0, done), done + 1)
+        assert {value.device for value in step.kept.state_dict().values()} == {CUDA}
+        assert {x.dtype for x in seen} == {torch.bfloat16 if precision == "bf16" else torch.float32}
+        if precision != "bf16":  # without cuDNN, PyTorch has no convolution in bf16 that keeps the layout
+            assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
