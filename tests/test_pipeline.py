@@ -176,6 +176,17 @@ def test_another_clone_gives_the_same_bytes_even_when_killed(clones):
     assert files(clones[0] / "artifacts") == files(clones[1] / "artifacts")
 
 
+def test_the_speed_of_each_form_is_kept_in_runs_alone(done):
+    printed = shell(done, "python -m stages.bench --rounds 1")
+    speeds = json.loads((done / "runs/bench.json").read_text())
+    assert len(speeds) == 6
+    assert min(speeds.values()) > 0
+    assert [line.split("images/s")[0].split() for line in printed.splitlines()] == [
+        [*name.split(), f"{speed:.0f}"] for name, speed in speeds.items()
+    ]
+    assert shell(done, "git status --porcelain") == ""
+
+
 def test_nothing_runs_twice(done):
     assert "Data and pipelines are up to date" in shell(done, "dvc repro")
     assert shell(done, "git status --short") == ""
