@@ -6,8 +6,10 @@ The stage calls this itself, where params.yaml asks for more than one process.
 """
 
 import argparse
+import ctypes
 import logging
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -25,12 +27,17 @@ GRACE = 300  # seconds for a step, a validation batch and a checkpoint, after a 
 def start_processes(processes: int, threads: int) -> None:
     """Go on as `processes` processes on this machine, unless this is one of them; does not come back then.
 
-    On several machines, torchrun is called by hand, on each of them.
+    One of them is killed when what has started it dies, and so none trains on beside a second start of the stage. On
+    several machines, torchrun is called by hand, on each of them.
 
     Args:
         threads: Of each process.
     """
-    if processes == 1 or "RANK" in os.environ:
+    if "RANK" in os.environ:
+        set_death_signal = 1  # prctl(2)
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+        return
+    if processes == 1:
         return
     spec = sys.modules["__main__"].__spec__
     if spec is None:

@@ -104,6 +104,19 @@ def test_a_killed_process_is_replaced_and_the_bytes_are_the_same(project, tmp_pa
     assert results(project) == shared
 
 
+def test_no_process_outlives_what_has_started_it(project, tmp_path, shared):
+    change(project, train__processes=2)
+    process = start(project, tmp_path)
+    wait_for_checkpoints(process, tmp_path)
+    children = psutil.Process(process.pid).children()
+    process.kill()
+    psutil.wait_procs(children, timeout=60)
+    process.communicate()
+    assert max(int(path.stem[5:]) for path in tmp_path.glob("float-*/step_*.pt")) < 4 * 30
+    train(project, tmp_path)
+    assert results(project) == shared
+
+
 def test_two_machines_give_the_bytes_of_two_processes_on_one(project, tmp_path, shared):
     """torchrun in two copies of the project, each with a runs folder of its own; a process of the second is killed."""
     change(project, train__processes=2)
