@@ -17,10 +17,11 @@ def run(main: Callable[[], None]) -> None:
 
     TRACEBACK=1 in the environment shows where it was raised.
     """
+    mistakes = os.environ.get(MISTAKES)
     try:
         main()
     except (ValueError, OSError) as error:
-        shared = os.environ.get(MISTAKES) if isinstance(error, ValueError) else None
+        shared = None if isinstance(error, (ConnectionError, TimeoutError)) else mistakes  # another process is gone
         if shared:
             Path(shared, f"{os.environ['RANK']}.txt").write_text(str(error))
         if os.environ.get("TRACEBACK") == "1":
@@ -28,6 +29,10 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(1 if shared else f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception:
+        if mistakes and any(Path(mistakes).glob("*.txt")):
+            sys.exit(1)  # a process is gone because of its mistake
+        raise
 
 
 @contextmanager

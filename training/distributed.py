@@ -6,7 +6,7 @@ torchrun starts them, PyTorch's DistributedDataParallel averages the gradients; 
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.distributed as dist
@@ -79,7 +79,10 @@ def joined(processes: int, device: torch.device) -> Iterator[Group]:
         yield Group()
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Group(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    with ExitStack() as stack:
+        stack.callback(dist.destroy_process_group)
+        try:
+            yield Group(dist.get_rank(), dist.get_world_size())
+        except Exception:
+            stack.pop_all()  # the others shall not miss this process before it has said why it ends
+            raise

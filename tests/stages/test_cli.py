@@ -27,6 +27,16 @@ def test_mistakes_become_one_line(error, monkeypatch):
     assert stop.value.code == "error: lr is wrong"
 
 
+def test_processes_that_share_a_stage_leave_their_mistakes_to_what_started_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("STAGE_MISTAKES", str(tmp_path))
+    for rank, error in enumerate((ValueError("nan"), OSError("no space"), ConnectionResetError("the other is gone"))):
+        monkeypatch.setenv("RANK", str(rank))
+        with pytest.raises(SystemExit) as stop:
+            run(raising(error))
+        assert stop.value.code == (1 if rank < 2 else "error: the other is gone")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0.txt": "nan", "1.txt": "no space"}
+
+
 def test_traceback_on_request(monkeypatch):
     monkeypatch.setenv("TRACEBACK", "1")
     with pytest.raises(ValueError, match="lr is wrong"):

@@ -160,6 +160,16 @@ def test_a_mistake_that_shows_later_is_not_tried_again(project, tmp_path):
     change(project, lr=0.1)
 
 
+def test_a_mistake_that_one_process_meets_ends_both(project, tmp_path):
+    change(project, train__processes=2)
+    (tmp_path / "file").touch()
+    variables = environment(project) | {"RUNS_DIR": str(tmp_path / "file")}
+    done = subprocess.run(COMMAND, cwd=project, env=variables, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "Not a directory" in done.stderr
+
+
 def test_torchrun_by_hand_with_another_number_of_processes(project):
     change(project, train__processes=4)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
