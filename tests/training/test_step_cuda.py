@@ -30,6 +30,7 @@ def watched(model: nn.Module, seen: list[Tensor]) -> nn.Module:
     return moved(model)
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # as PyTorch does, to copy a module
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
 @pytest.mark.parametrize(
     "values",
