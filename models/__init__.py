@@ -45,6 +45,7 @@ def create_model(
         raise ValueError(f"model {name}: {', '.join(clash)} cannot be among the arguments")
     try:
         model = (get_model if library == "torchvision" else timm.create_model)(own, **given, **arguments)
-    except TypeError as error:
-        raise ValueError(f"model {name} does not take the arguments {arguments}: {error}") from error
+    except (TypeError, KeyError, AssertionError, ArithmeticError) as error:  # of timm, for values too
+        reason = f"{type(error).__name__} {error}".strip()
+        raise ValueError(f"model {name} does not take the arguments {arguments}: {reason}") from error
     return Normalized(model, **normalization) if normalization else model

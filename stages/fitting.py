@@ -1,5 +1,6 @@
 """What train_float and train_qat share: a run with its data, processes, checkpoints, curves, and files at the end."""
 
+import math
 import os
 import signal
 import subprocess
@@ -96,7 +97,7 @@ def fit_stage(
         )
         folder = runs_folder() / f"{stage}-{key}"
         minutes = params.machine.checkpoint_minutes
-        observer: Observer = Watchman(minutes, signals)
+        observer: Observer = Watchman(math.inf, signals)  # process 0 alone looks at the clock
         if group.rank == 0:
             stack.enter_context(alone(f"artifacts/{stage}"))
             stack.enter_context(alone(folder))

@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -73,6 +74,9 @@ def _until_done(processes: int, command: list[str], folder: Path) -> None:
         ValueError: with the mistake that one of them has found.
         ChildProcessError: if processes died too often.
     """
+    grace: dict[str, Any] = {"shutdown_timeout": GRACE}
+    if "shutdown_timeout" not in LaunchConfig.__dataclass_fields__:
+        grace = {}  # PyTorch 2.11 waits for 30 seconds
     for attempt in range(RESTARTS + 1):
         config = LaunchConfig(
             min_nodes=1,
@@ -83,7 +87,7 @@ def _until_done(processes: int, command: list[str], folder: Path) -> None:
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             max_restarts=0,
-            shutdown_timeout=GRACE,
+            **grace,
         )
         try:
             elastic_launch(config, sys.executable)(*command)
@@ -92,6 +96,8 @@ def _until_done(processes: int, command: list[str], folder: Path) -> None:
             if mistakes := sorted(folder.glob("*.txt")):
                 raise ValueError(mistakes[0].read_text()) from None
             number, first = error.get_first_failure()
+            if first.exitcode > 128:  # a signal that came to it alone; its code is negative where one has killed it
+                sys.exit(first.exitcode)
             died = f"process {number} of {processes} has died with exit code {first.exitcode}"
         if attempt < RESTARTS:
             start = f"start {attempt + 1} of {RESTARTS} from the last checkpoint"

@@ -20,12 +20,16 @@ EVERY = 2  # seconds from one look at the figures of an epoch under way to the n
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """SIGTERM and SIGINT are put into a list in the block; a second one does what it always does."""
+    """SIGTERM and SIGINT are put into a list in the block; a second SIGINT does what it always does.
+
+    A second SIGTERM does not: a scheduler may send one to all processes, of which a parent sends its own to the others.
+    """
     noted: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         noted.append(number)
-        signal.signal(number, before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
 
     before = {int(number): signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -88,7 +92,7 @@ class Display(Watchman):
         label = f"epoch {epoch}/{self.epochs}"
         self.number, self.done, self.waited = epoch, done, 0.0
         self.first, self.begun = done, time.monotonic()
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
         self.bar = tqdm(total=self.steps, initial=done, desc=label, unit="batch", leave=False, disable=None)
         iterator = iter(steps)
@@ -135,7 +139,7 @@ class Display(Watchman):
             "images_per_second": round((self.done - self.first) * self.batch_size / seconds, 1),
             "waiting_for_data": round(self.waited / seconds, 4),
         }
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             speed["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
         return speed
 

@@ -77,7 +77,7 @@ class Checkpoints:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{done:08d}.pt"
-        partial = path.with_suffix(".partial")
+        partial = self.folder / "state.partial"  # one name, so that what a kill leaves of it is written over
         try:
             with partial.open("wb") as file:
                 torch.save(state | {"is_best": is_best}, file)
@@ -86,8 +86,9 @@ class Checkpoints:
             partial.replace(path)
             if is_best:
                 self._copy_to_best(path)
-        except OSError as error:
-            raise OSError(f"cannot write {path}: {error}") from None
+        except (OSError, RuntimeError) as error:  # PyTorch's writer puts an error of its own upon that of a full disk
+            reason = error if isinstance(error, OSError) else error.__context__ or error
+            raise OSError(f"cannot write {path}: {reason}") from None
         finally:
             partial.unlink(missing_ok=True)
         for old in self._states()[: -self.kept]:
@@ -124,4 +125,6 @@ class Checkpoints:
     def _copy_to_best(self, path: Path) -> None:
         partial = self.best.with_suffix(".partial")
         shutil.copyfile(path, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.replace(self.best)

@@ -88,6 +88,7 @@ class DeviceRenderer:
         if self.stream is None:
             return self._render(batch), batch.labels
         training = torch.cuda.current_stream()
+        self.stream.synchronize()  # nvJPEG writes into freed memory without a look at what still reads it
         with torch.cuda.stream(self.stream):
             out = self._render(batch)
         training.wait_stream(self.stream)

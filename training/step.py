@@ -124,8 +124,8 @@ class TrainingStep:
         self.kept = self.ema.module if self.ema else model
         self.network: Any = self.group.wrap(model)
         if execution.compile:
-            # PyTorch's annotations lack the limit
-            self.network = torch.compile(self.network, dynamic=False, recompile_limit=SHAPES)  # type: ignore[call-overload]
+            torch._dynamo.config.recompile_limit = SHAPES  # an argument of compile only since PyTorch 2.13
+            self.network = torch.compile(self.network, dynamic=False)
         self.late = self.device.type != "cpu"
         self.unchecked: deque[_Unchecked] = deque()
         self.state = [value for value in model.state_dict().values() if value.is_floating_point()]

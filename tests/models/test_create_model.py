@@ -35,6 +35,8 @@ def test_number_of_classes_may_be_the_models_own():
         ("torchvision/resnet19", 32, {}, "'resnet19' is not known to torchvision; near matches: .*resnet18"),
         ("vargconvnet", 100, {}, "img_size 100 is not a multiple of the network's total stride 32"),
         ("vargconvnet", 224, {"chanels": [1]}, "vargconvnet does not take the arguments .*'chanels'"),
+        ("resnet18", 224, {"output_stride": 7}, "resnet18 does not take the arguments .*7.*: AssertionError$"),
+        ("mobilenetv2_100", 224, {"act_layer": "nope"}, "mobilenetv2_100 does not take .*: KeyError 'nope'$"),
         ("resnet18", 224, {"depth": 3}, "resnet18 does not take the arguments .*'depth'"),
         ("vargconvnet", 224, {"img_size": 32}, "model vargconvnet: img_size cannot be among the arguments"),
         ("resnet18", 224, {"pretrained": True}, "model resnet18: pretrained cannot be among the arguments"),

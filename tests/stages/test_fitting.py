@@ -53,10 +53,9 @@ def wait_for_checkpoints(process: subprocess.Popen, *runs: Path) -> None:
         found = [path for folder in runs for path in folder.glob("float-*/step_*.pt")]
 
 
-def kill_one(process: subprocess.Popen) -> None:
-    """SIGKILL for the last of the processes that it has started."""
-    children = [child for child in psutil.Process(process.pid).children() if "stages.train_float" in child.cmdline()]
-    children[-1].kill()
+def children_of(process: subprocess.Popen) -> list[psutil.Process]:
+    """The processes that it has started to train."""
+    return [child for child in psutil.Process(process.pid).children() if "stages.train_float" in child.cmdline()]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -97,10 +96,36 @@ def test_a_killed_process_is_replaced_and_the_bytes_are_the_same(project, tmp_pa
     change(project, train__processes=2)
     process = start(project, tmp_path)
     wait_for_checkpoints(process, tmp_path)
-    kill_one(process)
+    children_of(process)[-1].kill()
     _, error = process.communicate()
     assert process.returncode == 0, error
     assert "of 2 has died with exit code -9; start 1 of 3 from the last checkpoint\n" in error
+    assert results(project) == shared
+
+
+def test_a_signal_to_one_of_two_processes_ends_both_and_they_go_on_to_the_same_bytes(project, tmp_path, shared):
+    change(project, train__processes=2)
+    process = start(project, tmp_path)
+    wait_for_checkpoints(process, tmp_path)
+    children_of(process)[-1].terminate()
+    _, error = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "has died" not in error
+    train(project, tmp_path)
+    assert results(project) == shared
+
+
+def test_a_signal_to_all_processes_at_once_loses_nothing(project, tmp_path, shared):
+    """As of a scheduler whose time is over; the agent sends its own after it."""
+    change(project, train__processes=2)
+    process = start(project, tmp_path)
+    wait_for_checkpoints(process, tmp_path)
+    for each in [*children_of(process), psutil.Process(process.pid)]:
+        each.terminate()
+    _, error = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert error.startswith("stopped; the state is in ")
+    train(project, tmp_path)
     assert results(project) == shared
 
 
@@ -132,7 +157,7 @@ def test_two_machines_give_the_bytes_of_two_processes_on_one(project, tmp_path, 
         share = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
         machines.append(start(folder, folder / "runs", command, **share))
     wait_for_checkpoints(machines[1], *(folder / "runs" for folder in folders))
-    kill_one(machines[1])
+    children_of(machines[1])[-1].kill()
     for machine in machines:
         _, error = machine.communicate()
         assert machine.returncode == 0, error[-3000:]

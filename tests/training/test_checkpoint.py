@@ -1,4 +1,5 @@
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,20 @@ def test_a_failed_save_leaves_the_one_before(tmp_path, monkeypatch, at):
     assert names(tmp_path) == ["step_00000003.pt"]
     checkpoints.save(5, STATE | {"epoch": 5})
     assert checkpoints.load()["epoch"] == 5
+
+
+def test_a_full_disk_is_named_and_leaves_the_state_before(tmp_path):
+    """A limit on the size of a file stands for the disk: the write of a large tensor fails."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(3, STATE)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"^cannot write .*step_00000004\.pt: .*File too large"):
+            checkpoints.save(4, STATE | {"weights": torch.ones(2**20)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert names(tmp_path) == ["step_00000003.pt"]
 
 
 class Harmful:
