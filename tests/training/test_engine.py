@@ -493,15 +493,19 @@ def run_script(database: Path, folder: Path, **options) -> None:
 
 
 def hang_in_the_third_save() -> None:
-    original, calls = os.fsync, []
+    save, saves = Checkpoints.save, []
 
-    def fsync(descriptor):
-        calls.append(original(descriptor))
-        if len(calls) == 3:
-            print("saving", flush=True)
-            time.sleep(600)
+    def hang(descriptor):
+        print("saving", flush=True)
+        time.sleep(600)
 
-    os.fsync = fsync
+    def third(self, *arguments):
+        saves.append(arguments)
+        if len(saves) == 3:
+            os.fsync = hang
+        save(self, *arguments)
+
+    Checkpoints.save = third
 
 
 def test_a_run_killed_while_it_saves_ends_with_the_same_bytes(database, tmp_path):
