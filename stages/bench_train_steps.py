@@ -7,7 +7,7 @@ after each, this one does not. "dense groups" computes grouped convolutions by `
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import count
 from typing import Any
@@ -30,7 +30,7 @@ from models import create_model
 from stages.params import Params
 from training.augment import normalize
 from training.data import Batch
-from training.grouped import block_diagonal, use_dense
+from training.grouped import block_diagonal
 from training.losses import label_loss
 from training.optimization import Schedule
 from training.recipe import Recipe
@@ -115,8 +115,10 @@ def training(work: Work) -> Contestants:
         rows[f"QAT, {how}"] = our_step(work, FakeQuantModel(program), execution)
         if work.device.type in DETAILED:
             rows[f"timm's loop, {how}, contiguous"] = timm_step(work, execution, torch.contiguous_format)
-            rows[f"ours, {how}, dense groups"] = our_step(work, _dense(work.model()), execution)
-            rows[f"QAT, {how}, dense groups"] = our_step(work, _dense(FakeQuantModel(program)), execution)
+        if work.device.type in DETAILED and execution.precision == "bf16":
+            dense = replace(execution, dense_groups=True)
+            rows[f"ours, {how}, dense groups"] = our_step(work, work.model(), dense)
+            rows[f"QAT, {how}, dense groups"] = our_step(work, FakeQuantModel(program), dense)
     return {name: repeated(step, work.batch) for name, step in rows.items()}
 
 
@@ -210,11 +212,6 @@ def timm_step(work: Work, execution: Execution, layout: torch.memory_format) -> 
 
 def _how(execution: Execution) -> str:
     return execution.precision + (", compiled" if execution.compile else "")
-
-
-def _dense(model: nn.Module) -> nn.Module:
-    use_dense(model)
-    return model
 
 
 def repeated(step: Step, batch: int) -> Callable[[], int]:

@@ -4,9 +4,10 @@ python -m stages.train_float
 """
 
 import argparse
+import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models import create_model
 from models.layers import find_layers
@@ -41,7 +42,8 @@ def main() -> None:
     if train.init_from:
         load_weights(model, train.init_from.file, train.init_from.sha256, train.init_from.new_layers)
     for size in {info.image_size, *(train.sizes or {}).values()}:
-        _try_out(model, info.name, "input.size" if size == info.image_size else "train.sizes", size)
+        parameter = "input.size" if size == info.image_size else "train.sizes"
+        _try_out(model, info.name, parameter, size, info.num_classes)
     recipe = params.float_recipe
 
     def save(fitted: Fitted) -> None:
@@ -63,13 +65,18 @@ def main() -> None:
     )
 
 
-def _try_out(model: nn.Module, network: str, parameter: str, size: int) -> None:
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, size, size))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{network} does not take pictures of {parameter} {size}: {reason}") from None
+def _try_out(model: nn.Module, network: str, parameter: str, size: int, classes: int) -> None:
+    for mode in (copy.deepcopy(model).train(), model.eval()):
+        try:
+            with torch.no_grad():
+                logits = mode(torch.zeros(2, 3, size, size))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{network} does not take pictures of {parameter} {size}: {reason}") from None
+        if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+            given = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            when = "in training" if mode.training else "in evaluation"
+            raise ValueError(f"{network} gives {given} {when}, not logits [pictures, {classes}]: see model.arguments")
 
 
 if __name__ == "__main__":

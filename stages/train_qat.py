@@ -19,7 +19,7 @@ from models.storage import load_model, save_model
 from stages.cli import require, run
 from stages.databases import check_model
 from stages.fitting import fit_stage
-from stages.machine import prepare
+from stages.machine import execution, prepare
 from stages.model_files import FILES, MADE_BY, float_model, stored_program
 from stages.params import Params, load_params
 from training.engine import Fitted
@@ -43,7 +43,7 @@ def main() -> None:
     if recipe.distill:
         files.append(require(arguments.teacher, MADE_BY["float"]))
         teacher = _teacher(files[1], stored.info.class_names, params).to(device).to(memory_format=torch.channels_last)
-        loss_of = distilled_loss(loss_of, teacher, recipe.distill, recipe.temperature)
+        loss_of = distilled_loss(loss_of, execution(params.machine).of(teacher), recipe.distill, recipe.temperature)
 
     def save(fitted: Fitted) -> None:
         for name, weights in {"last": fitted.last, "model": fitted.best}.items():

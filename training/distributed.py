@@ -27,12 +27,12 @@ class Group:
         self.size = size
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """A module whose gradients are the mean over all processes; its buffers are those of rank 0 in each step."""
+        """A module whose gradients are the mean over all processes; each has its own buffers: see `share_buffers`."""
         if self.size == 1:
             return model
         # of 1x1 kernels both memory formats are the same bytes
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        return DistributedDataParallel(model)
+        return DistributedDataParallel(model, broadcast_buffers=False)
 
     def greatest(self, number: int) -> int:
         """The greatest of what the processes have."""

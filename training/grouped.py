@@ -48,7 +48,8 @@ def conv2d(
 
 def is_faster_dense(weight: Tensor, groups: int) -> bool:
     """Whether a convolution with weights [out, in / groups, h, w] is faster with `groups` times as many, most zero."""
-    return weight.is_cuda and 1 < groups <= MOST_GROUPS and weight.shape[1] > 1
+    measured = weight.is_cuda and torch.is_autocast_enabled("cuda")  # others, such as those of a validation, are not
+    return measured and 1 < groups <= MOST_GROUPS and weight.shape[1] > 1
 
 
 def block_diagonal(weight: Tensor, groups: int) -> Tensor:

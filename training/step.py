@@ -39,6 +39,15 @@ class Execution:
     compile: bool = False
     dense_groups: bool = False
 
+    def of(self, network: nn.Module) -> Any:
+        """A network as it is computed; its parameters, and their names, stay as they are."""
+        if self.dense_groups:
+            use_dense(network)
+        if not self.compile:
+            return network
+        torch._dynamo.config.recompile_limit = SHAPES  # an argument of compile only since PyTorch 2.13
+        return torch.compile(network, dynamic=False)
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Outside of the block, nothing is computed with fewer bits, or by whatever cuDNN finds to be fastest."""
@@ -108,8 +117,6 @@ class TrainingStep:
     ):
         for part in frozen:
             part.requires_grad_(False)
-        if execution.dense_groups:
-            use_dense(model)
         self.model = model.to(memory_format=torch.channels_last)
         self.recipe = recipe
         self.loss_of = loss_of
@@ -122,10 +129,7 @@ class TrainingStep:
         self.optimizer = make_optimizer(model, recipe)
         self.ema = _average(model, recipe.ema_decay) if recipe.ema_decay else None
         self.kept = self.ema.module if self.ema else model
-        self.network: Any = self.group.wrap(model)
-        if execution.compile:
-            torch._dynamo.config.recompile_limit = SHAPES  # an argument of compile only since PyTorch 2.13
-            self.network = torch.compile(self.network, dynamic=False)
+        self.network = execution.of(self.group.wrap(model))
         self.late = self.device.type != "cpu"
         self.unchecked: deque[_Unchecked] = deque()
         self.state = [value for value in model.state_dict().values() if value.is_floating_point()]

@@ -27,7 +27,7 @@ def measure(tmp_path, monkeypatch):
     write_database(FolderSource(folder.parent, folder.name), tmp_path / "artifacts/db/train.lmdb")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
-    monkeypatch.setattr(bench_train_steps, "EXECUTIONS", {"cpu": [Execution()]})
+    monkeypatch.setattr(bench_train_steps, "EXECUTIONS", {"cpu": [Execution(), Execution("bf16")]})
     monkeypatch.setattr(bench_train_steps, "EVALUATIONS", {"cpu": [Execution(), Execution("tf32")]})
     monkeypatch.setattr(bench_train_steps, "DETAILED", ("cpu",))
     monkeypatch.setattr(bench_train, "GROUPED", [(4, 8, 3, 1, 2, 6)])
@@ -51,8 +51,9 @@ def measure(tmp_path, monkeypatch):
 def test_tables(measure, capsys):
     results = measure("--data")
     steps, evaluation, shape, *_ = results.values()
-    kinds = ["ours, {}", "timm's loop, {}", "QAT, {}", "timm's loop, {}, contiguous", "ours, {}, dense groups"]
-    assert [*steps] == [kind.format("float32") for kind in [*kinds, "QAT, {}, dense groups"]]
+    kinds = ["ours, {}", "timm's loop, {}", "QAT, {}", "timm's loop, {}, contiguous"]
+    dense = ["ours, bf16, dense groups", "QAT, bf16, dense groups"]
+    assert [*steps] == [kind.format(precision) for precision in ("float32", "bf16") for kind in kinds] + dense
     assert [*evaluation] == ["float, float32", "integers, float32", "float, tf32", "integers, tf32"]
     assert [*shape] == ["grouped", "dense"]
     assert [*results["pictures from"]] == ["memory", "ours", "timm's create_loader", "ours, augmented"]

@@ -103,24 +103,14 @@ def test_a_killed_process_is_replaced_and_the_bytes_are_the_same(project, tmp_pa
     assert results(project) == shared
 
 
-def test_a_signal_to_one_of_two_processes_ends_both_and_they_go_on_to_the_same_bytes(project, tmp_path, shared):
+@pytest.mark.parametrize("everyone", [False, True], ids=["one", "all, as of a scheduler whose time is over"])
+def test_a_signal_ends_two_processes_and_they_go_on_to_the_same_bytes(project, tmp_path, shared, everyone):
+    """Those that get none themselves get one by the agent, which also sends its own to those that have theirs."""
     change(project, train__processes=2)
     process = start(project, tmp_path)
     wait_for_checkpoints(process, tmp_path)
-    children_of(process)[-1].terminate()
-    _, error = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "has died" not in error
-    train(project, tmp_path)
-    assert results(project) == shared
-
-
-def test_a_signal_to_all_processes_at_once_loses_nothing(project, tmp_path, shared):
-    """As of a scheduler whose time is over; the agent sends its own after it."""
-    change(project, train__processes=2)
-    process = start(project, tmp_path)
-    wait_for_checkpoints(process, tmp_path)
-    for each in [*children_of(process), psutil.Process(process.pid)]:
+    children = children_of(process)
+    for each in [*children, psutil.Process(process.pid)] if everyone else children[-1:]:
         each.terminate()
     _, error = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM

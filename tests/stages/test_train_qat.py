@@ -16,12 +16,14 @@ from fixedpoint.integer import integer_logits
 from imagedb import Item, ListSource, write_database
 from models import create_model
 from models.storage import load_model, save_model
+from models.vargconvnet import VarGConvNet
 from stages import calibrate, train_float, train_qat
 from stages.databases import plain_batches
 from stages.forms import load_form
 from stages.params import load_params
 from training.augment import normalize
 from training.score import predict, score
+from training.step import Execution
 
 REPOSITORY = Path(__file__).parents[2]
 QAT = Path("artifacts/qat/model.safetensors")
@@ -147,6 +149,14 @@ def test_a_teacher_with_other_classes_is_refused(monkeypatch, tmp_path):
     save_model(tmp_path / "teacher", "float", stored.tensors, info)
     with pytest.raises(ValueError, match="teacher has other classes than the model it is to teach"):
         qat(monkeypatch, "--teacher", str(tmp_path / "teacher"), distill=1)
+
+
+def test_the_teacher_is_computed_as_the_student_is(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: compiled.append(network) or network)
+    monkeypatch.setattr(train_qat, "execution", lambda machine: Execution(compile=True))
+    qat(monkeypatch, epochs=1, distill=1)
+    assert [type(network) for network in compiled] == [VarGConvNet]
 
 
 def test_only_distillation_needs_a_teacher(monkeypatch):

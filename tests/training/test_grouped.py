@@ -55,18 +55,20 @@ def test_a_weight_that_is_infinite_stays_in_its_group(everywhere):
 
 
 @pytest.mark.parametrize(
-    ("device", "groups", "of_a_group", "expected"),
+    ("device", "autocast", "groups", "of_a_group", "expected"),
     [
-        ("cuda", 2, 8, True),
-        ("cuda", 8, 2, True),
-        ("cuda", 1, 8, False),
-        ("cuda", 16, 8, False),
-        ("cuda", 8, 1, False),
-        ("cpu", 2, 8, False),
+        ("cuda", True, 2, 8, True),
+        ("cuda", True, 8, 2, True),
+        ("cuda", True, 1, 8, False),
+        ("cuda", True, 16, 8, False),
+        ("cuda", True, 8, 1, False),
+        ("cuda", False, 2, 8, False),
+        ("cpu", True, 2, 8, False),
     ],
 )
-def test_where_it_is_faster(device, groups, of_a_group, expected):
+def test_where_it_is_faster(monkeypatch, device, autocast, groups, of_a_group, expected):
     weight = SimpleNamespace(is_cuda=device == "cuda", shape=(16, of_a_group, 3, 3))
+    monkeypatch.setattr(torch, "is_autocast_enabled", {"cuda": autocast}.__getitem__)
     assert is_faster_dense(weight, groups) is expected
 
 

@@ -50,8 +50,8 @@ def test_a_step_is_on_the_gpu_and_never_waited_for(monkeypatch, values, precisio
     with fake_cuda():
         monkeypatch.setattr(Tensor, "backward", lambda loss: backward(loss, model))
         teacher = watched(teacher, seen).to(memory_format=torch.channels_last)
-        loss_of = distilled_loss(label_loss(0.1, given.loss), teacher, 0.5, 4)
         execution = Execution(precision, dense_groups=precision == "bf16")
+        loss_of = distilled_loss(label_loss(0.1, given.loss), execution.of(teacher), 0.5, 4)
         mixing = Mixing(given, 3) if given.mixes else None
         step = TrainingStep(watched(model, seen), given, loss_of, execution, mixing=mixing, frozen=frozen)
         for group in step.optimizer.param_groups:
