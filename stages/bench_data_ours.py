@@ -93,7 +93,7 @@ def training_batches(
         erase=0,
     )
     input_format = InputFormat.model_validate({"size": size, "color_space": color_space, "resize": None})
-    pixels = Pixels(ImageDatabase(path), random_views(augmentation, size), input_format)
+    pixels = Pixels(ImageDatabase(path), random_views(augmentation, input_format), input_format)
     return TrainingBatches(pixels, batch, workers)
 
 

@@ -50,7 +50,7 @@ def loading(params: Params, rounds: int) -> tuple[dict[str, float], dict[str, fl
         update={"crop": "resized", "color_jitter": (0, 0, 0, 0), "policy": None, "erase": 0}
     )
     ours, augmented = (
-        TrainingBatches(Pixels(database, random_views(augment, size), params.input), batch, workers)
+        TrainingBatches(Pixels(database, random_views(augment, params.input), params.input), batch, workers)
         for augment in (plain, params.augment)
     )
     timms = create_loader(

@@ -84,7 +84,7 @@ def training_batches(
 
     def of_size(size: int) -> TrainingBatches:
         input_format = params.input.model_copy(update={"size": size})
-        pixels = Pixels(database, random_views(augment, size), input_format, params.seed)
+        pixels = Pixels(database, random_views(augment, params.input, size), input_format, params.seed)
         on_device = params.machine.decode == "cuda"
         renderer = (
             DeviceRenderer(input_format, torch.device("cuda", torch.cuda.current_device())) if on_device else None

@@ -12,7 +12,7 @@ import torch
 from dvclive import Live
 from tqdm import tqdm
 
-from stages.cli import write_json
+from stages.cli import whole_file, write_json
 from training.engine import Observer, Row, Steps, Wish
 
 EVERY = 2  # seconds from one look at the figures of an epoch under way to the next
@@ -86,7 +86,11 @@ class Display(Watchman):
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
         self.bar: tqdm | None = None
         self.waited, self.looked, self.begun = 0.0, 0.0, 0.0
-        self.speed: Row = {}  # of the last epoch, its validation excepted
+        self.speed: Row = {}  # of the last epoch that this process has trained
+        self.step_seconds, self.validation_seconds = 0.0, 0.0
+        self.log = folder / "log.jsonl"
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.rows: dict[int, Row] = {row["epoch"]: row for row in map(json.loads, lines)}
 
     def epoch(self, steps: Steps, epoch: int, done: int) -> Steps:
         label = f"epoch {epoch}/{self.epochs}"
@@ -104,7 +108,7 @@ class Display(Watchman):
                 break
             yield batch
         self.bar.close()
-        self.speed = self._speed()
+        self.speed, self.ended = self._speed(), time.monotonic()
 
     def step(self, figures: Callable[[], Row]) -> None:
         self.done += 1
@@ -115,8 +119,9 @@ class Display(Watchman):
             now, speed = figures(), self._speed()
             shown = {"loss": now["train_loss"], "top1": now["train_top1"], "lr": now["lr"], **speed}
             self.bar.set_postfix_str("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+            left = self._seconds_left(self.epochs - self.number + 1)
             state = {"epoch": self.number, "epochs": self.epochs, "done": self.done, "steps": self.steps}
-            write_json(self.folder / "now.json", {**state, **now, **speed, "seconds_left": self._seconds_left()})
+            write_json(self.folder / "now.json", {**state, **now, **speed, "seconds_left": left})
 
     def row(self, row: Row) -> None:
         super().row(row)
@@ -126,26 +131,33 @@ class Display(Watchman):
             self.live.log_metric(name, value, timestamp=False)
         self.live.make_summary()
         text = "  ".join(f"{name} {value:.6g}" for name, value in figures.items())
-        if self.speed:  # and not a row of the run before its interruption
-            text += f"  {self.speed['images_per_second']:,.0f} images/s  {_duration(self._seconds_left())} left"
-            with (self.folder / "log.jsonl").open("a") as file:
-                file.write(json.dumps(row | self.speed) + "\n")
+        if self.speed:
+            self.validation_seconds = time.monotonic() - self.ended
+            left = _duration(self._seconds_left(self.epochs - self.number))
+            text += f"  {self.speed['images_per_second']:,.0f} images/s  {left} left"
+        if row["epoch"] not in self.rows:  # those of the run before its interruption are
+            self.rows[int(row["epoch"])] = row | self.speed
+            with whole_file(self.log) as partial:
+                partial.write_text("".join(json.dumps(each) + "\n" for each in self.rows.values()))
         print(f"epoch {self.live.step}/{self.epochs}  {text}", flush=True)
 
     def _speed(self) -> Row:
-        """Of the epoch under way, since it began or went on."""
-        seconds = time.monotonic() - self.begun
+        """Of the epoch under way, since it began or went on; nothing before a step."""
+        seconds, made = time.monotonic() - self.begun, self.done - self.first
+        if not made:
+            return {}
+        self.step_seconds = seconds / made
         speed: Row = {
-            "images_per_second": round((self.done - self.first) * self.batch_size / seconds, 1),
+            "images_per_second": round(made * self.batch_size / seconds, 1),
             "waiting_for_data": round(self.waited / seconds, 4),
         }
         if torch.cuda.is_initialized():
             speed["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
         return speed
 
-    def _seconds_left(self) -> float:
-        steps = (self.epochs - self.number) * self.steps + self.steps - self.done
-        return round((time.monotonic() - self.begun) / max(self.done - self.first, 1) * steps)
+    def _seconds_left(self, validations: int) -> float:
+        steps = (self.epochs - self.number + 1) * self.steps - self.done
+        return round(steps * self.step_seconds + validations * self.validation_seconds)
 
 
 def _duration(seconds: float) -> str:

@@ -1,6 +1,5 @@
 """The training loop of float training and of quantization-aware training alike."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 from training.checkpoint import Checkpoints
 from training.data import Batch, TrainingBatches
 from training.optimization import Schedule
-from training.step import NotFinite, TrainingStep, weights_of
+from training.score import NotFinite
+from training.step import TrainingStep, weights_of
 
 Weights = dict[str, Tensor]
 Row = dict[str, float]
@@ -80,7 +80,8 @@ def fit(
         observer: Is told what happens.
 
     Raises:
-        ValueError: If a loss is not finite, naming epoch, step, learning rate and where in the network that began.
+        ValueError: If a loss, a weight or a logit is not finite, naming epoch, step, learning rate and where in the
+            network that began.
         Stopped: If the observer wishes it.
     """
     try:
@@ -151,12 +152,16 @@ class _Run:
     def _score(self, row: Row) -> None:
         """Validate, and end the epoch."""
         kept = self.step.kept
-        self.step.project(kept)
         self.step.group.share_buffers(kept)
         kept.eval()
-        scores = self.validate(kept, self._between)
-        if not math.isfinite(scores["loss"]):
-            raise NotFinite(f"the loss is {scores['loss']} in the validation after epoch {self.epoch}")
+        try:
+            for name, value in kept.state_dict().items():
+                if not value.isfinite().all():
+                    raise NotFinite(f"the weights {name} are not finite")
+            self.step.project(kept)
+            scores = self.validate(kept, self._between)
+        except NotFinite as error:
+            raise NotFinite(f"{error} in the validation after epoch {self.epoch}") from None
         row |= {"val_loss": scores["loss"], "val_top1": scores["top1"]}
         is_best = not self.history or row["val_top1"] > max(past["val_top1"] for past in self.history)
         self.history.append(row)

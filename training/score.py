@@ -7,6 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+class NotFinite(ValueError):
+    """A loss, a logit or a weight is NaN or infinite."""
+
+
 @torch.no_grad()
 def predict(logits_of: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Logits float32 [images, classes] and labels int64 [images], in order, from uint8 batches."""
@@ -26,7 +30,7 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
         labels: int64 [images].
 
     Raises:
-        ValueError: If a logit is not finite: NaN would rank before everything.
+        NotFinite: If a logit is not finite: NaN would rank before everything.
     """
     _check_finite(logits)
     own = logits.gather(1, labels[:, None])
@@ -51,7 +55,7 @@ def ranked(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         float64 and int64 [images, count].
 
     Raises:
-        ValueError: If a logit is not finite.
+        NotFinite: If a logit is not finite.
     """
     _check_finite(logits)
     classes = logits.sort(dim=1, descending=True, stable=True).indices[:, :count]
@@ -80,4 +84,4 @@ def confusion(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _check_finite(logits: Tensor) -> None:
     if not logits.isfinite().all():
-        raise ValueError("the network gives logits that are not finite; if it was just trained, lower the lr")
+        raise NotFinite("the network gives logits that are not finite")

@@ -1,6 +1,5 @@
 """One step of training: from the pictures of a batch to new weights."""
 
-import copy
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,6 +18,7 @@ from training.losses import LossOf
 from training.mixing import Mixing
 from training.optimization import make_optimizer
 from training.recipe import Recipe
+from training.score import NotFinite
 
 Seeds = tuple[int, int, int]  # of the run, epoch, step
 PROJECT_EVERY = 64  # steps of a GPU, which has to wait while weights that left what is allowed are looked for
@@ -61,10 +61,6 @@ class Execution:
             cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
-class NotFinite(ValueError):
-    """A loss is NaN or infinite; says in which step and, of one that was made again, where in the network it began."""
-
-
 class _Work(NamedTuple):
     """What a step is made of, as in `TrainingStep.__call__`."""
 
@@ -99,6 +95,9 @@ class TrainingStep:
         project: Called with the model after each update or, on a GPU, each PROJECT_EVERYth, to put weights back, in
             place, that left what is allowed.
 
+    Raises:
+        ValueError: If nothing is left to train.
+
     Attributes:
         kept: What is scored and kept: the model or, with `recipe.ema_decay`, the average of its weights.
         late: Whether a loss is looked at when the next step has been given to the device, as that of a GPU is.
@@ -117,6 +116,8 @@ class TrainingStep:
     ):
         for part in frozen:
             part.requires_grad_(False)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ValueError("all layers are frozen, and no weight is left to train")
         self.model = model.to(memory_format=torch.channels_last)
         self.recipe = recipe
         self.loss_of = loss_of
@@ -154,7 +155,8 @@ class TrainingStep:
             their label (of mixed ones, the greater part of it) is. On the device, and perhaps not there yet.
 
         Raises:
-            NotFinite: If the loss, or `late` the one of the step before, is NaN or infinite.
+            NotFinite: If the loss, or `late` the one of the step before, is NaN or infinite; says in which step and, of
+                one that was made again, where in the network it began.
         """
         work = _Work(parts, numbers, seeds)
         with self.execution.active():
@@ -256,7 +258,8 @@ def first_not_finite(model: nn.Module, x: Tensor) -> str:
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """A copy of the state dict on the CPU."""
-    return {name: copy.deepcopy(value.detach().cpu().contiguous()) for name, value in model.state_dict().items()}
+    state = model.state_dict()
+    return {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
 def _average(model: nn.Module, decay: float) -> ModelEmaV3:

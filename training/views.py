@@ -1,8 +1,9 @@
 """Which part of a picture a network sees, and where: drawn at random for training, the centre for validation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache, partial
 
 import torch
@@ -42,26 +43,45 @@ class View:
 Views = Callable[[int, int, torch.Generator], View]  # of the width and height of a picture
 
 
-def random_views(augmentation: Augmentation, size: int) -> Views:
-    """Views of size x size pixels as `augmentation` describes them.
+def random_views(augmentation: Augmentation, input_format: InputFormat, size: int | None = None) -> Views:
+    """Views as `augmentation` describes them.
+
+    A padded crop is one of the picture as `center_views` have it, resized or not, so that things are as large in
+    training as in validation; where `size` is another than the input's, all of it is smaller or larger in proportion.
 
     The draws of crop and flip are those of torchvision's v2 RandomResizedCrop, RandomCrop (with pad_if_needed) and
     RandomHorizontalFlip, one after the other, from the same generator; then come the factors of ColorJitter, and again
     as torchvision draws them the policy and RandomErasing.
 
+    Args:
+        augmentation: What is random.
+        input_format: Of the network.
+        size: Height and width of what is seen; None: the input's.
+
     Raises:
         ValueError: if a padded crop could miss the picture.
     """
-    if augmentation.crop == "padded" and augmentation.crop_padding >= size:
-        raise ValueError(
-            f"crop_padding {augmentation.crop_padding} is not allowed, must be below the input's size {size}"
-        )
-    return partial(_random_view, augmentation, size)
+    padding = augmentation.crop_padding
+    if augmentation.crop == "padded" and padding >= input_format.size:
+        raise ValueError(f"crop_padding {padding} is not allowed, must be below the input's size {input_format.size}")
+    return partial(_random_view, augmentation, input_format, size or input_format.size)
 
 
-def _random_view(augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator) -> View:
-    crop = _resized_crop if augmentation.crop == "resized" else _padded_crop
-    box, (left, top, across, down) = crop(augmentation, size, width, height, generator)
+def _random_view(
+    augmentation: Augmentation,
+    input_format: InputFormat,
+    size: int,
+    width: int,
+    height: int,
+    generator: torch.Generator,
+) -> View:
+    if augmentation.crop == "resized":
+        box, (left, top, across, down) = _resized_crop(augmentation, size, width, height, generator)
+    else:
+        scale = Fraction(size, input_format.size)
+        resized = [int(side * scale) or 1 for side in _resized(input_format, width, height)]
+        padding = int(augmentation.crop_padding * scale)
+        box, (left, top, across, down) = _padded_crop(padding, size, resized, (width, height), generator)
     flip = bool(torch.rand(1, generator=generator) < augmentation.flip)
     jitter = None
     if any(augmentation.color_jitter):
@@ -84,20 +104,24 @@ def center_views(input_format: InputFormat) -> Views:
 
 
 def _center_view(input_format: InputFormat, width: int, height: int, generator: torch.Generator) -> View:
-    size, resize = input_format.size, input_format.resize
-    across, down = width, height  # of the resized picture
-    if resize:
-        long = int(resize * max(width, height) / min(width, height))
-        across, down = (resize, long) if width <= height else (long, resize)
-    left, top = (_center(whole, size) for whole in (across, down))
-    return _place((left, top), size, (across, down), (width, height))
+    size, resized = input_format.size, _resized(input_format, width, height)
+    left, top = (_center(whole, size) for whole in resized)
+    return _place((left, top), size, resized, (width, height))
+
+
+def _resized(input_format: InputFormat, width: int, height: int) -> tuple[int, int]:
+    """Width and height after the short side has been resized."""
+    if not input_format.resize:
+        return width, height
+    long = int(input_format.resize * max(width, height) / min(width, height))
+    return (input_format.resize, long) if width <= height else (long, input_format.resize)
 
 
 def _center(whole: int, part: int) -> int:
     return round((whole - part) / 2) if whole >= part else -((part - whole) // 2)
 
 
-def _place(corner: tuple[int, int], size: int, resized: tuple[int, int], picture: tuple[int, int]) -> View:
+def _place(corner: tuple[int, int], size: int, resized: Sequence[int], picture: tuple[int, int]) -> View:
     """The size x size pixels at `corner` of a picture that has been resized; both are (x, y)."""
     box, target = [], []
     for start, whole, original in zip(corner, resized, picture, strict=True):
@@ -131,14 +155,14 @@ def _resized_crop(
 
 
 def _padded_crop(
-    augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator
+    padding: int, size: int, resized: Sequence[int], picture: tuple[int, int], generator: torch.Generator
 ) -> tuple[Box, Rectangle]:
     corner = []
-    for whole in (height, width):
-        margin = augmentation.crop_padding + max(0, size - whole - 2 * augmentation.crop_padding)
+    for whole in reversed(resized):
+        margin = padding + max(0, size - whole - 2 * padding)
         room = whole + 2 * margin - size
         corner.append((_integer(room, generator) if room > 0 else 0) - margin)
-    view = _place((corner[1], corner[0]), size, (width, height), (width, height))
+    view = _place((corner[1], corner[0]), size, resized, picture)
     return view.box, view.target
 
 

@@ -28,6 +28,9 @@ AUGMENTATION = Augmentation(
 )
 
 
+RGB = InputFormat(size=32, color_space="rgb", resize=None)
+
+
 def rendered(image, views, size, color_space="rgb", seed=0):
     """uint8 [size, size, 3]; `views` may be one view."""
     chosen = views if callable(views) else lambda width, height, generator: views
@@ -81,7 +84,7 @@ def test_the_same_picture_as_jpeg_and_png_looks_the_same(color_space):
     """Also after jitter, which is made from YUV in one and from RGB in the other."""
     jpeg = encode(photo(90, 70), "JPEG", quality=95)
     png = encode(np.asarray(decode_image(jpeg)))
-    views = random_views(AUGMENTATION, 32)
+    views = random_views(AUGMENTATION, RGB)
     for seed in range(10):
         both = (rendered(image, views, 32, color_space, seed) for image in (jpeg, png))
         assert difference(*both).mean() < 1.5
@@ -112,7 +115,7 @@ def test_the_rest_of_the_pixels_is_black(image):
 def test_all_random_changes_one_after_the_other_are_those_of_torchvision(policy):
     name = {"TrivialAugmentWide": "trivial_augment", "RandAugment": "rand_augment", "AutoAugment": "auto_augment"}
     changes = {"crop": "padded", "crop_padding": 4, "color_jitter": (0, 0, 0, 0), "erase": 0.5}
-    views = random_views(AUGMENTATION.model_copy(update=changes | {"policy": name[policy.__name__]}), 32)
+    views = random_views(AUGMENTATION.model_copy(update=changes | {"policy": name[policy.__name__]}), RGB)
     crop = v2.RandomCrop(32, padding=4)
     operations = policy(interpolation=v2.InterpolationMode.BILINEAR, fill=128)
     erasing = v2.RandomErasing(0.5, value=128)
@@ -191,7 +194,7 @@ def test_a_jpeg_file_that_claims_too_many_pixels_is_not_decoded():
 
 @pytest.mark.parametrize("image", [encode(photo(40, 30)), encode(photo(40, 30), "JPEG")])
 def test_a_view_draws_from_its_generator_alone(image):
-    views, state = random_views(AUGMENTATION, 16), torch.get_rng_state()
+    views, state = random_views(AUGMENTATION, RGB, 16), torch.get_rng_state()
     first = rendered(image, views, 16, seed=3)
     torch.manual_seed(99)
     assert (rendered(image, views, 16, seed=3) == first).all()

@@ -26,7 +26,7 @@ RENDERERS = pytest.mark.parametrize("renderer", [None, ON_DEVICE], ids=["by work
 
 
 def augmented(database, seed=0):
-    return Pixels(database, random_views(AUGMENTATION, RGB.size), RGB, seed)
+    return Pixels(database, random_views(AUGMENTATION, RGB), RGB, seed)
 
 
 def plain(database, seed=0):

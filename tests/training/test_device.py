@@ -37,7 +37,7 @@ def pixels_of(images, color_space="yuv444", seed=0, **changes):
     plain |= {"policy": None, "policy_operations": 2, "policy_magnitude": 9, "erase": 0}
     given = Augmentation(**plain | changes)
     input_format = InputFormat(size=SIZE, color_space=color_space, resize=None)
-    return Pixels(Records(images), random_views(given, SIZE), input_format, seed)
+    return Pixels(Records(images), random_views(given, input_format), input_format, seed)
 
 
 def rendered(pixels, keys):

@@ -328,12 +328,37 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_epochs_before(database, t
     assert Checkpoints(tmp_path).load()["epoch"] == 2
 
 
-def test_weights_that_are_not_finite_are_not_kept(database, tmp_path):
-    losses = iter([1.5, math.nan])
-    message = r"^the loss is nan in the validation after epoch 2: lower the lr, which is 0\.25$"
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_weights_that_are_not_finite_are_not_kept(database, tmp_path, value):
+    """Those of the last update of an epoch, after which there is no loss."""
+    model, asked = network(), []
+
+    def wish():
+        asked.append(1)
+        if len(asked) == STEPS + 1 + STEPS:  # one in the first validation
+            model[0].bias.data[1] = value
+        return engine.Wish.GO_ON
+
+    message = r"^the weights 0\.bias are not finite in the validation after epoch 2: lower the lr, which is 0\.25$"
     with pytest.raises(ValueError, match=message):
-        fit(database, tmp_path, given=recipe(lr=0.25), validate=lambda model: {"top1": 1, "loss": next(losses)})
+        fit(database, tmp_path, model, given=recipe(lr=0.25), validate=scripted(1, 2), wish=wish)
     assert Checkpoints(tmp_path).load()["epoch"] == 2
+
+
+def test_logits_that_are_not_finite_are_not_scored(database, tmp_path):
+    def validate(model):
+        return score(torch.tensor([[math.inf, 0.0]]), torch.tensor([0]))
+
+    message = "^the network gives logits that are not finite in the validation after epoch 1: lower the lr"
+    with pytest.raises(ValueError, match=message):
+        fit(database, tmp_path, validate=validate)
+    assert Checkpoints(tmp_path).load() is None
+
+
+def test_a_network_of_which_nothing_is_left_to_train_is_refused():
+    model = network()
+    with pytest.raises(ValueError, match=r"^all layers are frozen, and no weight is left to train$"):
+        TrainingStep(model, recipe(), label_loss(0), frozen=[model])
 
 
 def test_best_is_the_first_of_the_highest_top1_and_last_is_the_last(database, tmp_path):

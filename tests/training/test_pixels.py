@@ -239,7 +239,7 @@ for path in sys.argv[1:]:
             data[random.integers(len(data) if number % 2 else 700)] = random.integers(256)
         if number % 3 == 0:
             del data[random.integers(len(data)) :]
-        views = random_views(augmentation, 24) if number % 4 else center_views(given)
+        views = random_views(augmentation, given) if number % 4 else center_views(given)
         try:
             assert render(bytes(data), views, given, torch.Generator()).shape == (3, 24, 24)
             found["pixels"] += 1

@@ -21,7 +21,7 @@ def augmentation(**changes):
 
 
 def draw(given, size, width, height, seed=0):
-    return random_views(given, size)(width, height, torch.Generator().manual_seed(seed))
+    return random_views(given, input_format(size))(width, height, torch.Generator().manual_seed(seed))
 
 
 def rendered(pixels, view, size):
@@ -79,10 +79,35 @@ def test_padded_crops_and_flips_are_those_of_torchvision(shape, padding):
         assert (rendered(pixels, draw(given, 16, *shape, seed), 16) == expected).all()
 
 
+@pytest.mark.parametrize("shape", [(60, 90), (35, 30), (24, 24)])
+def test_padded_crops_are_of_the_picture_that_validation_sees(shape):
+    pixels, padding = noise(*shape), 3
+    resize, crop = v2.Resize(20), v2.RandomCrop(16, padding=padding, pad_if_needed=True)
+    resized = resize(Image.fromarray(pixels))
+    views = random_views(augmentation(crop="padded", crop_padding=padding, flip=0), input_format(16, 20))
+    for seed in range(20):
+        view = views(*shape, torch.Generator().manual_seed(seed))
+        torch.manual_seed(seed)
+        off = difference(rendered(pixels, view, 16), crop(resized))
+        left, top, width, height = view.target
+        # pixels beyond the crop have influence on its outermost ones there, and none here
+        assert off[top + 1 : top + height - 1, left + 1 : left + width - 1].max() <= 1
+        off[top : top + height, left : left + width] = 0
+        assert off.max() == 0
+
+
+@pytest.mark.parametrize(("size", "side", "corners"), [(32, 28, range(5)), (16, 14, range(3)), (64, 56, range(9))])
+def test_padded_crops_of_another_size_are_smaller_or_larger_pictures(size, side, corners):
+    views = random_views(augmentation(crop="padded", crop_padding=4), input_format(32), size)
+    seen = [views(28, 28, torch.Generator().manual_seed(seed)) for seed in range(500)]
+    assert {view.box for view in seen} == {(0, 0, 28, 28)}
+    assert {view.target for view in seen} == {(left, top, side, side) for left in corners for top in corners}
+
+
 def test_nothing_else_is_drawn_from_the_generator():
     for given in (augmentation(), augmentation(crop="padded", crop_padding=3)):
         generator = torch.Generator().manual_seed(5)
-        random_views(given, 16)(20, 20, generator)
+        random_views(given, input_format(16))(20, 20, generator)
         torch.manual_seed(5)
         resized = v2.RandomResizedCrop(16, given.crop_scale, given.crop_ratio)
         crop = resized if given.crop == "resized" else v2.RandomCrop(16, padding=3, pad_if_needed=True)
@@ -92,8 +117,8 @@ def test_nothing_else_is_drawn_from_the_generator():
 
 def test_padding_that_could_miss_the_picture_is_refused():
     with pytest.raises(ValueError, match=r"^crop_padding 16 is not allowed, must be below the input's size 16$"):
-        random_views(augmentation(crop="padded", crop_padding=16), 16)
-    random_views(augmentation(crop="resized", crop_padding=16), 16)
+        random_views(augmentation(crop="padded", crop_padding=16), input_format(16), 32)
+    random_views(augmentation(crop="resized", crop_padding=16), input_format(16))
 
 
 @pytest.mark.parametrize("short", [None, 12, 40, 56])
@@ -160,7 +185,7 @@ def test_erased_rectangles_are_those_of_torchvision(probability, size):
     for seed in range(60):
         given = augmentation(crop="padded", erase=probability)
         generator = torch.Generator().manual_seed(seed)
-        found.append(random_views(given, size)(size, size, generator).erase)
+        found.append(random_views(given, input_format(size))(size, size, generator).erase)
 
         torch.manual_seed(seed)
         torch.rand(1)  # the flip
