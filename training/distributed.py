@@ -32,7 +32,7 @@ class Group:
             return model
         # of 1x1 kernels both memory formats are the same bytes
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        return DistributedDataParallel(model, forward_sync_buffers=False)
 
     def greatest(self, number: int) -> int:
         """The greatest of what the processes have."""

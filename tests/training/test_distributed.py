@@ -83,6 +83,7 @@ def torchrun(folder: Path, *arguments: str) -> list[dict]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
     paths = os.pathsep.join(map(str, (here.parent, here.parents[2])))
     own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    own |= {"PYTHONWARNINGS": "error::FutureWarning"}  # of what PyTorch will soon not have
     environment = os.environ | own
     done = subprocess.run([*command, here, *arguments], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
