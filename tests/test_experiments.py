@@ -15,6 +15,8 @@ import pytest
 import yaml
 from project import REPOSITORY, clone_of, commit, environment, files, make_project, shell
 
+from stages.cli import alone
+
 pytestmark = pytest.mark.experiments
 SAFETENSORS = "artifacts/float/model.safetensors"
 
@@ -51,6 +53,15 @@ def wait_for(condition, seconds: float = 300) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come about in time"
         time.sleep(0.05)
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a stage is at work in it."""
+    try:
+        with alone(folder):
+            return False
+    except ValueError:
+        return True
 
 
 def succeeds(folder: Path, command: str) -> bool:
@@ -114,6 +125,7 @@ def test_a_sweep_in_temporary_workspaces_and_one_killed_in_the_queue(clone):
     shell(clone, "dvc queue kill --force victim")
     wait_for(lambda: "Failed" in shell(clone, "dvc queue status"))  # the worker has yet to notice
     (kept,) = checkpoints.glob("float-*")
+    wait_for(lambda: not is_written(kept))  # what DVC leaves of the stage ends with its folder
 
     table = shell(clone, "make sweep LR=0.02,0.05 JOBS=2")
     assert "0.05" in table
