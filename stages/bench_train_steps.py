@@ -199,7 +199,7 @@ def timm_step(work: Work, execution: Execution, layout: torch.memory_format) -> 
 
     def one(number: int) -> Tensor:
         x = normalize(pixels).contiguous(memory_format=layout)
-        with torch.autocast(work.device.type, torch.bfloat16, enabled=execution.precision == "bf16"):
+        with execution.autocast(work.device):
             loss = loss_of(network(x), labels)
         optimizer.zero_grad()
         loss.backward()

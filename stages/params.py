@@ -18,7 +18,7 @@ class Machine(Section):
     threads: int = Field(ge=1)
     workers: int = Field(ge=0, description="threads that pack, decode and augment")
     decode: Literal["cpu", "cuda"] = Field(description="where training pictures are decoded and augmented")
-    precision: Literal["auto", "float32", "tf32", "bf16"] = Field(description="of training; auto: by the device")
+    precision: Literal["auto", "float32", "tf32", "bf16", "fp16"] = Field(description="of training; auto: by device")
     compile: Literal["auto", "always", "never"] = Field(description="the training step; auto: on cuda")
     algorithms: Literal["auto", "deterministic", "fastest"] = Field(description="auto: fastest on cuda")
     checkpoint_minutes: float = Field(gt=0, description="from one checkpoint to the next within an epoch")

@@ -56,7 +56,7 @@ def main() -> None:
         recipe,
         params.augment,
         params,
-        label_loss(recipe.label_smoothing, recipe.loss),
+        label_loss(recipe.label_smoothing, recipe.loss, recipe.target_threshold),
         info,
         save,
         settings=train.model_dump(include={"sizes", *FineTuning.model_fields}),

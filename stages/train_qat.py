@@ -39,7 +39,7 @@ def main() -> None:
     program = stored_program(stored)
     model = FakeQuantModel(program).to(device)
     recipe = params.qat
-    loss_of = label_loss(recipe.label_smoothing, recipe.loss)
+    loss_of = label_loss(recipe.label_smoothing, recipe.loss, recipe.target_threshold)
     if recipe.distill:
         files.append(require(arguments.teacher, MADE_BY["float"]))
         teacher = _teacher(files[1], stored.info.class_names, params).to(device).to(memory_format=torch.channels_last)

@@ -51,8 +51,9 @@ class Pixels(Dataset):
         """Several samples."""
         pixels, labels = zip(*(self[key] for key in keys), strict=True)
         size = self.input_format.size
-        out = torch.empty(len(keys), 3, size, size, dtype=torch.uint8, pin_memory=torch.cuda.is_initialized())
-        return torch.stack(pixels, out=out), torch.tensor(labels)
+        pinned = torch.cuda.is_initialized()
+        out = torch.empty(len(keys), 3, size, size, dtype=torch.uint8, pin_memory=pinned)
+        return torch.stack(pixels, out=out), torch.tensor(labels, pin_memory=pinned)
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,7 @@ class _Run:
             "model": self.step.model.state_dict(),
             "kept": self.step.kept.state_dict(),
             "optimizer": self.step.optimizer.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
             "schedule": self.schedule.state_dict(),
             "history": self.history,
         }
@@ -199,6 +200,7 @@ class _Run:
             self.step.model.load_state_dict(state["model"])
             self.step.kept.load_state_dict(state["kept"])
             self.step.optimizer.load_state_dict(state["optimizer"])
+            self.step.scaler.load_state_dict(state["scaler"])
             self.schedule.load_state_dict(state["schedule"])
 
     def _steps_done(self) -> int:

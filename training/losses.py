@@ -14,15 +14,16 @@ from torch import Tensor
 LossOf = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def label_loss(smoothing: float, kind: str = "cross_entropy") -> LossOf:
+def label_loss(smoothing: float, kind: str = "cross_entropy", threshold: float | None = None) -> LossOf:
     """Mean over the pictures of the cross-entropy, or of the sum over the classes of the binary one, in nats.
 
     Args:
         smoothing: Share of a label that goes to all classes alike.
         kind: "cross_entropy" or "binary_cross_entropy".
+        threshold: Of the binary one: probabilities above it count as 1, others as 0; None: as they are.
     """
     if kind == "binary_cross_entropy":
-        binary = BinaryCrossEntropy(smoothing, sum_classes=True)
+        binary = BinaryCrossEntropy(smoothing, threshold, sum_classes=True)
         return lambda logits, targets, x: binary(logits, targets)
 
     def cross_entropy(logits: Tensor, targets: Tensor, x: Tensor) -> Tensor:

@@ -47,6 +47,9 @@ class Optimization(Section):
     decay_rate: float = Field(gt=0, lt=1, description="by which step and plateau multiply the lr")
     warmup_epochs: float = Field(ge=0)
     loss: Literal["cross_entropy", "binary_cross_entropy"]
+    target_threshold: float | None = Field(
+        gt=0, lt=1, description="of binary_cross_entropy: shares of a label above it count as 1; null: as they are"
+    )
     label_smoothing: float = Field(ge=0, lt=1)
     mixup: float = Field(ge=0, description="alpha of the Beta distribution that pictures are mixed by; 0: none")
     cutmix: float = Field(ge=0, description="the same of pasted rectangles; with both, chance takes one for a batch")

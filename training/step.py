@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from training.augment import derive_seed, normalize
 from training.data import Batch
@@ -22,6 +23,8 @@ from training.score import NotFinite
 
 Seeds = tuple[int, int, int]  # of the run, epoch, step
 PROJECT_EVERY = 64  # steps of a GPU, which has to wait while weights that left what is allowed are looked for
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+SMALLEST_SCALE = 2.0**-16  # of the loss in fp16, which is halved where gradients are not finite: a few times are usual
 SHAPES = 64  # of pictures for which a step may be compiled: one for each of train.sizes
 
 
@@ -30,12 +33,12 @@ class Execution:
     """How a training step is computed.
 
     Attributes:
-        precision: "tf32" and "bf16" convolve with fewer bits.
+        precision: "tf32", "bf16" and "fp16" convolve with fewer bits.
         compile: by torch.compile.
         dense_groups: grouped convolutions as dense ones, where `training.grouped` knows that to be faster.
     """
 
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
     compile: bool = False
     dense_groups: bool = False
 
@@ -47,6 +50,10 @@ class Execution:
             return network
         torch._dynamo.config.recompile_limit = SHAPES  # an argument of compile only since PyTorch 2.13
         return torch.compile(network, dynamic=False)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """In the block, types are PyTorch's choice from this precision and float32."""
+        return torch.autocast(device.type, AUTOCAST.get(self.precision), enabled=self.precision in AUTOCAST)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -128,6 +135,7 @@ class TrainingStep:
         self.project = project
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(model, recipe)
+        self.scaler = GradScaler(self.device.type, enabled=execution.precision == "fp16")
         self.ema = _average(model, recipe.ema_decay) if recipe.ema_decay else None
         self.kept = self.ema.module if self.ema else model
         self.network = execution.of(self.group.wrap(model))
@@ -171,10 +179,10 @@ class TrainingStep:
         return figures
 
     def check(self, but: int = 0) -> None:
-        """Look at the losses of all steps but the last ones.
+        """Look at the losses of all steps but the last ones; of all steps, at what fp16 makes of the gradients, too.
 
         Raises:
-            NotFinite: If one is NaN or infinite; the weights are again those that made it so.
+            NotFinite: If one is NaN or infinite; the weights are again those that made it so. If gradients stay so.
         """
         while len(self.unchecked) > but:
             work, before, loss, known = self.unchecked.popleft()
@@ -183,6 +191,8 @@ class TrainingStep:
             if not loss.isfinite():
                 self._make_again(work, before)
                 raise NotFinite(f"the loss is {loss.item()} {work}, but not when that is made again")
+        if not but and (scale := self.scaler.get_scale()) < SMALLEST_SCALE:
+            raise NotFinite(f"the gradients in fp16 are not finite, even of {scale:.1g} times the loss")
 
     @torch.no_grad()
     def _make_again(self, work: _Work, before: list[Tensor]) -> None:
@@ -201,11 +211,13 @@ class TrainingStep:
                 loss, right, x = self._forward(work, part, self.network)
                 if not self.late:
                     self._require_finite(loss, x, work)
-                (loss / parts if parts > 1 else loss).backward()
+                self.scaler.scale(loss / parts if parts > 1 else loss).backward()
             figures += torch.stack([loss.detach().double() / parts, right.double()])
         if self.recipe.clip_grad:
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)  # in fp16, but for one with an overflow in its gradients
+        self.scaler.update()
         if not self.late or done % PROJECT_EVERY == 0:
             self.project(self.model)
         if self.ema:
@@ -220,17 +232,16 @@ class TrainingStep:
         targets = labels.to(self.device, non_blocking=True)
         if self.mixing:
             x, targets = self.mixing(x, targets, *work.seeds)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.execution.precision == "bf16"):
-            logits = network(x)
-            if self.execution.precision == "bf16":
-                logits = logits.float()
+        with self.execution.autocast(self.device):
+            logits = network(x).float()
             loss = self.loss_of(logits, targets, x)
         likeliest = targets if targets.dim() == 1 else targets.argmax(dim=1)
         return loss, (logits.detach().argmax(dim=1) == likeliest).sum(), x
 
     def _require_finite(self, loss: Tensor, x: Tensor, work: _Work) -> None:
         if not loss.isfinite():
-            first = first_not_finite(self.model, x)
+            with self.execution.autocast(self.device):
+                first = first_not_finite(self.model, x)
             raise NotFinite(f"the loss is {loss.item()} {work}, and the first to be so is {first}")
 
 

@@ -166,7 +166,11 @@ def test_wrong_types(params, name, value, expected):
         ("train.freeze", "stem", "train.freeze: 'stem' is not allowed, must be a valid tuple"),
         ("train.processes", 3, "batch_size 64 is not allowed, must be a multiple of 6: processes 3 times accumulate 1"),
         ("qat.accumulate", 5, "qat: batch_size 64 is not allowed, must be a multiple of 10: processes 1 times "),
-        ("machine.precision", "fp16", "machine.precision: 'fp16' is not allowed, must be 'auto', 'float32', 'tf32' or"),
+        (
+            "machine.precision",
+            "fp8",
+            "machine.precision: 'fp8' is not allowed, must be 'auto', 'float32', 'tf32', 'bf16' or 'fp16'",
+        ),
         ("machine.decode", "cuda", "machine: machine.decode is cuda, but machine.device is cpu"),
         ("qat.distill", True, "qat.distill: true is not allowed, no parameter is a switch"),
         ("model.num_classes", 1, "model.num_classes: 1 is not allowed, must be greater than or equal to 2"),

@@ -20,7 +20,7 @@ from training.losses import distilled_loss, label_loss
 from training.mixing import Mixing
 from training.recipe import InputFormat, Recipe
 from training.score import predict, score
-from training.step import TrainingStep
+from training.step import Execution, TrainingStep
 from training.views import center_views
 
 FORMAT = InputFormat(size=8, color_space="rgb", resize=None)
@@ -35,6 +35,7 @@ def recipe(**changes) -> Recipe:
     values = {"lr": 0.1, "epochs": 4, "momentum": 0.9, "weight_decay": 0.01, "warmup_epochs": 1, "label_smoothing": 0.1}
     values |= {"optimizer": "sgd", "schedule": "cosine", "clip_grad": None, "ema_decay": None}
     values |= {"decay_epochs": 1, "decay_rate": 0.5, "loss": "cross_entropy", "mixup": 0, "cutmix": 0}
+    values |= {"target_threshold": None}
     return Recipe(batch_size=8, accumulate=1, processes=1, **values | changes)
 
 
@@ -432,6 +433,7 @@ FEATURES = {
     "mixed": {"given": recipe(mixup=0.2, cutmix=1, loss="binary_cross_entropy", lr=0.01)},
     "parts": {"given": recipe(mixup=0.4, schedule="plateau", decay_epochs=0.4).model_copy(update={"accumulate": 2})},
     "step": {"given": recipe(schedule="step", decay_epochs=0.5)},
+    "fp16": {"given": recipe(clip_grad=0.5), "execution": Execution("fp16")},
 }
 
 

@@ -61,6 +61,17 @@ def test_binary_cross_entropy_is_the_sum_over_classes(smoothing):
     assert float(binary(LOGITS, tensor(smooth, dtype=torch.float64), X)) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("targets", [LABELS, tensor([[0.1, 0.21, 0.69], [0.2, 0.8, 0.0]], dtype=torch.float64)])
+def test_binary_cross_entropy_of_the_classes_above_a_threshold(targets):
+    present = [[0, targets.dim() - 1, 1], [0, 1, 0]]  # of equal ones, not
+    expected = 0
+    for row, classes in zip(LOGITS.tolist(), present, strict=True):
+        for z, there in zip(row, classes, strict=True):
+            expected += math.log(1 + math.exp(-z if there else z)) / 2
+    binary = label_loss(0.3, "binary_cross_entropy", 0.2)
+    assert float(binary(LOGITS, targets, X)) == pytest.approx(expected, rel=1e-9)
+
+
 @pytest.mark.parametrize("temperature", [1, 4])
 @pytest.mark.parametrize("weight", [0.25, 1])
 def test_distillation_mixes_labels_and_teacher(weight, temperature):

@@ -15,6 +15,7 @@ RECIPE = {
     "decay_rate": 0.1,
     "warmup_epochs": 1,
     "loss": "cross_entropy",
+    "target_threshold": None,
     "label_smoothing": 0.1,
     "mixup": 0,
     "cutmix": 0,
@@ -49,6 +50,7 @@ QAT = RECIPE | {"distill": 0, "temperature": 1, "augment": AUGMENTATION}
         *({"label_smoothing": 0}, {"optimizer": "lamb"}, {"schedule": "constant"}, {"clip_grad": 0.5}),
         *({"ema_decay": 0.999}, {"epochs": 0}, {"distill": 1, "temperature": 4}, {"loss": "binary_cross_entropy"}),
         *({"schedule": "step", "decay_epochs": 0.5}, {"schedule": "plateau"}, {"mixup": 0.2, "cutmix": 1}),
+        {"loss": "binary_cross_entropy", "target_threshold": 0.2},
     ],
 )
 def test_possible_recipes(changes):
@@ -67,6 +69,8 @@ def test_possible_recipes(changes):
         (Recipe, RECIPE, "momentum", 1),
         (Recipe, RECIPE, "weight_decay", -0.1),
         (Recipe, RECIPE, "label_smoothing", 1),
+        (Recipe, RECIPE, "target_threshold", 0),
+        (Recipe, RECIPE, "target_threshold", 1),
         (Recipe, RECIPE, "warmup_epochs", -1),
         (Recipe, RECIPE, "nesterov", True),
         (Recipe, RECIPE, "optimizer", "momentum"),

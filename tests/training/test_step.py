@@ -66,6 +66,52 @@ def test_bf16_trains_with_fewer_bits_and_float32_weights(database):
         assert one == pytest.approx(other, rel=0.05)
 
 
+@pytest.mark.parametrize("clip_grad", [None, 0.5])
+def test_fp16_leaves_out_steps_until_the_loss_is_scaled_so_that_no_gradient_overflows(database, clip_grad):
+    start, exact, rough = (network(dropout=0) for _ in range(3))
+    given = recipe(weight_decay=0, clip_grad=clip_grad)
+    steps(database, exact, given, 1)
+    step = TrainingStep(rough, given, label_loss(given.label_smoothing), Execution("fp16"))
+    step.train()
+    parts = next(iter(batches(database).epoch(0)))
+    scales = [step.scaler.get_scale()]
+    while len(scales) < 2 or scales[-1] < scales[-2]:
+        for one, other in zip(start.parameters(), rough.parameters(), strict=True):
+            assert torch.equal(one, other)
+        step(parts, [0], (5, 0, len(scales)), len(scales))
+        scales.append(step.scaler.get_scale())
+    assert scales == [*(2.0**16 / 2**n for n in range(len(scales) - 1)), scales[-2]]
+    assert len(scales) > 2, "some have been left out"
+    for before, one, other in zip(start.parameters(), exact.parameters(), rough.parameters(), strict=True):
+        assert not torch.equal(one, other)
+        assert torch.allclose(one - before, other - before, rtol=0.05, atol=5e-4)
+
+
+def test_gradients_that_stay_infinite_in_fp16(database):
+    class Endless(torch.autograd.Function):
+        """Nothing, with a gradient that no scale makes finite."""
+
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * math.inf
+
+    step = TrainingStep(
+        network(), recipe(), lambda logits, targets, x: Endless.apply(logits).square().mean(), Execution("fp16")
+    )
+    step.train()
+    parts = next(iter(batches(database).epoch(0)))
+    for done in range(32):
+        step(parts, [0], (5, 0, done), done + 1)
+        step.check()
+    step(parts, [0], (5, 0, 32), 33)
+    with pytest.raises(NotFinite, match=r"^the gradients in fp16 are not finite, even of 8e-06 times the loss$"):
+        step.check()
+
+
 def test_fewer_bits_end_with_the_step(database):
     seen = []
 
