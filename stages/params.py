@@ -147,6 +147,18 @@ class Params(Section):
     card: Card
     machine: Machine
 
+    @model_validator(mode="after")
+    def _thresholds_tell_classes_apart(self) -> Self:
+        for block, recipe in {"train": self.train, "qat": self.qat}.items():
+            threshold, absent = recipe.target_threshold, recipe.label_smoothing / self.model.num_classes
+            present = 1 - recipe.label_smoothing + absent
+            if threshold is not None and not absent < threshold < present:
+                raise ValueError(
+                    f"{block}.target_threshold {threshold:g} is not allowed, must be between the smoothed labels of "
+                    f"a class that is not there, {absent:g}, and of one that is, {present:g}"
+                )
+        return self
+
     @property
     def float_recipe(self) -> Recipe:
         """The recipe of float training."""

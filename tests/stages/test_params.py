@@ -171,6 +171,13 @@ def test_wrong_types(params, name, value, expected):
             "fp8",
             "machine.precision: 'fp8' is not allowed, must be 'auto', 'float32', 'tf32', 'bf16' or 'fp16'",
         ),
+        (
+            "train.target_threshold",
+            0.009,
+            "train.target_threshold 0.009 is not allowed, must be between the smoothed labels of a class that is not "
+            "there, 0.01, and of one that is, 0.91",
+        ),
+        ("qat.target_threshold", 0.92, "qat.target_threshold 0.92 is not allowed, must be between the smoothed labels"),
         ("machine.decode", "cuda", "machine: machine.decode is cuda, but machine.device is cpu"),
         ("qat.distill", True, "qat.distill: true is not allowed, no parameter is a switch"),
         ("model.num_classes", 1, "model.num_classes: 1 is not allowed, must be greater than or equal to 2"),
