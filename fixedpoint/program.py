@@ -17,6 +17,7 @@ from torch import Tensor
 
 INPUT = "input"
 INPUT_EXPONENT = 7  # an 8-bit pixel p is carried as p - 128 and read as (p - 128) / 128
+PORTABLE, EXACT8 = "portable", "exact8"  # the arithmetics, docs/arithmetic.md
 
 Bounds = tuple[float | None, float | None]
 Pair = tuple[int, int]
@@ -42,13 +43,18 @@ class Op:
 
 @dataclass(frozen=True)
 class Conv(Op):
-    """2D convolution; constants `<name>.weight` [out, in / groups, h, w] and `<name>.bias` [out]."""
+    """2D convolution; constants `<name>.weight` [out, in / groups, h, w] and `<name>.bias` [out].
+
+    Attributes:
+        fixed: Whether no step changes its constants, as those of a mean.
+    """
 
     kind = "conv"
     stride: Pair
     padding: Pair
     dilation: Pair
     groups: int
+    fixed: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ OPS: dict[str, type[Op]] = {
 }
 QUANTIZED_KINDS = frozenset(OPS) - {BatchNorm.kind}
 WEIGHTED_KINDS = frozenset({Conv.kind, Linear.kind})
-# The result keeps its input's exponent.
+# The result keeps its input's exponent; in portable arithmetic that of add and concat does, too.
 SAME_EXPONENT_KINDS = frozenset({Clamp.kind, Pad.kind, MaxPool.kind, Flatten.kind})
 
 
@@ -165,7 +171,10 @@ class Program:
         constants: By `<op>.<constant>`: float32 up to QAT; int8 weights and int32 biases in an integer program;
             `<op>.weight_exponent` (int32, [out]) and `<op>.table` (int8, [256]) once calibrated.
         exponents: By tensor, once calibrated. Raw accumulators (`raw`) have none.
-        weight_limit: Greatest magnitude of an integer weight: 127 of 8 bits or 63 of 7, for weights are symmetric.
+        weight_limit: Greatest magnitude of an integer weight, for weights are symmetric: of exact8 127 or 63 (8 or 7
+            bits), of portable 126.
+        arithmetic: PORTABLE or EXACT8.
+        int8_logit_exponent: Of the logits where they are int8, in portable arithmetic, once calibrated.
     """
 
     input_shape: tuple[int, int, int]
@@ -173,6 +182,18 @@ class Program:
     constants: dict[str, Tensor]
     exponents: dict[str, int] = field(default_factory=dict)
     weight_limit: int = 127
+    arithmetic: str = EXACT8
+    int8_logit_exponent: int | None = None
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether the arithmetic is PORTABLE."""
+        return self.arithmetic == PORTABLE
+
+    @property
+    def weight_step(self) -> int:
+        """What every integer weight is a multiple of."""
+        return 2 if self.is_portable else 1
 
     @property
     def output(self) -> str:
@@ -232,6 +253,34 @@ class Program:
         """Exponents of the accumulators of a conv or linear: int32 [out]."""
         return self.constants[f"{op.name}.weight_exponent"] + self.exponents[op.inputs[0]]
 
+    def shift(self, op: Op) -> Tensor:
+        """By how many bits the accumulators of a conv or linear are shifted right to become int8: int32 [out].
+
+        The last layer's become the int8 logits of portable arithmetic.
+
+        Raises:
+            ValueError: If they become none, in EXACT8.
+        """
+        exponent = self.exponents.get(op.name, self.int8_logit_exponent)
+        if exponent is None:
+            raise ValueError(f"the accumulators of {op.name} are the logits, which {self.arithmetic} has not in int8")
+        return self.accumulator_exponent(op) - exponent
+
+    def shared_exponents(self) -> dict[str, str]:
+        """For each int8 tensor, INPUT included, the first of those that must have its exponent: often itself."""
+        kinds = SAME_EXPONENT_KINDS | ({Add.kind, Concat.kind} if self.is_portable else set())
+        first, members, raw = {INPUT: INPUT}, {INPUT: [INPUT]}, self.raw
+        for op in self.ops:
+            if op.name in raw:
+                continue
+            first[op.name], members[op.name] = op.name, [op.name]
+            if op.kind in kinds:
+                root, *others = (name for name in members if name in {first[t] for t in (*op.inputs, op.name)})
+                for name in others:
+                    members[root] += members.pop(name)
+                first |= dict.fromkeys(members[root], root)
+        return first
+
     @property
     def logit_exponent(self) -> Tensor:
         """The logits are `accumulator * 2**-logit_exponent`: int32 [classes]."""
@@ -248,6 +297,8 @@ class Program:
             "ops": [{"kind": op.kind, **asdict(op)} for op in self.ops],
             "exponents": self.exponents,
             "weight_limit": self.weight_limit,
+            "arithmetic": self.arithmetic,
+            "int8_logit_exponent": self.int8_logit_exponent,
         }
 
     @classmethod
@@ -260,7 +311,8 @@ class Program:
         if value is None:
             raise ValueError("the model file holds no program")
         ops = tuple(_op(entry) for entry in value["ops"])
-        return cls(tuple(value["input_shape"]), ops, constants, value["exponents"], value["weight_limit"])
+        rest = {key: value[key] for key in ("exponents", "weight_limit", "arithmetic", "int8_logit_exponent")}
+        return cls(tuple(value["input_shape"]), ops, constants, **rest)
 
 
 def _op(entry: dict) -> Op:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FORMS = ("float", "ptq", "qat", "int")
 
 

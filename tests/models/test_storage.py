@@ -101,7 +101,7 @@ def write_qat(path):
         (write_pointer, "is a pointer of git-lfs; `git lfs pull` fetches the file itself"),
         (write_without_header, "has no model header"),
         (write_foreign_header, "has no model header"),
-        (write_version_1, "has format version 1, supported is 2"),
+        (write_version_1, "has format version 1, supported is 3"),
         (write_qat, "holds a model in form 'qat', expected float or int"),
     ],
 )
