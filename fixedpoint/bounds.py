@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fixedpoint.program import WEIGHTED_KINDS, Add, AvgPool, Mul, Op, Program, per_channel, power_of_two
+from fixedpoint.program import WEIGHTED_KINDS, Add, AvgPool, Mul, Op, Program
 
 LIMIT = 2**24  # every integer below is a float32, and so is every sum that stays below
 MAX_DIVISOR = 2**17  # of an average pool; its sums of int8 values then stay below LIMIT, too
@@ -77,15 +77,3 @@ def check_exactness(program: Program) -> None:
             divisor = op.kernel[0] * op.kernel[1] << max(0, shift)
             if divisor >= MAX_DIVISOR:
                 raise ValueError(f"{op.name}: divides by {divisor}; float32 rounds right below {MAX_DIVISOR}")
-
-
-def integers(x: Tensor, exponent: Tensor, limit: float = float("inf")) -> Tensor:
-    """`round(x * 2**exponent)` within [-limit, limit], int64; half to even, computed in float64.
-
-    Args:
-        x: float, [out, ...].
-        exponent: int [out].
-        limit: Greatest magnitude.
-    """
-    scale = power_of_two(per_channel(exponent, x, 0), torch.float64)
-    return (x.double() * scale).round().clamp(-limit, limit).long()

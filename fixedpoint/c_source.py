@@ -189,7 +189,7 @@ class CWriter:
         fields = {"groups": groups, "weight": self._name(op, "weight")}
         fields["bias"] = self._array(op, "bias", self._constant(op, "bias"))
         if op.name not in self.program.raw:
-            shift = self.program.accumulator_exponent(op).cpu().numpy() - self.program.exponents[op.name]
+            shift = self.program.shift(op).cpu().numpy()
             fields["shift"] = self._array(op, "shift", shift.clip(MIN_SHIFT, MAX_SHIFT).astype(np.int8))
             fields["low"], fields["high"] = self.program.bounds(op)
         struct = self._struct(op, "conv", window, fields)

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from fixedpoint.bounds import check_exactness, integers
+from fixedpoint.bounds import check_exactness
+from fixedpoint.constants import integer_biases, integer_weights, layer_grid
+from fixedpoint.portable import check_portable
 from fixedpoint.program import WEIGHTED_KINDS, Program
 
 
@@ -14,16 +16,19 @@ def convert(program: Program) -> Program:
     Nothing is estimated here, so nothing that the QAT model computes can change.
 
     Raises:
-        ValueError: If an operation would not be exact, naming it (`bounds.check_exactness`).
+        ValueError: If an operation would not be exact (`bounds.check_exactness`) or, in portable arithmetic, not the
+            same in every runtime (`portable.check_portable`), naming it.
     """
     constants = dict(program.constants)
     for op in program.ops:
         if op.kind in WEIGHTED_KINDS:
             weight, bias = (constants[f"{op.name}.{name}"] for name in ("weight", "bias"))
             exponent = constants[f"{op.name}.weight_exponent"]
-            constants[f"{op.name}.weight"] = integers(weight, exponent, program.weight_limit).to(torch.int8)
-            wide = integers(bias, program.accumulator_exponent(op))
+            constants[f"{op.name}.weight"] = integer_weights(program, weight, exponent).to(torch.int8)
+            wide = integer_biases(bias, program.accumulator_exponent(op), layer_grid(program, op))
             constants[f"{op.name}.bias"] = wide.clamp(-(2**31), 2**31 - 1).to(torch.int32)
     converted = replace(program, constants=constants)
     check_exactness(converted)
+    if converted.is_portable:
+        check_portable(converted)
     return converted

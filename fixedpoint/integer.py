@@ -44,8 +44,7 @@ class IntegerEvaluator(nn.Module, Evaluator):
                 for name in ("weight", "bias"):
                     self._keep(op, name, program.constants[f"{op.name}.{name}"])
                 if op.name not in program.raw:
-                    shift = program.accumulator_exponent(op) - program.exponents[op.name]
-                    self._keep(op, "scale", power_of_two(-shift).reshape(-1, *[1] * (len(op.shape) - 1)))
+                    self._keep(op, "scale", power_of_two(-program.shift(op)).reshape(-1, *[1] * (len(op.shape) - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits int32 [batch, classes] of `x` int8 [batch, channels, height, width], pixels as p - 128."""

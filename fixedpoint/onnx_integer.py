@@ -23,7 +23,7 @@ class IntegerWriter(Int8Operators):
         accumulator = self.accumulate(op, x)
         if op.name in self.raw:
             return accumulator
-        shifts = (self.program.accumulator_exponent(op) - self.program.exponents[op.name]).tolist()
+        shifts = self.program.shift(op).tolist()
         wide = self._wide(accumulator, f"{op.name}/wide")
         return self._int8(op, self._divide(op, wide, shifts, ACCUMULATOR_LIMIT, f"{op.name}/rounded"))
 

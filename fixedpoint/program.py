@@ -354,6 +354,11 @@ class Evaluator:
         return logits
 
 
+def is_fixed(op: Op) -> bool:
+    """Whether `op` is a conv whose constants no step changes."""
+    return isinstance(op, Conv) and op.fixed
+
+
 def power_of_two(exponent: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """2**exponent of an integer tensor, exact, in `dtype` (float32 or float64).
 

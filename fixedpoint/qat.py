@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fixedpoint.bounds import LIMIT, accumulator_bound, integers
+from fixedpoint.bounds import LIMIT, accumulator_bound
+from fixedpoint.constants import integer_biases, integer_weights, layer_grid
 from fixedpoint.floating import pad
 from fixedpoint.functions import TableLookup, slopes
 from fixedpoint.program import (
@@ -24,10 +25,11 @@ from fixedpoint.program import (
     Op,
     Pad,
     Program,
+    is_fixed,
     per_channel,
     power_of_two,
 )
-from fixedpoint.rounding import fake_quantize
+from fixedpoint.rounding import fake_quantize, straight_through
 
 STEPS_BACK = 2**16  # of 1/8 each, after which the weights of a channel are given up; a few are usual
 
@@ -35,7 +37,8 @@ STEPS_BACK = 2**16  # of 1/8 each, after which the weights of a channel are give
 class FakeQuantModel(nn.Module, Evaluator):
     """A calibrated program as a trainable module; its input is float32 [batch, channels, h, w], (p - 128) / 128.
 
-    The parameters are the program's float weights and biases; exponents, clamps and tables stay as calibrated.
+    The parameters are the program's float weights and biases; exponents, clamps, tables and the constants of fixed
+    operations stay as calibrated.
 
     Attributes:
         conv2d: What convolves, with the arguments of `torch.nn.functional.conv2d`.
@@ -49,7 +52,7 @@ class FakeQuantModel(nn.Module, Evaluator):
         self.weighted = [op for op in program.ops if op.kind in WEIGHTED_KINDS]
         self.parameters_of = nn.ParameterDict(
             {
-                _key(op, name): nn.Parameter(program.constants[f"{op.name}.{name}"].clone())
+                _key(op, name): nn.Parameter(program.constants[f"{op.name}.{name}"].clone(), not is_fixed(op))
                 for op in self.weighted
                 for name in ("weight", "bias")
             }
@@ -58,8 +61,10 @@ class FakeQuantModel(nn.Module, Evaluator):
             weight, exponent = (program.constants[f"{op.name}.{name}"] for name in ("weight", "weight_exponent"))
             self._keep(op, "weight_exponent", exponent)
             self._keep(op, "bias_exponent", program.accumulator_exponent(op))
-            self._keep(op, "weight_scale", per_channel(power_of_two(exponent), weight, 0))
+            self._keep(op, "weight_scale", per_channel(power_of_two(exponent), weight, 0) / program.weight_step)
             self._keep(op, "bias_scale", power_of_two(program.accumulator_exponent(op)))
+            for name, values in zip(("bias_step", "bias_offset"), layer_grid(program, op), strict=True):
+                self._keep(op, name, values)
         for op in program.ops:
             if isinstance(op, Lookup):
                 self._keep(op, "values", program.constants[f"{op.name}.table"] * self._step(op))
@@ -90,17 +95,15 @@ class FakeQuantModel(nn.Module, Evaluator):
         """
         for op in self.weighted:
             weight, bias = self.constants(op)
-            limit = (LIMIT - 1) / self._kept(op, "bias_scale")
+            limit = (LIMIT - self.program.weight_step) / self._kept(op, "bias_scale")
             bias.copy_(torch.maximum(torch.minimum(bias, limit), -limit))
             channels = self._suspects(op)
             for _ in range(STEPS_BACK):
                 if not len(channels):
                     break
-                exponent, bias_exponent = (
-                    self._kept(op, name)[channels] for name in ("weight_exponent", "bias_exponent")
-                )
-                quantized = integers(weight[channels], exponent, self.program.weight_limit)
-                bound = accumulator_bound(self.program, op, quantized, integers(bias[channels], bias_exponent))
+                exponent = self._kept(op, "weight_exponent")[channels]
+                quantized = integer_weights(self.program, weight[channels], exponent)
+                bound = accumulator_bound(self.program, op, quantized, self._integer_biases(op)[channels])
                 too_large = bound >= LIMIT
                 channels, step = channels[too_large], power_of_two(-exponent[too_large]) / 8
                 kept = (weight[channels].abs() - per_channel(step, weight, 0)).clamp(min=0)
@@ -115,9 +118,11 @@ class FakeQuantModel(nn.Module, Evaluator):
     def quantized_constants(self, op: Op) -> tuple[Tensor, Tensor]:
         """Weight and bias of a conv or linear as the integer model has them, times their powers of two."""
         weight, bias = self.constants(op)
-        limit = self.program.weight_limit
+        limit = self.program.weight_limit // self.program.weight_step
         quantized = fake_quantize(weight, self._kept(op, "weight_scale"), -limit, limit)
-        return quantized, fake_quantize(bias, self._kept(op, "bias_scale"))
+        if not self.program.is_portable:
+            return quantized, fake_quantize(bias, self._kept(op, "bias_scale"))
+        return quantized, straight_through(bias, self._integer_biases(op) / self._kept(op, "bias_scale"))
 
     def accumulator(self, op: Op, x: Tensor) -> Tensor:
         """What a conv or linear computes before it is rounded and clamped."""
@@ -167,13 +172,18 @@ class FakeQuantModel(nn.Module, Evaluator):
             return x
         return fake_quantize(x, 2.0 ** self.program.exponents[op.name], *self.program.bounds(op))
 
+    def _integer_biases(self, op: Op) -> Tensor:
+        grid = self._kept(op, "bias_step"), self._kept(op, "bias_offset")
+        return integer_biases(self.constants(op)[1].detach(), self._kept(op, "bias_exponent"), grid)
+
     def _suspects(self, op: Op) -> Tensor:
         """The channels that a bound far quicker to compute than the exact one does not clear."""
         weight, bias = self.constants(op)
         total = (weight * self._kept(op, "weight_scale")).abs().flatten(1).sum(1)
         largest = max(abs(bound) for bound in self.program.input_bounds(op))
-        bound = (total * 1.01 + weight[0].numel() / 2) * largest + (bias * self._kept(op, "bias_scale")).abs()
-        return (bound >= LIMIT - 1).nonzero().flatten()
+        total = (total * 1.01 + weight[0].numel() / 2) * self.program.weight_step
+        bound = total * largest + (bias * self._kept(op, "bias_scale")).abs()
+        return (bound >= LIMIT - self.program.weight_step).nonzero().flatten()
 
     def _step(self, op: Op) -> float:
         return 2.0 ** -self.program.exponents[op.name]

@@ -7,7 +7,7 @@ the rule behind squeeze-and-excitation and SiLU.
 import torch
 from torch import Tensor
 
-from fixedpoint.calibrate import with_exponents, with_own_exponent, with_weight_exponents
+from fixedpoint.calibrate import with_exponents, with_weight_exponents
 from fixedpoint.floating import FloatEvaluator
 from fixedpoint.program import INPUT, Program
 from fixedpoint.qat import FakeQuantModel
@@ -36,7 +36,7 @@ def refine(program: Program, images: Tensor, finer: int) -> Program:
         return float((logits - expected).square().mean())
 
     least = error(model, 0)
-    chosen = {op.name for op in with_own_exponent(program)}
+    chosen = {*program.shared_exponents().values()} - {INPUT}
     for start, op in enumerate(program.ops):
         for step in (1, -1) if op.name in chosen else ():
             while True:

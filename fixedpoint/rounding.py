@@ -37,3 +37,20 @@ def fake_quantize(x: Tensor, scale: Tensor | float, low: float = -float("inf"), 
         high: Greatest integer.
     """
     return FakeQuantize.apply(x, scale, low, high)
+
+
+class StraightThrough(Function):
+    """The second argument; the gradient is passed on to the first."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
+        return value.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """`value`, which was rounded from `x`, in the type of `x`, with a gradient as if it were `x`."""
+    return StraightThrough.apply(x, value)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from programs import PROGRAMS, conv, hard_inputs, numpy_constants
 
-from fixedpoint.bounds import MAX_SHIFT, accumulator_bound, check_exactness, integers, layer_bounds
+from fixedpoint.bounds import MAX_SHIFT, accumulator_bound, check_exactness, layer_bounds
+from fixedpoint.constants import integers
 from fixedpoint.integer import IntegerEvaluator, integer_tensor
 from fixedpoint.program import INPUT, Add, AvgPool, Clamp, Flatten, Linear, Program
 from fixedpoint.qat import FakeQuantModel

@@ -1,12 +1,10 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from programs import conv
 
 from fixedpoint.calibrate import calibrate
 from fixedpoint.convert import convert
-from fixedpoint.correct import correct_biases
+from fixedpoint.correct import correct_biases, mean_error
 from fixedpoint.floating import FloatEvaluator
 from fixedpoint.program import INPUT, AvgPool, Conv, Flatten, Linear, Program
 from fixedpoint.qat import FakeQuantModel
@@ -49,13 +47,29 @@ def test_the_mean_of_each_logit_is_the_float_networks(case):
 
 
 @torch.no_grad()
-def test_so_is_the_mean_of_each_channel_of_the_first_layer(case):
+def test_so_is_the_mean_of_each_channel_of_the_first_layer_after_its_clamp(case):
     program, x, corrected = case
-    unclamped = replace(program.ops[0], clamp=(None, None))
-    expected = FloatEvaluator(program).conv(unclamped, x).mean((0, 2, 3))
-    found = FakeQuantModel(corrected).accumulator(program.ops[0], x).mean((0, 2, 3))
-    step = 2.0 ** -corrected.accumulator_exponent(program.ops[0]).float()
-    assert ((found - expected).abs() <= step + 1e-6).all()
+    first = program.ops[0]
+    expected = FloatEvaluator(program).conv(first, x).mean((0, 2, 3))
+    before, after = (FakeQuantModel(p).accumulator(first, x).clamp(min=0).mean((0, 2, 3)) for p in (program, corrected))
+    assert (after - expected).norm() < 0.1 * (before - expected).norm()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "found", "expected", "wanted"),
+    [
+        # four values inside of 400, off by 2 each; the others lie so low that no bias would move what the clamp gives
+        ((0.0, None), [12.0] * 4 + [-99.0] * 396, [10.0] * 4 + [-95.0] * 396, 8 / 200),
+        # all inside: the plain mean
+        ((0.0, 6.0), [3.0] * 400, [2.5] * 400, 0.5),
+        # half of them cut off above in both networks: the error of the others, not half of it
+        ((0.0, 6.0), [3.0] * 200 + [9.0] * 200, [2.5] * 200 + [8.0] * 200, 0.5),
+        ((None, None), [3.0] * 10, [1.0] * 10, 2.0),
+    ],
+)
+def test_what_the_clamp_cuts_off_neither_counts_nor_thins_the_mean(bounds, found, expected, wanted):
+    values = (torch.tensor(v).reshape(1, 1, -1, 1) for v in (found, expected))
+    assert mean_error(*values, bounds).tolist() == pytest.approx([wanted])
 
 
 def test_nothing_but_the_biases_changes_and_the_result_can_be_converted(case):

@@ -12,10 +12,11 @@ from programs import hard_inputs, int8_tensors, numpy_constants
 from test_onnx_int8 import EXACT, WRITERS, save
 from test_qat import in_real_numbers
 
-from fixedpoint.bounds import MAX_DIVISOR, accumulator_bound, check_exactness, integers
+from fixedpoint.bounds import MAX_DIVISOR, accumulator_bound, check_exactness
 from fixedpoint.c_runtime import CModel
 from fixedpoint.c_source import c_source
 from fixedpoint.calibrate import covering_exponent
+from fixedpoint.constants import integers
 from fixedpoint.integer import IntegerEvaluator, integer_tensor
 from fixedpoint.onnx_graph import OUTPUT
 from fixedpoint.program import (

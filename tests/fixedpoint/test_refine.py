@@ -3,7 +3,7 @@ import torch
 from programs import conv
 
 from fixedpoint import refine as module
-from fixedpoint.calibrate import calibrate, with_exponents, with_own_exponent
+from fixedpoint.calibrate import calibrate, with_exponents
 from fixedpoint.convert import convert
 from fixedpoint.floating import FloatEvaluator
 from fixedpoint.program import INPUT, Flatten, Linear, Lookup, MaxPool, Mul, Program
@@ -76,7 +76,8 @@ def test_what_gains_nothing_stays():
 def in_full(program, x):
     """The same search by whole networks, without the tensors that a step leaves as they are."""
     least = error(program, x)
-    for op in with_own_exponent(program):
+    chosen = {*program.shared_exponents().values()}
+    for op in (op for op in program.ops if op.name in chosen):
         for step in (1, -1):
             while True:
                 other = with_exponents(program, program.exponents | {op.name: program.exponents[op.name] + step})
