@@ -137,6 +137,12 @@ def integer_logits(program: Program, device: torch.device | str = "cpu") -> Call
     return lambda x: evaluator(integer_input(x)).flatten(1) * scale
 
 
+def int8_logits(program: Program, accumulators: Tensor) -> Tensor:
+    """The int8 logits of portable arithmetic, on one exponent, from the int32 logits [batch, classes]."""
+    scale = power_of_two(-program.shift(program.last_layer)).to(accumulators.device)
+    return (accumulators * scale).round().clamp(-128, 127).to(torch.int8)
+
+
 def integer_input(x: Tensor) -> Tensor:
     """The int8 input of the integer model from a network's float input (p - 128) / 128."""
     return (x * 128).to(torch.int8)

@@ -4,6 +4,8 @@ python -m stages.calibrate [--checkpoint artifacts/float/model.safetensors]
 """
 
 import argparse
+import sys
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -35,16 +37,23 @@ def main() -> None:
     def pictures(count: int) -> Iterator[Tensor]:
         return (normalize(pixels) for pixels, _ in plain_batches(params, "train", count))
 
-    program = calibrate(
-        float_program(stored), lambda: pictures(options.images), options.finer_exponents, options.weight_bits
-    )
+    with warnings.catch_warnings(record=True) as losses:
+        program = calibrate(
+            float_program(stored),
+            lambda: pictures(options.images),
+            options.finer_exponents,
+            options.arithmetic,
+            options.weight_bits,
+        )
+    for loss in losses:
+        print(f"warning: {loss.message}", file=sys.stderr)
     if options.refinement:
         program = refine(program, torch.cat([*pictures(options.refinement)]), options.finer_exponents)
     if options.bias_correction:
         program = correct_biases(program, torch.cat([*pictures(options.bias_correction)]))
     convert(program)  # proves that what is saved can be converted
     save_model("artifacts/ptq/model.safetensors", "ptq", program.constants, stored.info, program.to_json())
-    print(f"{len(program.exponents)} tensors calibrated on {options.images} images")
+    print(f"{len(program.exponents)} tensors calibrated on {options.images} images, {program.arithmetic} arithmetic")
 
 
 if __name__ == "__main__":

@@ -88,9 +88,16 @@ class Model(Section):
 class Calibrate(Section):
     images: int = Field(ge=1)
     finer_exponents: int = Field(ge=0, le=8, description="exponents tried beyond the one that covers the maximum")
-    weight_bits: Literal[7, 8]
+    arithmetic: Literal["portable", "exact8"] = Field(description="portable: the same bits in every runtime")
+    weight_bits: Literal[7, 8] = Field(description="of exact8; portable weights have 7 effective bits")
     refinement: int = Field(ge=0, description="training images on which exponents are refined; 0: not at all")
     bias_correction: int = Field(ge=0, description="training images from which biases are corrected; 0: not at all")
+
+    @model_validator(mode="after")
+    def _weight_bits_belong_to_exact8(self) -> Self:
+        if self.arithmetic == "portable" and self.weight_bits == 7:
+            raise ValueError("weight_bits 7 needs arithmetic exact8; portable weights have 7 effective bits anyway")
+        return self
 
 
 class Validate(Section):

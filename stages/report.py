@@ -7,6 +7,7 @@ One page for a browser that needs nothing from elsewhere; its table of operation
 
 import argparse
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fixedpoint.calibrate import calibrate
 from fixedpoint.convert import convert
 from fixedpoint.integer import integer_logits
 from fixedpoint.memory_plan import plan
+from fixedpoint.portable import lower
 from fixedpoint.program import WEIGHTED_KINDS, Op, Program
 from fixedpoint.runtime import saturating_weights
 from fixedpoint.statistics import (
@@ -55,8 +57,10 @@ def main() -> None:
     stored = {form: load_model(require(FILES[form], MADE_BY[form]), (form,)) for form in ("float", "ptq", "qat", "int")}
     for form, contents in stored.items():
         check_model(FILES[form], contents.info, params)
-    reference = float_program(stored["float"])
     programs = {form: stored_program(stored[form]) for form in ("ptq", "qat", "int")}
+    reference = float_program(stored["float"])
+    if programs["int"].is_portable:
+        reference = lower(reference)
     for form, program in programs.items():
         if program.ops != reference.ops:
             raise ValueError(f"{FILES[form]} was not made from {FILES['float']}: its operations are others")
@@ -94,7 +98,7 @@ def measure(
         return (normalize(pixels) for pixels, _ in tqdm(batches, unit="batch", leave=False, disable=None))
 
     program, ptq = programs["int"], convert(programs["ptq"])
-    covering = covering_program(reference, program.weight_limit, params)
+    covering = covering_program(reference, program, params)
     noise = accumulated_noise(reference, {"covering": covering, "ptq": ptq, "int": program}, images())
     noise["own_weights"] = accumulated_noise(programs["qat"], {"int": program}, images())["int"]
     own, values = own_noise(reference, ptq, images()), integer_values(program, images())
@@ -106,6 +110,7 @@ def measure(
         color_space=info.color_space,
         images=count,
         weight_limit=program.weight_limit,
+        arithmetic=program.arithmetic,
         forms={
             "float": Form("float", stored_scores("float")),
             "covering": Form("covering exponents", covering_scores, logits["covering"], logits["covering"]),
@@ -134,11 +139,15 @@ def measure(
     )
 
 
-def covering_program(reference: Program, weight_limit: int, params: Params) -> Program:
-    """The float network calibrated as the calibrate stage does it, but without finer exponents than covering ones."""
+def covering_program(reference: Program, program: Program, params: Params) -> Program:
+    """The float network in the arithmetic of `program`, with the exponents that cover its tensors and no finer ones."""
     batches = plain_batches(params, "train", params.calibrate.images)
-    bits = weight_limit.bit_length() + 1
-    return convert(calibrate(reference, lambda: (normalize(pixels) for pixels, _ in batches), 0, bits))
+    bits = program.weight_limit.bit_length() + 1
+    with warnings.catch_warnings(action="ignore"):  # the calibrate stage has shown them
+        calibrated = calibrate(
+            reference, lambda: (normalize(pixels) for pixels, _ in batches), 0, program.arithmetic, bits
+        )
+    return convert(calibrated)
 
 
 def scores(program: Program, params: Params, device: torch.device) -> dict[str, float]:

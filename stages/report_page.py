@@ -95,6 +95,7 @@ class Report:
         color_space: Of the input.
         images: How many the statistics are of.
         weight_limit: Greatest magnitude of a weight.
+        arithmetic: Of the integer model.
         forms: By name: float, covering, ptq, int.
         layers: In order of computation.
         saturating: Weights by layer that make the QDQ file unsafe, as `fixedpoint.runtime.saturating_weights` counts.
@@ -107,6 +108,7 @@ class Report:
     color_space: str
     images: int
     weight_limit: int
+    arithmetic: str
     forms: dict[str, Form]
     layers: list[Layer]
     saturating: dict[str, int]
@@ -128,7 +130,7 @@ def page(report: Report) -> str:
     return Template(TEMPLATE.read_text()).substitute(
         network=escape(report.network),
         subtitle=f"Input {shape} {escape(report.color_space)}, {len(report.layers)} operations, {weights:,} weights of "
-        f"{bits} bits; statistics of {report.images:,} validation images",
+        f"{bits} bits, {report.arithmetic} arithmetic; statistics of {report.images:,} validation images",
         tiles="".join(_tiles(report)),
         verdict=_verdict(report.saturating),
         steps=_steps(report.forms),
