@@ -276,7 +276,7 @@ class LiteRtWriter:
             return x
         if channels > 1:
             order = self.graph.constant(f"{op.name}/order", np.array([0, 3, 1, 2], np.int32))
-            y = self._tensor(f"{op.name}/transposed", layout, self.program.exponents[op.name])
+            y = self.graph.tensor(f"{op.name}/transposed", layout, self.program.exponents[op.name])
             x = self.graph.operator("TRANSPOSE", 2, [x, order], y, schema.TransposeOptionsT())
         return self._reshape(x, op.name, self._output(op), [1, 1, *op.shape])
 
