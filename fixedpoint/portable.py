@@ -169,12 +169,9 @@ def check_portable(program: Program) -> None:
     """
     if program.int8_logit_exponent is None:
         raise ValueError("a portable program has an exponent of its int8 logits, and this one has none")
-    bounds = layer_bounds(program)
     for op in program.ops:
         if op.kind in REFUSED or isinstance(op, AvgPool):
             raise ValueError(f"{op.name} is a {op.kind}, which portable arithmetic has not")
-        if op.kind in WEIGHTED_KINDS:
-            _check_layer(program, op, bounds[op.name])
         exponents = {name: program.exponents.get(name) for name in (*op.inputs, op.name)}
         if isinstance(op, Add | Concat) and len({*exponents.values()}) > 1:
             raise ValueError(f"{op.name}: operands and result must have one exponent, not {exponents}")
@@ -182,6 +179,10 @@ def check_portable(program: Program) -> None:
             raise ValueError(f"{op.name} adds {len(op.inputs)} tensors, of which a runtime clips each partial sum")
         if op.name in program.exponents:
             _check_clamp(program, op)
+    bounds = layer_bounds(program)
+    for op in program.ops:
+        if op.kind in WEIGHTED_KINDS:
+            _check_layer(program, op, bounds[op.name])
 
 
 def _check_layer(program: Program, op: Op, bound: Tensor) -> None:

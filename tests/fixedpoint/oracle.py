@@ -3,13 +3,22 @@
 It shares no code with `fixedpoint` and knows neither torch nor ONNX. Every result is int64.
 """
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 
+Division = Callable[[np.ndarray, np.ndarray | int], np.ndarray]  # of accumulators by 2**shift, somehow rounded
 
-def run(program: dict, constants: dict[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:
-    """All tensors by name, for `Program.to_json()`, its constants and int8 input [batch, channels, height, width]."""
+
+def run(
+    program: dict, constants: dict[str, np.ndarray], x: np.ndarray, divide: Division | None = None
+) -> dict[str, np.ndarray]:
+    """All tensors by name, for `Program.to_json()`, its constants and int8 input [batch, channels, height, width].
+
+    `divide` is how a runtime rounds what convolutions and linear layers give; by default half to even.
+    """
+    divide = divide or divide_by_power
     exponents = program["exponents"]
     tensors = {"input": x.astype(np.int64)}
     for op in program["ops"]:
@@ -27,7 +36,7 @@ def run(program: dict, constants: dict[str, np.ndarray], x: np.ndarray) -> dict[
             assert np.abs(result).max() < 2**24, f"the accumulators of {op['name']} break the contract"
             if low is not None:
                 shift = operand_exponents[0] + weight_exponent - exponents[op["name"]]
-                result = np.clip(divide_by_power(result, shift.reshape(along_channels)), low, high)
+                result = np.clip(divide(result, shift.reshape(along_channels)), low, high)
         elif kind == "add":
             finest = max(operand_exponents)
             total = sum(q * 2 ** (finest - e) for q, e in zip(operands, operand_exponents, strict=True))
@@ -66,6 +75,15 @@ def run(program: dict, constants: dict[str, np.ndarray], x: np.ndarray) -> dict[
     return tensors
 
 
+def int8_logits(
+    program: dict, constants: dict[str, np.ndarray], accumulators: np.ndarray, divide: Division | None = None
+) -> np.ndarray:
+    """The logits of a portable program where they are int8, from its raw ones [batch, classes]."""
+    last = [op for op in program["ops"] if op["kind"] != "flatten"][-1]
+    exponent = program["exponents"][last["inputs"][0]] + constants[f"{last['name']}.weight_exponent"].astype(np.int64)
+    return np.clip((divide or divide_by_power)(accumulators, exponent - program["int8_logit_exponent"]), -128, 127)
+
+
 def rne(numerator: np.ndarray, divisor: np.ndarray | int) -> np.ndarray:
     """`numerator / divisor` for a positive divisor, rounded half to even."""
     below = np.floor_divide(numerator, divisor)
@@ -77,6 +95,49 @@ def rne(numerator: np.ndarray, divisor: np.ndarray | int) -> np.ndarray:
 def divide_by_power(numerator: np.ndarray, shift: np.ndarray | int, count: int = 1) -> np.ndarray:
     """rne(numerator / (count * 2**shift)); a negative shift multiplies."""
     return rne(numerator * 2 ** np.maximum(-shift, 0), count * 2 ** np.maximum(shift, 0))
+
+
+def by_rule(up: Callable[[np.ndarray], np.ndarray]) -> Division:
+    """A division that takes the nearest integer; `up(below)` says which ties go up."""
+
+    def divide(numerator: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+        numerator, divisor = numerator * 2 ** np.maximum(-shift, 0), 2 ** np.maximum(shift, 0)
+        below = np.floor_divide(numerator, divisor)
+        twice_the_rest = 2 * (numerator - below * divisor)
+        return below + ((twice_the_rest > divisor) | ((twice_the_rest == divisor) & up(below)))
+
+    return divide
+
+
+def twice_rounded(numerator: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+    """By a 32-bit multiplier, as LiteRT's kernels do for a filter scale just below a power of two.
+
+    The high half of twice the product, rounded, is shifted right, rounded away from zero (gemmlowp, fixedpoint.h).
+    """
+    shift = np.broadcast_to(shift, numerator.shape)
+    product = numerator * 2 ** np.maximum(-shift, 0) * (2**31 - 128)
+    nudged = product + np.where(product >= 0, 2**30, 1 - 2**30)
+    high = np.sign(nudged) * (np.abs(nudged) // 2**31)  # C's division drops the fraction
+    right = np.maximum(shift, 0)
+    mask = 2**right - 1
+    return (high >> right) + ((high & mask) > (mask >> 1) + (high < 0))
+
+
+def by_float32(numerator: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
+    """By a float32 product with a filter scale just below a power of two, then half to even, as XNNPACK does."""
+    scale = np.nextafter(np.ldexp(np.float32(1), -np.asarray(shift)), np.float32(0))
+    return np.rint(numerator.astype(np.float32) * scale).astype(np.int64)
+
+
+# By name, how runtimes round: a tie is between `below` and `below + 1`.
+ROUNDINGS: dict[str, Division] = {
+    "half to even": by_rule(lambda below: below % 2 == 1),
+    "half away from zero": by_rule(lambda below: below >= 0),
+    "half up": by_rule(lambda below: below >= below),
+    "half down": by_rule(lambda below: below < below),
+    "twice": twice_rounded,
+    "float32": by_float32,
+}
 
 
 def bounds(clamp: tuple[float | None, float | None], exponent: int) -> tuple[int, int]:
