@@ -12,26 +12,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
 from numpy.typing import ArrayLike
 
-from fixedpoint.bounds import layer_bounds
-from fixedpoint.program import (
-    INPUT,
-    WEIGHTED_KINDS,
-    Add,
-    Clamp,
-    Concat,
-    Conv,
-    Flatten,
-    Linear,
-    MaxPool,
-    Op,
-    Pad,
-    Program,
-)
+from fixedpoint.portable import check_portable
+from fixedpoint.program import INPUT, Add, Clamp, Concat, Conv, Flatten, Linear, MaxPool, Op, Pad, Program
+
+try:
+    import flatbuffers  # type: ignore[import-untyped]
+    from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
+except ImportError as error:
+    raise ImportError(f"{error}; .tflite files need ai-edge-litert: pip install ai-edge-litert") from None
 
 OUTPUT = "logits"
 KINDS = frozenset(op.kind for op in (Conv, Linear, Clamp, Pad, Add, MaxPool, Concat, Flatten))
@@ -68,9 +59,8 @@ ACTIVATIONS = {  # bounds in real numbers
     "RELU6": (0.0, 6.0),
     "RELU_N1_TO_1": (-1.0, 1.0),
 }
-# By which accumulators are shifted: LiteRT's and XNNPACK's multipliers reach beyond, but not with all accumulators.
-MIN_SHIFT, MAX_SHIFT, MIN_INT16_SHIFT = -7, 31, -6
-MAX_SATURATED_SHIFT = 15  # up to here, what an accumulator of 2**23 and more becomes is saturated
+MAX_SHIFT = 31  # of an accumulator by LiteRT's kernels: far beyond what leaves anything of it
+MIN_INT16_SHIFT = -6  # of an accumulator by the kernel of 16 bits
 IDENTIFIER = b"TFL3"
 DIGEST = re.compile(rb'\{"digest": "([0-9a-f]{64})"')
 METADATA = "network"  # the name of its buffer, which begins with the digest
@@ -87,8 +77,13 @@ def litert_model(program: Program, metadata: Mapping[str, object], logits: str =
         logits: Their type. The int16 ones have up to 8 more bits: the last layer is one of 16-bit activations then.
 
     Raises:
-        ValueError: If the program is not portable, an operation has no form in LiteRT, or shifts beyond what is exact.
+        ValueError: If the program is not portable (`portable.check_portable`), or two names collide.
     """
+    if not program.is_portable:
+        raise ValueError(
+            f"a .tflite file needs calibrate.arithmetic: portable, and the program's is {program.arithmetic}"
+        )
+    check_portable(program)
     writer = LiteRtWriter(program, logits)
     own = {"input_normalization": {"offset": 128, "divisor": 1}, "logit_exponent": writer.logit_exponent}
     own["vectors"] = writer.vectors
@@ -210,12 +205,13 @@ class LiteRtWriter:
     def __init__(self, program: Program, logits: str = "int8"):
         if logits not in LOGIT_TYPES:
             raise ValueError(f"logits must be {' or '.join(LOGIT_TYPES)}, not {logits!r}")
-        check(program)
         self.program, self.graph, self._last, self._logits = program, LiteRtGraph(), program.last_layer, logits
         self.logit_exponent = logit_exponent(program, logits)
         self._layouts: dict[str, tuple[int, ...]] = {INPUT: program.input_shape}
         tensors = {INPUT: self._tensor(INPUT, program.input_shape, program.exponents[INPUT])}
         for op in program.ops:
+            if op.kind not in KINDS:
+                raise ValueError(f"{op.name} is a {op.kind}, which a .tflite file of portable arithmetic has not")
             self._layouts[op.name] = (*op.shape, 1, 1)[:3]
             tensors[op.name] = getattr(self, op.kind)(op, *(tensors[name] for name in op.inputs))
         classes = self._last.shape[0]
@@ -255,10 +251,8 @@ class LiteRtWriter:
             x = self.graph.operator("ADD", 2, [x, border], y, schema.AddOptionsT())
         return x
 
-    def add(self, op: Add, *operands: int) -> int:
-        if len(operands) != 2:
-            raise ValueError(f"{op.name} adds {len(operands)} tensors; portable programs add two at a time")
-        return self._result(op, "ADD", 2, operands, schema.AddOptionsT())
+    def add(self, op: Add, a: int, b: int) -> int:
+        return self._result(op, "ADD", 2, [a, b], schema.AddOptionsT())
 
     def max_pool(self, op: MaxPool, x: int) -> int:
         x, padding = self._padded(op, x, op.kernel, (1, 1), -128)
@@ -289,7 +283,8 @@ class LiteRtWriter:
             y = self.graph.tensor(f"{op.name}/input", self.graph.shape(x), source, "int16")
             x = self.graph.operator("QUANTIZE", 2, [x], y, schema.QuantizeOptionsT())
         depthwise = 1 < op.groups == self._layouts[op.inputs[0]][0] == op.shape[0] and not is_wide
-        exponents = self._constant(op, "weight_exponent")
+        unused = (self._shift(op) - MAX_SHIFT).clip(0)
+        exponents = self._constant(op, "weight_exponent") - unused
         # the kernel of 16 bits rounds once, and keeps 15 bits of the multiplier
         scale = power_of_two(exponents, op.name) if is_wide else filter_scale(exponents, op.name)
         bias = self._constant(op, "bias").astype(np.int64 if is_wide else np.int32)
@@ -382,39 +377,13 @@ class LiteRtWriter:
         scale = power_of_two(self.program.exponents[like], name)
         return self.graph.constant(name, np.array(value, np.int8), scale)
 
+    def _shift(self, op: Op) -> np.ndarray:
+        """By how much the accumulators of `op` are shifted to the right: int [out]."""
+        exponent = self.logit_exponent if op.name == self._last.name else self.program.exponents[op.name]
+        return self.program.accumulator_exponent(op).cpu().numpy() - exponent
+
     def _constant(self, op: Op, name: str) -> np.ndarray:
         return self.program.constants[f"{op.name}.{name}"].detach().cpu().numpy()
-
-
-def check(program: Program) -> None:
-    """Prove that LiteRT has a form of each operation of a program, and shifts no accumulator beyond what is exact.
-
-    That no shift is a tie is the program's to keep.
-
-    Raises:
-        ValueError: Naming the operation, and the channel where there is one.
-    """
-    if not program.is_portable or program.int8_logit_exponent is None:
-        raise ValueError(f"a .tflite file needs calibrate.arithmetic: portable; the program is in {program.arithmetic}")
-    bounds = layer_bounds(program)
-    for op in program.ops:
-        if op.kind not in KINDS:
-            raise ValueError(f"{op.name} is a {op.kind}, which no .tflite file of a portable program has")
-        if op.kind in WEIGHTED_KINDS:
-            shifts = program.shift(op).tolist()
-            for channel, (shift, bound) in enumerate(zip(shifts, bounds[op.name].tolist(), strict=True)):
-                lost = bound >= 2**23 and shift > MAX_SATURATED_SHIFT
-                if lost or not MIN_SHIFT <= shift <= MAX_SHIFT:
-                    raise ValueError(
-                        f"{op.name}: the accumulator of channel {channel} reaches {bound} and is shifted by {shift}; "
-                        f"LiteRT is exact from {MIN_SHIFT} to {MAX_SHIFT}, from 2**23 on to {MAX_SATURATED_SHIFT}"
-                    )
-        elif op.kind != Flatten.kind and len({program.exponents[name] for name in (*op.inputs, op.name)}) > 1:
-            exponents = [program.exponents[name] for name in op.inputs]
-            raise ValueError(
-                f"{op.name} has the exponent {program.exponents[op.name]} and operands with {exponents}; "
-                "in a portable program they are equal"
-            )
 
 
 def logit_exponent(program: Program, logits: str) -> int:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]
 
-from fixedpoint.litert import INPUT, OUTPUT, read_metadata
+from fixedpoint.litert import INPUT, OUTPUT, read_metadata  # first: it says how to install LiteRT
+
+from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]  # isort: skip
 
 # By name, whose kernels run: XNNPACK's (what a user gets who sets nothing; LiteRT's optimized ones for the operators
 # that it has not), LiteRT's optimized ones, or its reference ones, by which microcontrollers' are written.
