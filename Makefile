@@ -46,7 +46,7 @@ test-experiments: setup  ## run experiments, remotes, training by two processes 
 lint: setup  ## check the code's form and types
 	@ruff check . && ruff format --check . && mypy
 
-.PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx export-c golden report model-card validate
+.PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx export-c export-litert golden report model-card validate
 pack: setup  ## images into artifacts/db
 	@dvc repro pack
 count-ops: setup  ## multiply-accumulates and parameters of the network
@@ -63,6 +63,8 @@ export-onnx: setup  ## float and int8 ONNX files
 	@dvc repro export_onnx
 export-c: setup  ## the integer model as C99, in artifacts/c
 	@dvc repro export_c
+export-litert: setup  ## the integer model for LiteRT and microcontrollers, in artifacts/litert
+	@dvc repro export_litert
 golden: setup  ## every integer tensor of a few pictures, in artifacts/golden
 	@dvc repro golden
 report: setup  ## what quantization costs layer by layer, artifacts/int/report.html

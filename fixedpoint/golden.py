@@ -99,6 +99,22 @@ def _entries(program: Program, tensors: dict[str, np.ndarray]) -> list[dict]:
     ]
 
 
+def golden_input(folder: str | Path, program: Program) -> np.ndarray:
+    """The pictures that the vectors in a folder are of: p - 128, int8 [images, channels, height, width].
+
+    Raises:
+        OSError: If there are none.
+        ValueError: If they are damaged, or not of the size that `program` takes.
+    """
+    images = indexed_images(folder)
+    if images is None:
+        raise FileNotFoundError(f"{folder} holds no golden vectors")
+    like = {INPUT: np.empty((len(images), *program.input_shape), np.int8)}
+    for _, _, value in read_tensors(folder, like):
+        return value
+    raise FileNotFoundError(f"{folder} holds no {INPUT}.bin")
+
+
 def indexed_images(folder: str | Path) -> list[int] | None:
     """Where the images of a folder are in their database; None if it has no index.
 

@@ -138,9 +138,15 @@ def integer_logits(program: Program, device: torch.device | str = "cpu") -> Call
 
 
 def int8_logits(program: Program, accumulators: Tensor) -> Tensor:
-    """The int8 logits of portable arithmetic, on one exponent, from the int32 logits [batch, classes]."""
-    scale = power_of_two(-program.shift(program.last_layer)).to(accumulators.device)
-    return (accumulators * scale).round().clamp(-128, 127).to(torch.int8)
+    """The int8 logits of portable arithmetic, which have one exponent, from the int32 ones [batch, classes]."""
+    assert program.int8_logit_exponent is not None
+    return rounded_logits(program, accumulators, program.int8_logit_exponent, torch.int8)
+
+
+def rounded_logits(program: Program, accumulators: Tensor, exponent: int, dtype: torch.dtype) -> Tensor:
+    """The int32 logits [batch, classes] as integers of one exponent, in the range of a type."""
+    scale, ends = power_of_two(exponent - program.logit_exponent).to(accumulators.device), torch.iinfo(dtype)
+    return (accumulators * scale).round().clamp(ends.min, ends.max).to(dtype)
 
 
 def integer_input(x: Tensor) -> Tensor:

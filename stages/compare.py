@@ -1,15 +1,16 @@
-"""The proof: QAT, integer, ONNX and C forms against each other, bit for bit, and the table of all forms.
+"""The proof: QAT, integer, ONNX, C and LiteRT forms against each other, bit for bit, and the table of all forms.
 
     python -m stages.compare
 
-Writes metrics/exactness.json (each pair of forms and ONNX Runtime executions), metrics/summary.json (the few numbers to
-watch), metrics/summary.md and plots/top1.csv. What int8_qdq.onnx does under ONNX Runtime's default options depends on
-the processor if weights have 8 bits: then it is shown, but not part of the results. Fails if any two values differ.
+Writes metrics/exactness.json (each pair of forms and executions), metrics/summary.json (the few numbers to watch),
+metrics/summary.md and plots/top1.csv. The logits of int8.tflite have fewer bits than the others: they are compared with
+the integer model's in as many. What int8_qdq.onnx does under ONNX Runtime's default options depends on the processor if
+weights leave [-64, 64]: then it is shown, but not part of the results. Fails if any two values differ.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from tqdm import tqdm
 
 from fixedpoint.c_runtime import CModel
 from fixedpoint.exactness import Agreement
-from fixedpoint.integer import IntegerEvaluator, integer_input, integer_logits, integer_tensor
+from fixedpoint.integer import IntegerEvaluator, integer_input, integer_logits, integer_tensor, rounded_logits
+from fixedpoint.litert_runtime import EXECUTIONS as LITERT_EXECUTIONS
+from fixedpoint.litert_runtime import LitertModel
 from fixedpoint.program import Program
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel, saturating_weights
@@ -61,21 +64,31 @@ def main() -> None:
     for values in _tensors(qat, program, params, device, names, exact):
         by_tensor.add(values)
 
+    by_pair = {"logits": by_logits, "tensors": by_tensor}
+    if program.is_portable:
+        by_pair |= {
+            "litert_logits": _litert_logits(program, params),
+            "litert_tensors": _litert_tensors(program, params),
+        }
+
     if saturating:
         unsafe = Agreement(["int", _name(*UNSAFE)])
         unsafe.add(logits)
         on_this_cpu = score(logits.pop(_name(*UNSAFE)), labels) | unsafe.by_pair()
         print(f"int8_qdq.onnx with ONNX Runtime's default options on this processor: {json.dumps(on_this_cpu)}")
 
+    images = {"logits": len(labels), "tensors": params.compare.intermediate_images}
     exactness = {
-        "logits": {"images": len(labels), "pairs": by_logits.by_pair()},
-        "tensors": {"images": params.compare.intermediate_images, "names": names, "pairs": by_tensor.by_pair()},
+        name: {"images": images[name.removeprefix("litert_")], "pairs": agreement.by_pair()}
+        for name, agreement in by_pair.items()
     }
-    compared = by_logits.elements + by_tensor.elements
-    mismatches = by_logits.mismatches + by_tensor.mismatches
+    exactness["tensors"]["names"] = names
+    compared = sum(agreement.elements for agreement in by_pair.values())
+    mismatches = sum(agreement.mismatches for agreement in by_pair.values())
     write_json("metrics/exactness.json", exactness)
     write_json("metrics/summary.json", headline(scores, ops, compared, mismatches))
-    write_csv("plots/top1.csv", [("form", "top1"), *((label, scores[form]["top1"]) for form, label in FORMS.items())])
+    top1 = [(label, scores[form]["top1"]) for form, label in FORMS.items() if scores[form]]
+    write_csv("plots/top1.csv", [("form", "top1"), *top1])
     with whole_file("metrics/summary.md") as partial:
         executions = {form: score(values, labels) for form, values in logits.items() if form.startswith("onnx")}
         partial.write_text(summary(scores, executions, exactness, saturating))
@@ -105,6 +118,39 @@ def _logits(qat: Program, program: Program, params: Params, device: torch.device
 def _onnx(form: str, execution: str, params: Params) -> Logits:
     model = OnnxModel(f"artifacts/onnx/int8_{form}.onnx", execution, params.machine.threads)
     return lambda x: torch.from_numpy(model(x.cpu().numpy()))
+
+
+@torch.no_grad()
+def _litert_logits(program: Program, params: Params) -> Agreement:
+    """The logits of int8.tflite in each execution, and the integer model's in as many bits."""
+    integer, models = IntegerEvaluator(program), _litert(params, LITERT_EXECUTIONS)
+    agreement = Agreement(["int", *models])
+    batches = plain_batches(params, images=params.compare.images)
+    for pixels, _ in tqdm(batches, desc="litert", unit="batch", leave=False, disable=None):
+        x = integer_input(normalize(pixels))
+        values = {name: torch.from_numpy(model(x.numpy())) for name, model in models.items()}
+        exponent, dtype = next((model.exponent, values[name].dtype) for name, model in models.items())
+        values["int"] = rounded_logits(program, integer(x).flatten(1), exponent, dtype)
+        agreement.add(values)
+    return agreement
+
+
+def _litert_tensors(program: Program, params: Params) -> Agreement:
+    """Every int8 tensor that LiteRT keeps, and the integer model's."""
+    models = _litert(params, [execution for execution in LITERT_EXECUTIONS if execution != "xnnpack"], tensors=True)
+    integer, agreement = IntegerEvaluator(program), Agreement(["int", *models])
+    for pixels, _ in plain_batches(params, images=params.compare.intermediate_images):
+        x = integer_input(normalize(pixels))
+        expected, found = dict(integer.run(x)), {name: model.tensors(x.numpy()) for name, model in models.items()}
+        for tensor in next(iter(found.values())):
+            values = {name: torch.from_numpy(tensors[tensor].copy()) for name, tensors in found.items()}
+            agreement.add({"int": expected[tensor]} | values)
+    return agreement
+
+
+def _litert(params: Params, executions: Iterable[str], tensors: bool = False) -> dict[str, LitertModel]:
+    path, threads = require(FILES["litert"], MADE_BY["litert"]), params.machine.threads
+    return {f"litert ({name})": LitertModel(path, name, threads, tensors) for name in executions}
 
 
 @torch.no_grad()

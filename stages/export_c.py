@@ -1,4 +1,4 @@
-"""Export the integer model to C: network.c, network.h and main.c, whose comments say how to use them.
+"""Export the integer model to C: network.c, network.h and main.c, whose comments say how to use them; selfcheck.c.
 
 python -m stages.export_c [--checkpoint artifacts/int/model.safetensors] [--output-dir artifacts/c]
 """
@@ -6,11 +6,16 @@ python -m stages.export_c [--checkpoint artifacts/int/model.safetensors] [--outp
 import argparse
 from pathlib import Path
 
+import torch
+
 from fixedpoint.c_source import c_source, flash_bytes
+from fixedpoint.golden import golden_input
+from fixedpoint.integer import IntegerEvaluator
 from fixedpoint.memory_plan import plan
+from fixedpoint.selfcheck import c_selfcheck, golden_count
 from models.storage import load_model
 from stages.cli import require, run, whole_file
-from stages.model_files import FILES, MADE_BY, metadata, stored_program
+from stages.model_files import FILES, GOLDEN, MADE_BY, metadata, stored_program
 
 
 def main() -> None:
@@ -20,7 +25,12 @@ def main() -> None:
     arguments = parser.parse_args()
     stored = load_model(require(arguments.checkpoint, MADE_BY["int"]), ("int",))
     program = stored_program(stored)
-    for name, text in c_source(program, metadata(stored.info)).items():
+    sources = c_source(program, metadata(stored.info))
+    pictures = golden_input(require(GOLDEN, "make golden"), program)
+    pictures = pictures[: golden_count(pictures)]
+    logits = IntegerEvaluator(program)(torch.from_numpy(pictures)).flatten(1).numpy()
+    sources["selfcheck.c"] = c_selfcheck(program, pictures, logits)
+    for name, text in sources.items():
         with whole_file(arguments.output_dir / name) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
     print(

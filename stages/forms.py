@@ -1,9 +1,10 @@
 """Each form of a model as a function from pixels to logits."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from fixedpoint.c_runtime import CModel
 from fixedpoint.integer import integer_input, integer_logits
+from fixedpoint.litert_runtime import LitertModel
 from fixedpoint.program import Program, power_of_two
 from fixedpoint.qat import FakeQuantModel
 from fixedpoint.runtime import OnnxModel
@@ -18,7 +20,7 @@ from imagedb import ImageDatabase
 from models.storage import ModelInfo, StoredModel
 from stages.cli import require
 from stages.databases import check_model
-from stages.model_files import FILES, MADE_BY, float_model, read_model, stored_program
+from stages.model_files import FILES, MADE_BY, NO_LITERT, float_model, read_model, stored_program
 from stages.params import Params
 
 Logits = Callable[[Tensor], Tensor]
@@ -59,12 +61,17 @@ def load_form(step: str, path: str | Path | None, device: torch.device, params: 
         FileNotFoundError: Naming the missing file and, of the pipeline's own, the command that makes it.
         ValueError: If the file is not one of this form, or not for the pictures that `params` describe.
     """
+    if step == "litert" and path is None and NO_LITERT.exists():
+        raise ValueError(NO_LITERT.read_text().strip())
     path = require(FILES[step], MADE_BY[step]) if path is None else Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"model file {path} does not exist")
     if step.startswith("onnx"):
         model = OnnxModel(path, "default", params.machine.threads)
-        form = Form(path, _exported_info(step, path), lambda x: torch.from_numpy(model(x.cpu().numpy())))
+        form = Form(path, _onnx_info(step, path), lambda x: torch.from_numpy(model(x.cpu().numpy())))
+    elif step == "litert":
+        litert = LitertModel(path, "xnnpack", params.machine.threads)
+        form = Form(path, _exported_info(path, litert.metadata), litert_logits(litert))
     else:
         stored = read_model(path, step)
         form = Form(path, stored.info, _logits(stored, device))
@@ -78,6 +85,11 @@ def c_logits(program: Program, sources: str | Path) -> Logits:
     return lambda x: torch.tensor(model(integer_input(x.cpu()).numpy())) * scale
 
 
+def litert_logits(model: LitertModel) -> Logits:
+    """The logits of a .tflite file, which are int8 or int16 there."""
+    return lambda x: torch.from_numpy(model(integer_input(x.cpu()).numpy())) * 2.0**-model.exponent
+
+
 def _logits(stored: StoredModel, device: torch.device) -> Logits:
     if stored.form == "float":
         return float_model(stored).to(device).to(memory_format=torch.channels_last)
@@ -87,16 +99,21 @@ def _logits(stored: StoredModel, device: torch.device) -> Logits:
     return FakeQuantModel(program).to(device).eval()
 
 
-def _exported_info(step: str, path: Path) -> ModelInfo:
+def _onnx_info(step: str, path: Path) -> ModelInfo:
     exported = onnx.load(path)
     int8 = any(
         tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) for tensor in exported.graph.initializer
     )
     if int8 != (step == "onnx_int8"):
         raise ValueError(f"{path} holds {'an int8' if int8 else 'a float'} model, which --step {step} does not take")
-    said = {entry.key: json.loads(entry.value) for entry in exported.metadata_props}
+    return _exported_info(path, {entry.key: json.loads(entry.value) for entry in exported.metadata_props})
+
+
+def _exported_info(path: Path, metadata: Mapping[str, Any]) -> ModelInfo:
     try:
-        classes = said["class_names"]
-        return ModelInfo(said["network"], {}, len(classes), said["image_size"], said["color_space"], classes)
+        classes = metadata["class_names"]
+        return ModelInfo(
+            metadata["network"], {}, len(classes), metadata["image_size"], metadata["color_space"], classes
+        )
     except KeyError as error:
-        raise ValueError(f"{path} has no {error.args[0]} in its metadata: export_onnx did not write it") from None
+        raise ValueError(f"{path} has no {error.args[0]} in its metadata: no stage wrote it") from None

@@ -19,7 +19,7 @@ from models.storage import ModelInfo, load_model
 from stages.cli import require, run, whole_file
 from stages.model_files import FILES, MADE_BY, stored_program
 from stages.params import Params, load_params
-from stages.summary import forms_table, qdq_verdict
+from stages.summary import forms_table, qdq_verdict, tie_note
 
 CARD = "artifacts/MODEL_CARD.md"
 SHIPPED = {  # and the target that makes it
@@ -31,15 +31,23 @@ SHIPPED = {  # and the target that makes it
     "artifacts/c/network.h": "export-c",
     "artifacts/int/model.safetensors": "convert-int",
 }
+LITERT = str(FILES["litert"])
+ROUNDING = {
+    "portable": "and no rounding that depends on the runtime (portable arithmetic). Its integer, ONNX, C and LiteRT "
+    "forms give the same bits:",
+    "exact8": "every rounding half to even (exact8 arithmetic). Its integer, ONNX and C forms give the same bits:",
+}
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     params = load_params()
     stored = load_model(require(FILES["int"], MADE_BY["int"]), ("int",))
-    files = {name: require(name, f"make {target}").read_bytes() for name, target in SHIPPED.items()}
+    program = stored_program(stored)
+    shipped = SHIPPED | ({LITERT: "export-litert"} if program.is_portable else {})
+    files = {name: require(name, f"make {target}").read_bytes() for name, target in shipped.items()}
     with whole_file(CARD) as partial:
-        partial.write_text(card(params, stored.info, stored_program(stored), metrics(), files), encoding="utf-8")
+        partial.write_text(card(params, stored.info, program, metrics(), files), encoding="utf-8")
     print(f"wrote {CARD}")
 
 
@@ -69,8 +77,8 @@ def card(params: Params, info: ModelInfo, program: Program, figures: dict[str, d
         f"# {info.name}, int8",
         "",
         f"An image classifier of {info.num_classes} classes in integer arithmetic: int8 weights and activations, "
-        "power-of-two scales, int32 accumulators, every rounding half to even. Its integer, ONNX and C forms give the "
-        f"same bits: {short['compared']:,} values compared, {short['mismatches']:,} differ.",
+        f"power-of-two scales, int32 accumulators, {ROUNDING[program.arithmetic]} "
+        f"{short['compared']:,} values compared, {short['mismatches']:,} differ.",
         "",
         "## Network",
         "",
@@ -80,7 +88,7 @@ def card(params: Params, info: ModelInfo, program: Program, figures: dict[str, d
         f"| parameters, multiply-accumulates | {short['params']:,}, {short['macs']:,} |",
         f"| input | {size} x {size} {info.color_space} pixels p of 8 bits: int8 p - 128 or float32 (p - 128) / 128 |",
         f"| preparation | {preparation(params)} |",
-        f"| output | {info.num_classes} logits: int32 accumulators, or float32 |",
+        f"| output | {info.num_classes} logits: {output(program, params)} |",
         f"| memory of the C form | {plan(program).peak:,} bytes of RAM, {flash_bytes(program):,} bytes of constants |",
         f"| classes | {', '.join(info.class_names)} |",
         "",
@@ -103,6 +111,7 @@ def card(params: Params, info: ModelInfo, program: Program, figures: dict[str, d
         "",
         *forms_table(scores),
         "",
+        *tie_note(scores["litert"]),
         "## Files",
         "",
         "| file | bytes | SHA-256 |",
@@ -154,6 +163,11 @@ def recipe(params: Params) -> dict:
     blocks = {"train": params.train, "augment": params.augment, "calibrate": params.calibrate, "qat": params.qat}
     numbers = {"seed": params.seed, "lr": params.lr, "epochs": params.epochs, "batch_size": params.batch_size}
     return numbers | {name: block.model_dump(mode="json") for name, block in blocks.items()}
+
+
+def output(program: Program, params: Params) -> str:
+    small = f", or {params.litert.logits} of one exponent in int8.tflite" if program.is_portable else ""
+    return f"int32 accumulators, or float32{small}"
 
 
 def preparation(params: Params) -> str:

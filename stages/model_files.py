@@ -19,6 +19,7 @@ FILES = {
     "int": Path("artifacts/int/model.safetensors"),
     "onnx_float": Path("artifacts/onnx/float.onnx"),
     "onnx_int8": Path("artifacts/onnx/int8_qoperator.onnx"),
+    "litert": Path("artifacts/litert/int8.tflite"),
 }
 MADE_BY = {
     "float": "make train-float",
@@ -27,7 +28,11 @@ MADE_BY = {
     "int": "make convert-int",
     "onnx_float": "make export-onnx",
     "onnx_int8": "make export-onnx",
+    "litert": "make export-litert",
 }
+GOLDEN = Path("artifacts/golden")
+# What export_litert writes in place of the file where the arithmetic is exact8: why there is none.
+NO_LITERT = FILES["litert"].with_name("none.txt")
 
 
 def read_model(path: Path, form: str) -> StoredModel:

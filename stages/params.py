@@ -100,6 +100,10 @@ class Calibrate(Section):
         return self
 
 
+class Litert(Section):
+    logits: Literal["int8", "int16"] = Field(description="of int8.tflite; int16 has up to 8 bits more")
+
+
 class Validate(Section):
     batch_size: int = Field(ge=1)
 
@@ -146,6 +150,7 @@ class Params(Section):
     model: Model
     calibrate: Calibrate
     qat: QatRecipe
+    litert: Litert
     validation: Validate
     compare: Compare
     golden: Golden

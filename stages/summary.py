@@ -9,6 +9,7 @@ FORMS = {
     "int": "integer",
     "onnx_float": "ONNX float",
     "onnx_int8": "ONNX int8 (QOperator)",
+    "litert": "LiteRT int8",
 }
 
 
@@ -33,10 +34,12 @@ def headline(scores: Scores, ops: dict, compared: int, mismatches: int) -> dict[
 
 
 def forms_table(scores: Scores) -> list[str]:
-    """The lines of the one table of all forms."""
+    """The lines of the one table of all forms that there are."""
     lines = ["| form | top-1 % | against float | top-5 % | loss |", "|---|---:|---:|---:|---:|"]
     for form, label in FORMS.items():
         s = scores[form]
+        if not s:
+            continue
         delta = s["top1"] - scores["float"]["top1"]
         lines.append(f"| {label} | {s['top1']:.2f} | {delta:+.2f} | {s['top5']:.2f} | {s['loss']:.4f} |")
     return lines
@@ -68,12 +71,18 @@ def summary(scores: Scores, executions: Scores, exactness: dict, saturating: dic
     for pair, logits in exactness["logits"]["pairs"].items():
         counts = (logits["elements"], logits["mismatches"], inside[pair]["elements"], inside[pair]["mismatches"])
         lines.append(f"| {pair} | " + " | ".join(f"{count:,}" for count in counts) + " |")
+    for pair, logits in exactness.get("litert_logits", {"pairs": {}})["pairs"].items():
+        tensors = exactness["litert_tensors"]["pairs"].get(pair, {"elements": 0, "mismatches": 0})
+        counts = (logits["elements"], logits["mismatches"], tensors["elements"], tensors["mismatches"])
+        lines.append(f"| {pair} | " + " | ".join(f"{count:,}" for count in counts) + " |")
     lines += [
         "",
         f"Logits of {exactness['logits']['images']} images; each of {len(exactness['tensors']['names'])} intermediate "
         f"tensors of {exactness['tensors']['images']} images. In parentheses, how ONNX Runtime executed the file: with "
-        "default options, with all graph optimizations off, or with `session.qdqisint8allowed=1` (int8).",
+        "default options, with all graph optimizations off, or with `session.qdqisint8allowed=1` (int8); and which of "
+        "LiteRT's kernels ran: XNNPACK's, which keep no tensors, its optimized or its reference ones.",
         "",
+        *tie_note(scores["litert"]),
         "## ONNX files",
         "",
         "| file (execution) | top-1 % | loss |",
@@ -81,6 +90,17 @@ def summary(scores: Scores, executions: Scores, exactness: dict, saturating: dic
     ]
     lines += [f"| {form} | {s['top1']:.2f} | {s['loss']:.4f} |" for form, s in executions.items()]
     return "\n".join([*lines, "", qdq_verdict(saturating), ""])
+
+
+def tie_note(litert: dict[str, float]) -> list[str]:
+    """How often the two best logits of int8.tflite are equal, if there is one."""
+    if not litert:
+        return []
+    ties = (
+        f"{litert['ties']:.0f} of {litert['images']} images have two best logits that are equal in int8.tflite, whose "
+        "logits have one exponent and fewer bits; the lower class counts."
+    )
+    return [ties, ""]
 
 
 def qdq_verdict(saturating: dict[str, int]) -> str:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,14 +21,17 @@ from stages.cli import run, whole_file, write_csv, write_json
 from stages.databases import plain_batches
 from stages.forms import load_form
 from stages.machine import prepare
-from stages.model_files import FILES
+from stages.model_files import FILES, NO_LITERT
 from stages.params import load_params
 from stages.pictures import hardest_sheet
 from training.augment import normalize
-from training.score import confusion, predict, score
+from training.score import confusion, predict, score, tied
 
 CONFUSED = 50  # classes of a confusion matrix at most: those with the most mistakes
 PRINTED = 10  # of the worst classes
+
+CLASS_HEADER = ("class", "images", "top1", "taken_for", "taken_for_images")
+CONFUSION_HEADER = ("class", "taken_for", "images")
 
 ClassRow = tuple[str, int, float | None, str | None, int]
 
@@ -40,6 +44,10 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     device = prepare(params.machine)
+    if arguments.step == "litert" and not arguments.checkpoint and NO_LITERT.exists():
+        write_nothing(output_files(arguments.step, arguments.output))
+        print(NO_LITERT.read_text().strip())
+        return
     form = load_form(arguments.step, arguments.checkpoint, device, params)
     batches = plain_batches(params)
     database = batches.pixels.database
@@ -47,6 +55,8 @@ def main() -> None:
     steps = tqdm(batches, desc=arguments.step, unit="batch", leave=False, disable=None)
     logits, labels = predict(lambda pixels: form(normalize(pixels.to(device))), steps)
     scores, counts = score(logits, labels), confusion(logits, labels)
+    if arguments.step == "litert":
+        scores["ties"] = tied(logits)
     classes = class_rows(counts, database.class_names)
     print(json.dumps(scores))
     print(worst_classes(classes))
@@ -54,11 +64,20 @@ def main() -> None:
         return
     files = output_files(arguments.step, arguments.output)
     write_json(files["metrics"], scores)
-    write_csv(files["classes"], [("class", "images", "top1", "taken_for", "taken_for_images"), *classes])
-    write_csv(files["confusion"], [("class", "taken_for", "images"), *confusion_rows(counts, database.class_names)])
+    write_csv(files["classes"], [CLASS_HEADER, *classes])
+    write_csv(files["confusion"], [CONFUSION_HEADER, *confusion_rows(counts, database.class_names)])
     with whole_file(files["worst"]) as partial:
         # no PNG: what deflate makes of the same pixels may differ between processors
         hardest_sheet(database, logits, labels).save(partial, "JPEG", quality=90, subsampling=0)
+
+
+def write_nothing(files: dict[str, Path]) -> None:
+    """The files of a form that there is not: DVC expects them."""
+    write_json(files["metrics"], {})
+    write_csv(files["classes"], [CLASS_HEADER])
+    write_csv(files["confusion"], [CONFUSION_HEADER])
+    with whole_file(files["worst"]) as partial:
+        Image.new("RGB", (1, 1), "white").save(partial, "JPEG")
 
 
 def output_files(step: str, folder: Path | None) -> dict[str, Path]:

@@ -27,22 +27,26 @@ import yaml
 from project import change, commit, environment, files, make_project, shell
 from safetensors.torch import load_file, save_file
 
+from models import create_model
 from models.storage import load_model, save_model
 from stages.cli import run
 
 ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
+FORMS = ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8", "litert")
 CONTRACT = [
     *("artifacts/db/train.lmdb", "artifacts/db/val.lmdb", "metrics/pack_train.json", "metrics/pack_val.json"),
     *("metrics/ops.json", "artifacts/ops.csv", "metrics/exactness.json", "metrics/summary.md"),
     *("metrics/summary.json", "plots/top1.csv", "artifacts/MODEL_CARD.md"),
-    *("artifacts/golden/index.json", "artifacts/int/report.html", "artifacts/c/network.c", "artifacts/c/main.c"),
+    *("artifacts/golden/index.json", "artifacts/int/report.html"),
+    *(f"artifacts/c/{name}" for name in ("network.c", "network.h", "main.c", "selfcheck.c")),
+    *(f"artifacts/litert/{name}" for name in ("int8.tflite", "selfcheck/main.cc", "selfcheck/model_data.cc")),
     *(f"artifacts/{form}/model.safetensors" for form in ("float", "ptq", "qat", "int")),
     *(f"artifacts/onnx/{name}.onnx" for name in ONNX),
-    *(f"metrics/{form}.json" for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8")),
+    *(f"metrics/{form}.json" for form in FORMS),
     *(
         f"plots/{name.format(form)}"
         for name in ("confusion/{}.csv", "classes/{}.csv", "worst/{}.jpg")
-        for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8")
+        for form in FORMS
     ),
     *(f"plots/{run}/plots/metrics/{name}.tsv" for run in ("float", "qat") for name in ("train_loss", "val_top1")),
 ]
@@ -105,6 +109,14 @@ def test_integer_forms_agree_bit_for_bit(done):
         assert {form.split(" (")[0] for pair in pairs for form in pair.split(" = ")} == names
         assert all(count["elements"] >= elements for count in pairs.values())
         assert {pair: count for pair, count in pairs.items() if count["mismatches"]} == {}
+    for kind, executions, elements in (
+        ("litert_logits", ("xnnpack", "optimized", "reference"), 24 * 3),
+        ("litert_tensors", ("optimized", "reference"), 8 * 1000),
+    ):
+        pairs = exactness[kind]["pairs"]
+        forms = {form for pair in pairs for form in pair.split(" = ")}
+        assert forms == {"int"} | {f"litert ({execution})" for execution in executions}
+        assert all(count["elements"] >= elements and not count["mismatches"] for count in pairs.values())
     assert load(done / "metrics/summary.json")["mismatches"] == 0
 
 
@@ -129,13 +141,21 @@ def test_one_weight_changed_in_one_onnx_file_is_found(clones, tmp_path):
 
 def test_scores_and_the_table_of_all_forms(done):
     table = (done / "metrics/summary.md").read_text()
-    for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8"):
+    for form in FORMS:
         scores = load(done / f"metrics/{form}.json")
-        assert scores.keys() == {"top1", "top5", "loss", "images"}
+        assert scores.keys() == {"top1", "top5", "loss", "images"} | ({"ties"} if form == "litert" else set())
         assert scores["images"] == 24
         assert scores["top5"] == 100, "three classes"
         assert f"{scores['top1']:.2f}" in table
-    for label in ("| float |", "| calibrated (ptq) |", "| QAT |", "| integer |", "| ONNX float |", "| ONNX int8 "):
+    for label in (
+        "| float |",
+        "| calibrated (ptq) |",
+        "| QAT |",
+        "| integer |",
+        "| ONNX float |",
+        "| ONNX int8 ",
+        "| LiteRT int8 |",
+    ):
         assert table.count(label) == 1
     assert load(done / "metrics/qat.json") == load(done / "metrics/int.json") == load(done / "metrics/onnx_int8.json")
 
@@ -143,7 +163,10 @@ def test_scores_and_the_table_of_all_forms(done):
 def test_the_model_card_is_that_of_the_files(done):
     card = (done / "artifacts/MODEL_CARD.md").read_text()
     rows = re.findall(r"^\| (artifacts/\S+) \| ([\d,]+) \| `(\w{64})` \|$", card, re.MULTILINE)
-    assert {name for name, _, _ in rows} >= {f"artifacts/onnx/{name}.onnx" for name in ONNX} | {"artifacts/c/network.c"}
+    assert {name for name, _, _ in rows} >= {f"artifacts/onnx/{name}.onnx" for name in ONNX} | {
+        "artifacts/c/network.c",
+        "artifacts/litert/int8.tflite",
+    }
     for name, size, digest in rows:
         data = (done / name).read_bytes()
         assert (f"{len(data):,}", hashlib.sha256(data).hexdigest()) == (size, digest)
@@ -156,7 +179,7 @@ def test_the_model_card_is_that_of_the_files(done):
 
 
 def test_numbers_and_confusion_of_each_form(done):
-    for form in ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8"):
+    for form in FORMS:
         with (done / f"plots/confusion/{form}.csv").open(newline="") as file:
             cells = list(csv.DictReader(file))
         assert len(cells) == 9
@@ -228,6 +251,20 @@ def other_classes(folder: Path) -> None:
     save_model(path, "float", stored.tensors, info)
 
 
+def table_in_the_network(folder: Path) -> None:
+    path = folder / "artifacts/float/model.safetensors"
+    info = dataclasses.replace(load_model(path, ("float",)).info, name="test_efficientnet", arguments={})
+    save_model(path, "float", create_model(info.name, 3, 32, {}, None).state_dict(), info)
+
+
+def flipped_byte(folder: Path) -> None:
+    path = folder / "artifacts/litert/int8.tflite"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()  # a link into DVC's cache
+    path.write_bytes(content)
+
+
 # Stage, what is wrong, and what the one line says.
 MISTAKES = {
     "unknown parameter": (
@@ -263,7 +300,7 @@ MISTAKES = {
     "other version": (
         "calibrate",
         stale_model,
-        "artifacts/float/model.safetensors has format version 1, supported is 2",
+        "artifacts/float/model.safetensors has format version 1, supported is 3",
     ),
     "class count": (
         "train_float",
@@ -279,6 +316,16 @@ MISTAKES = {
         "validate --step onnx_int8",
         lambda folder: change(folder, input__color_space="rgb"),
         "artifacts/onnx/int8_qoperator.onnx has color_space yuv444, but input.color_space is rgb",
+    ),
+    "changed .tflite file": (
+        "validate --step litert",
+        flipped_byte,
+        "artifacts/litert/int8.tflite was changed after export_litert wrote it; make export-litert writes it again",
+    ),
+    "network that is not portable": (
+        "calibrate",
+        table_in_the_network,
+        "portable arithmetic has no products of tensors and no tables, as of ",
     ),
     "network of one image size": (
         "train_float",

@@ -71,6 +71,12 @@ def hardest(logits: Tensor, labels: Tensor, count: int) -> Tensor:
     return losses.argsort(descending=True, stable=True)[:count]
 
 
+def tied(logits: Tensor) -> int:
+    """How many images have two best logits that are equal, of float32 [images, classes]."""
+    best = logits.topk(2, dim=1).values
+    return int((best[:, 0] == best[:, 1]).sum())
+
+
 def confusion(logits: Tensor, labels: Tensor) -> Tensor:
     """How many images of class i are taken for class j: int64 [classes, classes].
 

@@ -31,10 +31,11 @@ ORDER = [
     "train_qat",
     "convert_int",
     "export_onnx",
+    "golden",
     "export_c",
+    "export_litert",
     "validate",
     "compare",
-    "golden",
     "report",
     "model_card",
 ]
@@ -95,7 +96,7 @@ def only_docstring(path: str) -> bool:
 
 
 def test_every_stage_runs_a_script_that_exists(stages):
-    assert len(stages) == 19
+    assert len(stages) == 21
     for stage in stages.values():
         assert (REPOSITORY / script(stage)).is_file()
         assert script(stage) in dependencies(stage)

@@ -1,6 +1,7 @@
 """The C files of a model file, and how the stage reports what they need."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from fixedpoint.c_runtime import CModel
+from fixedpoint.golden import golden_tensors, write_golden
 from fixedpoint.integer import IntegerEvaluator
 from fixedpoint.program import INPUT, Conv, Flatten, Program
 from models.storage import ModelInfo, save_model
@@ -35,6 +37,8 @@ def stage(tmp_path, monkeypatch, program):
     """Runs the stage in a folder with the model file of `program` at its place."""
     monkeypatch.chdir(tmp_path)
     save_model("artifacts/int/model.safetensors", "int", program.constants, INFO, program.to_json())
+    x = torch.from_numpy(np.random.default_rng(2).integers(-128, 128, (4, 3, 8, 8), np.int8))
+    write_golden("artifacts/golden", program, golden_tensors(program, x), [0, 1, 2, 3], [0, 1, 0, 1])
 
     def run_stage(*arguments: str) -> None:
         monkeypatch.setattr("sys.argv", ["export_c", *arguments])
@@ -49,12 +53,35 @@ def contents(folder: str) -> dict[str, bytes]:
 
 def test_the_files_compute_what_the_model_does(stage, program, capsys):
     stage()
-    assert contents("artifacts/c").keys() == {"network.c", "network.h", "main.c"}
+    assert contents("artifacts/c").keys() == {"network.c", "network.h", "main.c", "selfcheck.c"}
     # the values under the kernel, 16 bits each; weights, biases and exponents
     assert capsys.readouterr().out == "artifacts/c: 384 bytes of activations (RAM), 394 bytes of constants (flash)\n"
     x = np.random.default_rng(1).integers(-128, 128, (5, 3, 8, 8), np.int8)
     expected = IntegerEvaluator(program).logits(torch.from_numpy(x)).numpy()
     assert np.array_equal(CModel("artifacts/c", options=["-O1", "-Wall", "-Werror"])(x), expected)
+
+
+def test_the_self_check_passes_and_finds_a_changed_bias(stage):
+    stage()
+    folder = Path("artifacts/c")
+
+    def checked() -> subprocess.CompletedProcess:
+        command = "cc -std=c99 -O1 -Wall -Werror network.c selfcheck.c -o check"
+        subprocess.run(command.split(), cwd=folder, check=True)
+        return subprocess.run([folder.absolute() / "check"], capture_output=True, text=True)
+
+    assert (checked().returncode, checked().stdout) == (0, "PASS: 4 pictures, 8 logits\n")
+    text = (folder / "network.c").read_text()
+    assert text.count("50,-700") == 1
+    (folder / "network.c").write_text(text.replace("50,-700", "50,-701"))
+    assert checked().returncode == 1
+    assert checked().stdout.startswith("FAIL: picture 0, class 1: got ")
+
+
+def test_golden_pictures_of_another_size_are_refused(stage):
+    Path("artifacts/golden/input.bin").write_bytes(b"few")
+    with pytest.raises(SystemExit, match=r"^error: artifacts/golden/input.bin has 3 bytes; .* is 768$"):
+        stage()
 
 
 def test_the_header_says_what_the_network_is(stage):

@@ -3,6 +3,7 @@ import pytest
 from stages.summary import FORMS, headline, summary
 
 SCORES = {form: {"top1": 90 - index, "top5": 99.5, "loss": 0.25, "images": 1000} for index, form in enumerate(FORMS)}
+SCORES["litert"]["ties"] = 7
 EXACTNESS = {
     "logits": {"images": 1000, "pairs": {"qat = int": {"elements": 10000, "mismatches": 2}}},
     "tensors": {"images": 8, "names": ["a", "b", "c"], "pairs": {"qat = int": {"elements": 123456, "mismatches": 0}}},
@@ -22,7 +23,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_a_row_for_every_form_with_its_difference_to_float(text):
-    assert rows(text)[:7] == [
+    assert rows(text)[:8] == [
         ["form", "top-1 %", "against float", "top-5 %", "loss"],
         ["float", "90.00", "+0.00", "99.50", "0.2500"],
         ["calibrated (ptq)", "89.00", "-1.00", "99.50", "0.2500"],
@@ -30,8 +31,26 @@ def test_a_row_for_every_form_with_its_difference_to_float(text):
         ["integer", "87.00", "-3.00", "99.50", "0.2500"],
         ["ONNX float", "86.00", "-4.00", "99.50", "0.2500"],
         ["ONNX int8 (QOperator)", "85.00", "-5.00", "99.50", "0.2500"],
+        ["LiteRT int8", "84.00", "-6.00", "99.50", "0.2500"],
     ]
+    assert "7 of 1000 images have two best logits that are equal in int8.tflite" in text
     assert "1000 validation images." in text
+
+
+def test_a_form_that_there_is_not_has_no_row():
+    text = summary(SCORES | {"litert": {}}, EXECUTIONS, EXACTNESS, {})
+    assert "LiteRT int8" not in text and "tflite" not in text
+
+
+def test_what_litert_gives_is_counted_where_there_is_a_file():
+    litert = {
+        "images": 1000,
+        "pairs": {f"int = litert ({name})": {"elements": 10000, "mismatches": 0} for name in "ax"},
+    }
+    tensors = {"images": 8, "pairs": {"int = litert (a)": {"elements": 99999, "mismatches": 1}}}
+    text = summary(SCORES, EXECUTIONS, EXACTNESS | {"litert_logits": litert, "litert_tensors": tensors}, {})
+    assert ["int = litert (a)", "10,000", "0", "99,999", "1"] in rows(text)
+    assert ["int = litert (x)", "10,000", "0", "0", "0"] in rows(text)
 
 
 def test_counts_of_every_pair(text):

@@ -1,0 +1,58 @@
+"""Export the integer model to LiteRT: artifacts/litert/int8.tflite, and in selfcheck/ a program for a device.
+
+python -m stages.export_litert [--checkpoint artifacts/int/model.safetensors] [--output-dir artifacts/litert]
+
+Only a model of portable arithmetic has such a file. For one of exact8, none.txt says so in its place.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from fixedpoint.golden import golden_input
+from fixedpoint.integer import IntegerEvaluator, rounded_logits
+from fixedpoint.litert import litert_model, read_metadata
+from fixedpoint.program import Program
+from fixedpoint.selfcheck import golden_count, tflm_selfcheck
+from models.storage import load_model
+from stages.cli import require, run, whole_file
+from stages.model_files import FILES, GOLDEN, MADE_BY, NO_LITERT, metadata, stored_program
+from stages.params import load_params
+
+NOT_PORTABLE = "a model of exact8 arithmetic has no .tflite file; calibrate.arithmetic: portable gives one\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=FILES["int"], help="an integer model (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=FILES["litert"].parent, help="default: %(default)s")
+    arguments = parser.parse_args()
+    logits = load_params().litert.logits
+    stored = load_model(require(arguments.checkpoint, MADE_BY["int"]), ("int",))
+    program = stored_program(stored)
+    files = {NO_LITERT.name: NOT_PORTABLE.encode()}
+    if program.is_portable:
+        model = litert_model(program, metadata(stored.info), logits)
+        files = {FILES["litert"].name: model, **selfcheck(program, model, getattr(torch, logits))}
+    for name in (NO_LITERT.name, FILES["litert"].name):  # of another arithmetic
+        (arguments.output_dir / name).unlink(missing_ok=True)
+    for name, content in files.items():
+        with whole_file(arguments.output_dir / name) as partial:
+            partial.write_bytes(content)
+    about = f"{len(model):,} bytes, {logits} logits" if program.is_portable else NOT_PORTABLE.strip()
+    print(f"{arguments.output_dir}: {about}")
+
+
+def selfcheck(program: Program, model: bytes, dtype: torch.dtype) -> dict[str, bytes]:
+    """The files of the self-check on golden pictures, by name."""
+    pictures = golden_input(require(GOLDEN, "make golden"), program)
+    pictures = pictures[: golden_count(pictures)]
+    accumulators = IntegerEvaluator(program)(torch.from_numpy(pictures)).flatten(1)
+    exponent = read_metadata(model, FILES["litert"])["logit_exponent"]
+    logits = rounded_logits(program, accumulators, exponent, dtype).numpy()
+    return {f"selfcheck/{name}": text.encode() for name, text in tflm_selfcheck(model, pictures, logits).items()}
+
+
+if __name__ == "__main__":
+    run(main)
