@@ -85,8 +85,9 @@ def litert_model(program: Program, metadata: Mapping[str, object], logits: str =
         )
     check_portable(program)
     writer = LiteRtWriter(program, logits)
-    own = {"input_normalization": {"offset": 128, "divisor": 1}, "logit_exponent": writer.logit_exponent}
-    own["vectors"] = writer.vectors
+    own: dict[str, object] = {"input_normalization": {"offset": 128, "divisor": 1}}
+    own["logit_exponent"] = writer.logit_exponent
+    own["vectors"] = [op.name for op in writer.common if len(op.shape) == 1]
     entries = {"digest": "0" * 64} | dict(sorted({**metadata, **own}.items()))
     content = writer.graph.finish({METADATA: json.dumps(entries).encode("ascii")})
     found = DIGEST.search(content)
@@ -219,9 +220,9 @@ class LiteRtWriter:
         self._reshape(tensors[program.output], OUTPUT, y, [classes])
 
     @property
-    def vectors(self) -> list[str]:
-        """The tensors of the file that have no rows and columns in the program."""
-        return [op.name for op in self.program.ops if len(op.shape) == 1 and op.name in self.graph.index]
+    def common(self) -> list[Op]:
+        """The operations whose int8 result is a tensor of the file, in order of computation."""
+        return [op for op in self.program.ops if op.name in self.graph.index and op.name not in self.program.raw]
 
     def conv(self, op: Conv, x: int) -> int:
         return self._weighted(op, x, self._constant(op, "weight"))
@@ -407,8 +408,7 @@ def tensor_names(program: Program) -> list[str]:
 
     Not there are flattens that move nothing, and the logits.
     """
-    index = LiteRtWriter(program).graph.index
-    return [op.name for op in program.ops if op.name in index and op.name not in program.raw]
+    return [op.name for op in LiteRtWriter(program).common]
 
 
 def power_of_two(exponent: np.ndarray | int, owner: str) -> np.ndarray:

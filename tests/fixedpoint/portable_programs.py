@@ -123,6 +123,14 @@ def near_the_limit() -> Program:
     return program.with_constants(**{"x.weight": weight, "x.bias": bias})
 
 
+def extreme_shifts() -> Program:
+    """Shifts up to which nothing is left, and beyond; and to the left, by as much as XNNPACK multiplies by."""
+    shifts = (-7, -6, -5, 16, 17, 18, 20, 22, 24, 25, 30, 31, 32, 45)
+    program = build((3, 8, 8), conv("x", INPUT, (14, 8, 8)), shifts=shifts)
+    bias = program.constants["x.bias"].numpy()
+    return program.with_constants(**{"x.bias": torch.from_numpy(bias.clip(-(2**23) // 2, 2**23 // 2 - 1) | (bias % 2))})
+
+
 def network() -> Program:
     """All of it together, because runtimes fuse neighbours."""
     size, half = (16, 16, 16), (16, 8, 8)
@@ -183,12 +191,13 @@ PROGRAMS: dict[str, Program] = {
     "conv_relu": clamped(RELU),
     "conv_relu6": clamped(RELU6),
     "conv_relu6_fine": clamped(RELU6, exponent=6),
-    "conv_relu6_coarse": clamped(RELU6, exponent=-2),  # 1.5 is 2
+    "conv_relu6_coarse": clamped(RELU6, exponent=-3),  # 0.75 is 1
     "conv_hardtanh": clamped(HARDTANH, exponent=5),
-    "conv_hardtanh_coarse": clamped((-1.0, 1.0), exponent=-1),  # a half is 0
+    "conv_hardtanh_coarse": clamped((-0.4, 1.7), exponent=-1),  # -0.2 is 0, 0.85 is 1
     "conv_odd_bounds": clamped((-0.3, 3.7)),
     "conv_upper_bound": clamped((None, 2.0)),
     "conv_lower_bound": clamped((-1.0, None)),
+    "conv_extreme_shifts": extreme_shifts(),
     "conv_near_the_limit": near_the_limit(),
     "conv_logits": build((4, 8, 8), conv("x", INPUT, (14, 8, 8)), conv_head=True),
     "logits_all_rounded": build((4, 8, 8), conv("x", INPUT, (14, 8, 8)), logit_shifts=(7, 10, 9, 12, 8)),
