@@ -60,6 +60,7 @@ ACTIVATIONS = {  # bounds in real numbers
     "RELU_N1_TO_1": (-1.0, 1.0),
 }
 MAX_SHIFT = 31  # of an accumulator by LiteRT's kernels: far beyond what leaves anything of it
+MAX_CONCAT = 5  # operands of one operator: XNNPACK's limit; that of microcontrollers is 10
 MIN_INT16_SHIFT = -6  # of an accumulator by the kernel of 16 bits
 IDENTIFIER = b"TFL3"
 DIGEST = re.compile(rb'\{"digest": "([0-9a-f]{64})"')
@@ -256,12 +257,19 @@ class LiteRtWriter:
         return self._result(op, "ADD", 2, [a, b], schema.AddOptionsT())
 
     def max_pool(self, op: MaxPool, x: int) -> int:
-        x, padding = self._padded(op, x, op.kernel, (1, 1), -128)
+        # XNNPACK pads with zeros alone; they change no maximum of numbers that are not negative
+        least = 0 if self.program.input_bounds(op)[0] >= 0 else -128
+        x, padding = self._padded(op, x, op.kernel, (1, 1), least)
         options = schema.Pool2DOptionsT(padding, op.stride[1], op.stride[0], op.kernel[1], op.kernel[0])
         return self.graph.operator("MAX_POOL_2D", 2, [x], self._output(op), options)
 
     def concat(self, op: Concat, *operands: int) -> int:
-        return self._result(op, "CONCATENATION", 2, operands, schema.ConcatenationOptionsT(axis=3))
+        parts = [*operands]
+        while len(parts) > MAX_CONCAT:
+            groups = [parts[i : i + MAX_CONCAT] for i in range(0, len(parts), MAX_CONCAT)]
+            name = f"{op.name}/of_{len(parts)}"
+            parts = [self._join(op, f"{name}/{i}", group) for i, group in enumerate(groups)]
+        return self._result(op, "CONCATENATION", 2, parts, schema.ConcatenationOptionsT(axis=3))
 
     def flatten(self, op: Flatten, x: int) -> int:
         channels, height, width = layout = self._layouts[op.inputs[0]]
@@ -274,6 +282,14 @@ class LiteRtWriter:
             y = self.graph.tensor(f"{op.name}/transposed", layout, self.program.exponents[op.name])
             x = self.graph.operator("TRANSPOSE", 2, [x, order], y, schema.TransposeOptionsT())
         return self._reshape(x, op.name, self._output(op), [1, 1, *op.shape])
+
+    def _join(self, op: Concat, name: str, parts: Sequence[int]) -> int:
+        """Add the concatenation of some operands of `op`, as the tensor `name`."""
+        if len(parts) == 1:
+            return parts[0]
+        channels = sum(self.graph.shape(part)[2] for part in parts)
+        y = self._tensor(name, (channels, *self._layouts[op.name][1:]), self.program.exponents[op.name])
+        return self.graph.operator("CONCATENATION", 2, parts, y, schema.ConcatenationOptionsT(axis=3))
 
     def _weighted(self, op: Conv, x: int, weight: np.ndarray) -> int:
         """Add a convolution with the weights [out, in / groups, height, width]."""

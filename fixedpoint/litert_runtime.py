@@ -8,8 +8,9 @@ from fixedpoint.litert import INPUT, OUTPUT, read_metadata  # first: it says how
 
 from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]  # isort: skip
 
-# By name, whose kernels run: XNNPACK's (what a user gets who sets nothing; LiteRT's optimized ones for the operators
-# that it has not), LiteRT's optimized ones, or its reference ones, by which microcontrollers' are written.
+# By name, whose kernels run: XNNPACK's (what a user gets who sets nothing), LiteRT's optimized ones, or its reference
+# ones, by which those for microcontrollers are written. XNNPACK leaves PADV2, clamps by themselves and all of 16 bits
+# to the optimized ones.
 EXECUTIONS = {
     "xnnpack": OpResolverType.AUTO,
     "optimized": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,

@@ -220,6 +220,7 @@ PROGRAMS: dict[str, Program] = {
     "concat_input": build(
         (3, 6, 6), conv("a", INPUT, (14, 6, 6)), Concat("x", (INPUT, "a", INPUT), (20, 6, 6)), exponents={"a": 7}
     ),
+    "concat_many": two_branches(Concat("x", tuple("abbabaabbab"), (154, 6, 6))),
     "concat_relu": two_branches(Concat("x", ("b", "b"), (28, 6, 6), clamp=RELU)),
     "concat_odd_bounds": two_branches(Concat("x", ("a", "b"), (28, 6, 6), clamp=(-1.3, 5.0))),
     "flatten": build(
@@ -247,6 +248,9 @@ PROGRAMS: dict[str, Program] = {
     "max_pool": build((3, 8, 8), MaxPool("x", (INPUT,), (3, 4, 4), (2, 2), (2, 2), (0, 0))),
     "max_pool_same": build((3, 9, 9), MaxPool("x", (INPUT,), (3, 5, 5), (3, 3), (2, 2), (1, 1))),
     "max_pool_pad": build((3, 8, 8), MaxPool("x", (INPUT,), (3, 4, 4), (3, 3), (2, 2), (1, 1))),
+    "max_pool_relu_pad": build(
+        (3, 8, 8), conv("a", INPUT, (14, 8, 8), clamp=RELU), MaxPool("x", ("a",), (14, 4, 4), (3, 3), (2, 2), (1, 1))
+    ),
     "mean_2x2": build((3, 8, 8), mean("x", INPUT, (3, 4, 4), (2, 2)), kernels={"x": (2, 2)}),
     "mean_3x3": build((3, 9, 9), mean("x", INPUT, (3, 4, 4), (2, 2)), kernels={"x": (3, 3)}),
     "mean_7x7": build((3, 7, 7), mean("x", INPUT, (3, 1, 1))),

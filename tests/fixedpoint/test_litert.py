@@ -147,7 +147,7 @@ def test_padding_same_would_put_lines_elsewhere(name, monkeypatch):
     assert changed != content and differing(changed, program, x)["reference"] > 0
 
 
-CONV, DEPTHWISE, HEAD = "CONV_2D/3 VALID", "DEPTHWISE_CONV_2D/3 VALID", ["CONV_2D/3 VALID", "RESHAPE/1"]
+CONV, HEAD = "CONV_2D/3 VALID", ["CONV_2D/3 VALID", "RESHAPE/1"]
 OPERATORS = {
     "conv": ["CONV_2D/3 SAME"],
     "conv_1x1": [CONV],
@@ -174,6 +174,7 @@ OPERATORS = {
     "clamp_relu6": ["CONV_2D/3 SAME", "RELU6/2"],
     "clamp_both_sides": ["MAXIMUM/2", "MINIMUM/2"],
     "add_relu": ["CONV_2D/3 SAME RELU", "CONV_2D/3 SAME", "ADD/2 RELU"],
+    "concat_many": ["CONV_2D/3 SAME RELU", "CONV_2D/3 SAME", *["CONCATENATION/2"] * 3],  # 5, 5 and then these and one
     "concat_relu": ["CONV_2D/3 SAME RELU", "CONV_2D/3 SAME", "CONCATENATION/2", "RELU/2"],
     "flatten": ["TRANSPOSE/2", "RESHAPE/1", "MAXIMUM/2", "MINIMUM/2"],
     "flatten_column": ["RELU/2"],
@@ -184,7 +185,8 @@ OPERATORS = {
     "max_pool": ["MAX_POOL_2D/2 VALID"],
     "max_pool_same": ["MAX_POOL_2D/2 SAME"],
     "max_pool_pad": ["PADV2/2", "MAX_POOL_2D/2 VALID"],
-    "mean_2x2": [DEPTHWISE],
+    "max_pool_relu_pad": ["CONV_2D/3 SAME RELU", "PAD/2", "MAX_POOL_2D/2 VALID"],
+    "mean_2x2": ["DEPTHWISE_CONV_2D/3 VALID"],
 }
 
 

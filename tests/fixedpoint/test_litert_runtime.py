@@ -35,7 +35,7 @@ def test_only_xnnpack_delegates():
         kinds[execution] = [op["op_name"] for op in model._interpreter._get_ops_details()]
     assert "DELEGATE" in kinds["xnnpack"]
     assert "DELEGATE" not in kinds["optimized"] + kinds["reference"]
-    # two of an explicit clamp stay; all else is XNNPACK's
+    # three operators, and then the one that stands for all of them
     taken = LitertModel(litert_model(PROGRAMS["conv_groups"], {}))
     taken(hard_inputs(PROGRAMS["conv_groups"], 1))
     assert [op["op_name"] for op in taken._interpreter._get_ops_details()][3:] == ["DELEGATE"]
