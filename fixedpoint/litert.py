@@ -89,7 +89,8 @@ def litert_model(program: Program, metadata: Mapping[str, object], logits: str =
     own: dict[str, object] = {"input_normalization": {"offset": 128, "divisor": 1}}
     own["logit_exponent"] = writer.logit_exponent
     own["vectors"] = [op.name for op in writer.common if len(op.shape) == 1]
-    entries = {"digest": "0" * 64} | dict(sorted({**metadata, **own}.items()))
+    others = {key: value for key, value in sorted({**metadata, **own}.items()) if key != "digest"}
+    entries = {"digest": "0" * 64} | others  # it comes first, where DIGEST finds it
     content = writer.graph.finish({METADATA: json.dumps(entries).encode("ascii")})
     found = DIGEST.search(content)
     assert found
