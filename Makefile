@@ -38,6 +38,18 @@ test: setup  ## run the tests
 test-networks: setup  ## take a dozen networks of timm and torchvision through every form (minutes)
 	@python -m pytest -m networks tests/fixedpoint/test_networks.py
 
+RUNTIMES = tflite_micro==0.dev20261023182759 openvino==2026.4.1 openvino-telemetry==2025.2.0 ethos-u-vela==5.2.0
+OLD_ONNXRUNTIME = onnxruntime==1.20.1
+# $(call beside,folder,packages): packages in a folder of their own, unless it has them; the tests of what is missing fail
+beside = test "$$(cat runs/$(1)/pins 2>/dev/null)" = '$(2)' || { rm -rf runs/$(1) && mkdir -p runs/$(1) && missing=; \
+	  for package in $(2); do python -m pip install -qq --no-deps --target runs/$(1) $$package || { missing=1; echo "error: $$package could not be installed"; }; done; \
+	  test "$$missing" || echo '$(2)' > runs/$(1)/pins; }
+.PHONY: test-runtimes
+test-runtimes: setup  ## compare networks in every runtime, bit by bit: make test-runtimes NETWORKS=sample (default: all, minutes)
+	@$(call beside,runtimes,$(RUNTIMES))
+	@$(call beside,onnxruntime_old,$(OLD_ONNXRUNTIME))
+	@PYTHONPATH=runs/runtimes NETWORKS='$(NETWORKS)' SIZE='$(SIZE)' python -m pytest -rs -m runtimes tests/runtimes
+
 .PHONY: test-experiments
 test-experiments: setup  ## run experiments, remotes, training by two processes and the documentation's commands (minutes)
 	@python -m pytest -m experiments
@@ -115,8 +127,8 @@ recipe:  ## put recipes/NAME.yaml in place of params.yaml, e.g. make recipe NAME
 	cp recipes/$(NAME).yaml params.yaml
 
 .PHONY: bench
-bench: setup  ## measure images per second of each form of the model on this machine
-	@python -m stages.bench
+bench: setup  ## measure images per second of each file on this machine, and which is fastest; NETWORK=resnet18 SIZE=224: of another network
+	@PYTHONPATH=$(wildcard runs/runtimes) python -m stages.bench $(if $(NETWORK),--network $(NETWORK) --size $(or $(SIZE),224))
 
 PEERS = torchao==0.18.0 brevitas==0.13.4 dependencies==2.0.1 unfoldNd==0.2.3
 .PHONY: bench-peers

@@ -1,41 +1,74 @@
-"""Images per second of each form of the model on this machine, and their ratios to the float ONNX file's.
+"""Pictures per second of each file on this machine, one and 100 at a time, on one thread and on two.
 
-    python -m stages.bench [--rounds 7]     after `make repro`
+    python -m stages.bench [--rounds 7]                    after `make repro`
+    python -m stages.bench --network vargconvnet --size 224       another network, with random weights
 
-The forms take turns, round by round, so that a change of the machine's speed hits them alike; shown are medians. Kept
-in runs/bench.json, since speed belongs to the machine and not to the results.
+The contestants take turns, round by round, so that a change of the machine's speed hits them alike; shown are medians
+and, in parentheses, times float.onnx in ONNX Runtime, then which file is fastest. Before they are timed, the outputs of
+the int8 ones are compared. Kept in runs/bench.json, since speed belongs to the machine and not to the results. OpenVINO
+takes part where it is installed: `make test-runtimes` does that.
 """
 
 import argparse
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 
+from fixedpoint.c_runtime import CModel
+from fixedpoint.c_source import c_source, flash_bytes
+from fixedpoint.calibrate import calibrate
+from fixedpoint.capture import capture
+from fixedpoint.convert import convert
+from fixedpoint.fold import fold
+from fixedpoint.integer import IntegerEvaluator, int8_logits, integer_logits
+from fixedpoint.litert import litert_model
+from fixedpoint.litert_runtime import LitertModel
+from fixedpoint.onnx_float import FloatWriter
+from fixedpoint.onnx_integer import IntegerWriter
+from fixedpoint.onnx_qdq import QdqWriter
+from fixedpoint.onnx_qoperator import QOperatorWriter
+from fixedpoint.program import PORTABLE, Program
 from fixedpoint.runtime import OnnxModel
+from models import create_model
 from stages.cli import require, run, runs_folder, write_json
-from stages.databases import plain_batches
-from stages.forms import load_form
 from stages.machine import prepare
-from stages.model_files import MADE_BY
-from stages.params import Params, load_params
-from training.augment import normalize
+from stages.model_files import FILES, MADE_BY, float_program, read_model, stored_program
+from stages.params import load_params
 
-BATCHES = 10  # in a turn
-ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
+SECONDS = 0.3  # about as long a turn lasts
+PEER = "float.onnx, ONNX Runtime"
+ALONE = "network.c"  # takes one picture at a time, and a process that reads them from a file:
+ITS_PICTURES = 100  # so many, that the start of the process does not count
+LARGE = 10_000_000  # bytes of constants, for which a C compiler takes minutes
+
+Work = Callable[[np.ndarray], np.ndarray]  # logits of network input float32 [batch, channels, height, width]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
-    params = load_params()
-    speeds = interleaved(_forms(params, prepare(params.machine)), rounds)
-    peer = next(iter(speeds.values()))
-    for name, speed in speeds.items():
-        print(f"{name:34}{speed:10.0f} images/s  {speed / peer:6.2f}")
-    write_json(runs_folder() / "bench.json", speeds)
+    parser.add_argument("--network", help="of timm or torchvision (default: the pipeline's files)")
+    parser.add_argument("--size", type=int, default=224, help="of its pictures (default: %(default)s)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 100], help="pictures at a time (default: 1 100)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench_") as folder:
+        floating, program = random_programs(arguments.network, arguments.size) if arguments.network else stored()
+        write_files(floating, program, Path(folder))
+        results = {
+            f"{batch} at a time, {threads} thread{'s'[: threads > 1]}": measured(
+                program, Path(folder), batch, threads, arguments.rounds
+            )
+            for batch in arguments.batches
+            for threads in (1, 2)
+        }
+    print("\n".join(table(results)))
+    write_json(runs_folder() / "bench.json", results)
 
 
 def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, float]:
@@ -50,30 +83,110 @@ def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> di
     return {name: median(values) for name, values in speeds.items()}
 
 
-def _forms(params: Params, device: torch.device) -> dict[str, Callable[[], int]]:
-    pixels, _ = next(iter(plain_batches(params)))
-    images = normalize(pixels)
-    array, x = images.numpy(), images.to(device)
-    forms: dict[str, Callable] = {}
-    for name in ONNX:
+def stored() -> tuple[Program, Program]:
+    """The pipeline's float and integer program."""
+    params = load_params()
+    prepare(params.machine)
+    floating, integer = (read_model(require(FILES[form], MADE_BY[form]), form) for form in ("float", "int"))
+    return float_program(floating), stored_program(integer)
+
+
+def random_programs(network: str, size: int) -> tuple[Program, Program]:
+    """A float and a portable integer program of a network with random weights."""
+    torch.manual_seed(0)
+    program = fold(capture(create_model(network, 1000, size, {}, None), (3, size, size)))
+    x = torch.randint(-128, 128, (2, 3, size, size)).float() / 128
+    with warnings.catch_warnings(action="ignore"):  # exponents of random weights
+        return program, convert(calibrate(program, lambda: [x], arithmetic=PORTABLE))
+
+
+def write_files(floating: Program, program: Program, folder: Path) -> None:
+    """The files of both programs, as the export stages write them."""
+    writers = {"int8_qdq": QdqWriter, "int8_qoperator": QOperatorWriter, "int8_integer": IntegerWriter}
+    for name, writer in {"float": FloatWriter, **writers}.items():
+        model = writer.export(floating if name == "float" else program, {})
+        (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+    if program.is_portable:
+        (folder / "int8.tflite").write_bytes(litert_model(program, {}))
+
+
+def contestants(program: Program, folder: Path, threads: int) -> dict[str, Work]:
+    """Each file with what runs it, by name; PyTorch computes with as many threads as it is set to."""
+    files: dict[str, Work] = {}
+    for name in ("float", "int8_qdq", "int8_qoperator", "int8_integer"):
         execution = "int8" if name == "int8_qdq" else "default"
-        path = require(f"artifacts/onnx/{name}.onnx", MADE_BY["onnx_float"])
-        session = OnnxModel(path, execution, params.machine.threads)
-        forms[f"ONNX {name} ({execution})"] = lambda session=session: session(array)
-    for name, step in {"PyTorch float": "float", "PyTorch integer": "int"}.items():
-        form = load_form(step, None, device, params)
-        forms[name] = lambda form=form: form(x).cpu()  # a GPU has done it all by then
+        files[f"{name}.onnx, ONNX Runtime"] = OnnxModel(folder / f"{name}.onnx", execution, threads)
+    if program.is_portable:
+        litert = LitertModel(folder / "int8.tflite", "xnnpack", threads)
+        files["int8.tflite, LiteRT (XNNPACK)"] = lambda x: litert(_int8(x))
+        openvino = openvino_model(folder / "int8_qdq.onnx", threads)
+        if openvino:
+            files["int8_qdq.onnx, OpenVINO"] = openvino
+    if threads == 1 and flash_bytes(program) < LARGE:
+        c = CModel(c_source(program, {}))
+        files[ALONE] = lambda x: c(_int8(x))
+    integer = integer_logits(program)
+    files["model.safetensors, PyTorch"] = lambda x: integer(torch.from_numpy(x)).numpy()
+    return files
 
-    def timed(form: Callable) -> Callable[[], int]:
-        @torch.no_grad()
-        def work() -> int:
-            for _ in range(BATCHES):
-                form()
-            return BATCHES * len(images)
 
-        return work
+def openvino_model(path: Path, threads: int) -> Work | None:
+    """An ONNX file in OpenVINO, on the CPU in float32 where it is not int8; None where OpenVINO is not installed."""
+    try:
+        import openvino
+    except ImportError:
+        return None
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(path, "CPU", options).create_infer_request()
+    return lambda x: request.infer({0: x})[0]
 
-    return {name: timed(form) for name, form in forms.items()}
+
+def measured(program: Program, folder: Path, batch: int, threads: int, rounds: int) -> dict[str, float]:
+    """Pictures per second of each contestant that gives the integer model's logits, and of float.onnx."""
+    torch.set_num_threads(threads)
+    x = np.random.default_rng(0).integers(-128, 128, (batch, *program.input_shape)).astype(np.float32) / 128
+    works = contestants(program, folder, threads)
+    accumulators = IntegerEvaluator(program)(torch.from_numpy(_int8(x))).flatten(1)
+    exact = np.ldexp(accumulators.numpy().astype(np.float64), -program.logit_exponent.numpy())
+    expected = {"int8": int8_logits(program, accumulators).numpy()} if program.is_portable else {}
+    expected |= {"int32": accumulators.numpy(), "float32": exact}
+
+    def turn(name: str, work: Work) -> Callable[[], int]:
+        start = time.perf_counter()
+        given = np.tile(x, (max(1, ITS_PICTURES // batch) if name == ALONE else 1, 1, 1, 1))
+        found = work(given)[:batch].reshape(batch, -1)
+        if name != PEER and not np.array_equal(found, expected[found.dtype.name]):
+            raise ValueError(f"{name} gives other logits than the integer model; make test-runtimes says where")
+        work(given)
+        repeats = max(1, round(2 * SECONDS / (time.perf_counter() - start)))
+
+        def repeated() -> int:
+            for _ in range(repeats):
+                work(given)
+            return repeats * len(given)
+
+        return repeated
+
+    return interleaved({name: turn(name, work) for name, work in works.items()}, rounds)
+
+
+def table(results: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The lines for people: a row a contestant, a column a way to run it, and the fastest of each."""
+    names = list(dict.fromkeys(name for speeds in results.values() for name in speeds))
+    lines = ["images/s (times float.onnx in ONNX Runtime)", _row("", list(results))]
+    for name in names:
+        cells = [f"{s[name]:,.0f} ({s[name] / s[PEER]:.2f})" if name in s else "-" for s in results.values()]
+        lines.append(_row(name, cells))
+    fastest = {column: max(speeds, key=speeds.__getitem__) for column, speeds in results.items()}
+    return [*lines, *(f"fastest, {column}: {name}" for column, name in fastest.items())]
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"{name:30}" + "".join(f"{cell:>26}" for cell in cells)
+
+
+def _int8(x: np.ndarray) -> np.ndarray:
+    return (x * 128).astype(np.int8)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import torch
 import yaml
 from PIL import Image
 
+from fixedpoint.litert import litert_model
 from fixedpoint.onnx_float import FloatWriter
 from fixedpoint.onnx_qoperator import QOperatorWriter
-from fixedpoint.program import INPUT, Conv, Flatten, Program
+from fixedpoint.program import INPUT, PORTABLE, Conv, Flatten, Program
 from fixedpoint.qat import FakeQuantModel
 from imagedb import Item, ListSource, write_database
 from models.storage import ModelInfo, save_model
@@ -36,8 +37,19 @@ def program(dtype: torch.dtype = torch.int8) -> Program:
     return Program((3, 8, 8), ops, constants, {INPUT: 7})
 
 
+def portable_program() -> Program:
+    """The same in portable arithmetic; of pictures in one colour, the int8 logits are those of `logits`, too."""
+    made = program()
+    constants = {
+        "conv.weight": made.constants["conv.weight"] * 2,
+        "conv.bias": torch.ones(3, dtype=torch.int32),
+        "conv.weight_exponent": torch.full((3,), 2, dtype=torch.int32),
+    }
+    return Program(made.input_shape, made.ops, constants, made.exponents, 126, PORTABLE, 2)
+
+
 def write_forms() -> None:
-    """The model files of the int, qat and ONNX forms, in the places of the pipeline."""
+    """The model files of the int, qat, ONNX and LiteRT forms, in the places of the pipeline."""
     for form, dtype in (("int", torch.int8), ("qat", torch.float32)):
         made = program(dtype)
         save_model(FILES[form], form, made.constants, INFO, made.to_json())
@@ -47,6 +59,8 @@ def write_forms() -> None:
         ("onnx_int8", QOperatorWriter, program()),
     ):
         FILES[form].write_bytes(writer.export(made, metadata(INFO)).SerializeToString())
+    FILES["litert"].parent.mkdir(parents=True)
+    FILES["litert"].write_bytes(litert_model(portable_program(), metadata(INFO)))
 
 
 def write_params(classes: int = 3) -> None:

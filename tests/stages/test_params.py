@@ -110,8 +110,8 @@ def test_exponent_without_a_point_is_a_number(params):
         ),
         (
             "zzz",
-            "allowed: augment, batch_size, calibrate, card, compare, epochs, gate, golden, input, lr, machine, model, "
-            "pack, qat, report, seed, train, validation",
+            "allowed: augment, batch_size, calibrate, card, compare, epochs, gate, golden, input, litert, lr, machine, "
+            "model, pack, qat, report, seed, train, validation",
         ),
     ],
 )
@@ -155,6 +155,13 @@ def test_wrong_types(params, name, value, expected):
         ("lr", float("inf"), "lr: inf is not allowed, must be a finite number"),
         ("batch_size", 0, "batch_size: 0 is not allowed, must be greater than or equal to 1"),
         ("train.momentum", 1, "train.momentum: 1 is not allowed, must be less than 1"),
+        (
+            "calibrate.arithmetic",
+            "exact",
+            "calibrate.arithmetic: 'exact' is not allowed, must be 'portable' or 'exact8'",
+        ),
+        ("calibrate.weight_bits", 7, "calibrate: weight_bits 7 needs arithmetic exact8; portable weights have 7 "),
+        ("litert.logits", "int32", "litert.logits: 'int32' is not allowed, must be 'int8' or 'int16'"),
         ("qat.epochs", -1, "qat.epochs: -1 is not allowed, must be greater than or equal to 0"),
         (
             "train.optimizer",

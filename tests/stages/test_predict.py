@@ -49,7 +49,7 @@ def drawings() -> set[str]:
     return {str(path) for path in Path().rglob("*.png")} - {"a/x.png"}
 
 
-@pytest.mark.parametrize("step", ["int", "qat", "onnx_float", "onnx_int8"])
+@pytest.mark.parametrize("step", ["int", "qat", "onnx_float", "onnx_int8", "litert"])
 def test_classes_and_probabilities_by_hand(stage, capsys, step):
     stage("--step", step, "a/x.png", "b/x.bmp")
     first = 100 / (1 + math.exp(-10 / 4))  # logits of red and green: 10 / 4 apart

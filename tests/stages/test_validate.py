@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from fixedpoint.litert import litert_model
 from fixedpoint.onnx_qoperator import QOperatorWriter
 from imagedb.contact_sheet import contact_sheet
 from models.storage import save_model
 from stages import pictures, validate
 from stages.cli import run
-from stages.model_files import FILES
+from stages.model_files import FILES, NO_LITERT
 
 # Two of three red ones and all others are classified rightly; as there are 20, four are not among the worst 16.
 RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
@@ -57,19 +58,35 @@ def written() -> set[str]:
     }
 
 
-@pytest.mark.parametrize("step", ["int", "qat", "onnx_float", "onnx_int8"])
+@pytest.mark.parametrize("step", ["int", "qat", "onnx_float", "onnx_int8", "litert"])
 def test_results_of_each_form(stage, capsys, step):
     stage("--step", step)
     scores, table = capsys.readouterr().out.split("\n", 1)
     logits = [brightest.logits(color) for color, _ in COLORS]
     loss = torch.nn.CrossEntropyLoss()(torch.tensor(logits).double(), torch.tensor([label for _, label in COLORS]))
-    assert json.loads(scores) == {"top1": 95, "top5": 100, "loss": round(float(loss), 4), "images": 20}
+    expected = {"top1": 95, "top5": 100, "loss": round(float(loss), 4), "images": 20}
+    ties = sum(sorted(row)[-1] == sorted(row)[-2] for row in logits)
+    assert json.loads(scores) == expected | ({"ties": ties} if step == "litert" else {})
     assert table == TABLE
     folders = {"metrics": "metrics", "classes": "plots/classes", "confusion": "plots/confusion", "worst": "plots/worst"}
     assert written() == {f"{folders[Path(name).stem]}/{step}{Path(name).suffix}" for name in RESULTS}
     assert json.loads(Path(f"metrics/{step}.json").read_text()) == json.loads(scores)
     assert Path(f"plots/classes/{step}.csv").read_text() == CLASSES_CSV
     assert "red,green,1\n" in Path(f"plots/confusion/{step}.csv").read_text()
+
+
+def test_a_form_that_exact8_has_not_is_written_as_nothing(stage, capsys):
+    FILES["litert"].unlink()
+    NO_LITERT.write_text("none\n")
+    stage("--step", "litert")
+    assert capsys.readouterr().out == "none\n"
+    assert json.loads(Path("metrics/litert.json").read_text()) == {}
+    assert Path("plots/classes/litert.csv").read_text() == CLASSES_CSV.splitlines()[0] + "\n"
+    assert Path("plots/confusion/litert.csv").read_text() == "class,taken_for,images\n"
+    assert Image.open("plots/worst/litert.jpg").size == (1, 1)
+    NO_LITERT.unlink()
+    with pytest.raises(SystemExit, match=r"int8.tflite does not exist; `make export-litert` makes it"):
+        stage("--step", "litert")
 
 
 def test_a_checkpoint_is_scored_and_nothing_written_but_on_demand(stage, capsys):
@@ -119,10 +136,14 @@ def test_equal_results_are_equal_bytes(stage):
         ("int", "none.safetensors", "model file {} does not exist"),
         ("qat", "none.pt", "model file {} does not exist"),
         ("onnx_int8", "none.onnx", "model file {} does not exist"),
-        ("onnx_int8", "bare.onnx", "{} has no class_names in its metadata: export_onnx did not write it"),
+        ("litert", "none.tflite", "model file {} does not exist"),
+        ("litert", "bare.tflite", "{} has no class_names in its metadata: no stage wrote it"),
+        ("litert", FILES["onnx_int8"], "{} is not a .tflite file of this repository"),
+        ("onnx_int8", "bare.onnx", "{} has no class_names in its metadata: no stage wrote it"),
     ],
 )
 def test_a_file_of_another_form_is_refused(stage, step, checkpoint, message):
+    Path("bare.tflite").write_bytes(litert_model(brightest.portable_program(), {}))
     Path("bare.onnx").write_bytes(QOperatorWriter.export(brightest.program(), {}).SerializeToString())
     with pytest.raises(SystemExit, match=message.format(checkpoint)):
         stage("--step", step, "--checkpoint", str(checkpoint))
