@@ -6,6 +6,7 @@ Only a model of portable arithmetic has such a file. For one of exact8, none.txt
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from stages.cli import require, run, whole_file
 from stages.model_files import FILES, GOLDEN, MADE_BY, NO_LITERT, metadata, stored_program
 from stages.params import load_params
 
+SELFCHECK = "selfcheck"  # a folder
 NOT_PORTABLE = "a model of exact8 arithmetic has no .tflite file; calibrate.arithmetic: portable gives one\n"
 
 
@@ -37,6 +39,7 @@ def main() -> None:
         files = {FILES["litert"].name: model, **selfcheck(program, model, getattr(torch, logits))}
     for name in (NO_LITERT.name, FILES["litert"].name):  # of another arithmetic
         (arguments.output_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(arguments.output_dir / SELFCHECK, ignore_errors=True)
     for name, content in files.items():
         with whole_file(arguments.output_dir / name) as partial:
             partial.write_bytes(content)
@@ -51,7 +54,7 @@ def selfcheck(program: Program, model: bytes, dtype: torch.dtype) -> dict[str, b
     accumulators = IntegerEvaluator(program)(torch.from_numpy(pictures)).flatten(1)
     exponent = read_metadata(model, FILES["litert"])["logit_exponent"]
     logits = rounded_logits(program, accumulators, exponent, dtype).numpy()
-    return {f"selfcheck/{name}": text.encode() for name, text in tflm_selfcheck(model, pictures, logits).items()}
+    return {f"{SELFCHECK}/{name}": text.encode() for name, text in tflm_selfcheck(model, pictures, logits).items()}
 
 
 if __name__ == "__main__":
