@@ -1,0 +1,5 @@
+#include "golden_data.h"
+
+$pictures
+
+$logits

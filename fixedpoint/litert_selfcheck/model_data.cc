@@ -1,0 +1,3 @@
+#include "model_data.h"
+
+$model

@@ -1,0 +1,7 @@
+// network.tflite: what tflite::GetModel reads.
+#ifndef MODEL_DATA_H
+#define MODEL_DATA_H
+
+extern const unsigned char model_data[];
+
+#endif
