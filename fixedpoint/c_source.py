@@ -91,8 +91,8 @@ class CWriter:
 
     def source(self) -> str:
         """network.c."""
-        arrays = [_array(f"static const {a.dtype}_t {name}[]", a) for name, a in self._arrays.items()]
-        exponents = _array("const int8_t network_logit_exponent[]", self._logit_exponents)
+        arrays = [c_array(f"static const {a.dtype}_t {name}[]", a) for name, a in self._arrays.items()]
+        exponents = c_array("const int8_t network_logit_exponent[]", self._logit_exponents)
         arena = ["    int8_t *const arena = (int8_t *)memory;"] if self.plan.offsets else []
         run = ["void network_run(const int8_t *input, int32_t *logits)", "{", *arena, *self._run, "}\n"]
         kernels = _kernels("\n".join([*self._structs, *self._run]))
@@ -261,7 +261,7 @@ def _map(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _array(declaration: str, value: np.ndarray) -> str:
+def c_array(declaration: str, value: np.ndarray) -> str:
     """The definition of an array, many numbers a line."""
     numbers = ",".join(map(str, value.ravel().tolist()))
     lines = re.findall(rf".{{1,{WIDTH}}}(?:,|$)", numbers)

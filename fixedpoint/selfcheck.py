@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
 
-from fixedpoint.c_source import FOLDER, _array
+from fixedpoint.c_source import FOLDER, c_array
 from fixedpoint.program import Program
 
 TFLM_FOLDER = Path(__file__).parent / "litert_selfcheck"
@@ -68,7 +68,7 @@ def tflm_selfcheck(model: bytes, pictures: np.ndarray, logits: np.ndarray) -> di
         "arena_bytes": arena_bytes(model),
         "operators": len(operators),
         "registrations": "\n".join(f"  resolver.{_registration(name)}();" for name in operators),
-        "model": _array("alignas(16) const unsigned char model_data[]", np.frombuffer(model, np.uint8)),
+        "model": c_array("alignas(16) const unsigned char model_data[]", np.frombuffer(model, np.uint8)),
     }
     texts = {name: (TFLM_FOLDER / name).read_text(encoding="utf-8") for name in (*TEMPLATES, *VERBATIM)}
     return texts | {name: Template(texts[name]).substitute(values) for name in TEMPLATES}
@@ -136,8 +136,8 @@ def _golden(
         "picture_bytes": prod(shape),
         "classes": classes,
         "logit": dtype,
-        "pictures": _array(f"{storage}const int8_t golden_pictures[]", pictures.transpose(0, 2, 3, 1)),
-        "logits": _array(f"{storage}const {dtype}_t golden_logits[]", logits),
+        "pictures": c_array(f"{storage}const int8_t golden_pictures[]", pictures.transpose(0, 2, 3, 1)),
+        "logits": c_array(f"{storage}const {dtype}_t golden_logits[]", logits),
     }
 
 
