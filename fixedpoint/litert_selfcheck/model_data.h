@@ -1,4 +1,4 @@
-// network.tflite: what tflite::GetModel reads.
+// int8.tflite: what tflite::GetModel reads.
 #ifndef MODEL_DATA_H
 #define MODEL_DATA_H
 
