@@ -4,17 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from fixedpoint.litert import INPUT, OUTPUT, read_metadata  # first: it says how to install LiteRT
-
-from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]  # isort: skip
+from fixedpoint.litert_graph import OUTPUT, litert_module, read_metadata
+from fixedpoint.program import INPUT
 
 # By name, whose kernels run: XNNPACK's (what a user gets who sets nothing), LiteRT's optimized ones, or its reference
-# ones, by which those for microcontrollers are written. XNNPACK leaves PADV2, clamps by themselves and all of 16 bits
-# to the optimized ones.
+# ones, by which those for microcontrollers are written; as LiteRT's OpResolverType calls it. XNNPACK leaves PADV2,
+# clamps by themselves and all of 16 bits to the optimized ones.
 EXECUTIONS = {
-    "xnnpack": OpResolverType.AUTO,
-    "optimized": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    "reference": OpResolverType.BUILTIN_REF,
+    "xnnpack": "AUTO",
+    "optimized": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "reference": "BUILTIN_REF",
 }
 
 
@@ -31,7 +30,7 @@ class LitertModel:
         metadata: Of the file, as `read_metadata` gives it.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        OSError: If there is no such file, or LiteRT is not installed.
         ValueError: If the execution is unknown or keeps no tensors, or the file is not as `litert_model` wrote it.
     """
 
@@ -42,10 +41,11 @@ class LitertModel:
             raise ValueError("xnnpack keeps no tensors between input and logits; optimized and reference do")
         path, content = ("the content", source) if isinstance(source, bytes) else (source, Path(source).read_bytes())
         self.metadata = read_metadata(content, path)
-        self._interpreter = Interpreter(
+        interpreter = litert_module("interpreter")
+        self._interpreter = interpreter.Interpreter(
             model_content=content,
             num_threads=threads,
-            experimental_op_resolver_type=EXECUTIONS[execution],
+            experimental_op_resolver_type=interpreter.OpResolverType[EXECUTIONS[execution]],
             experimental_preserve_all_tensors=tensors,
         )
         self._keeps_tensors = tensors
