@@ -4,18 +4,21 @@ import re
 from pathlib import Path
 
 import oracle
+import portable_programs
 import pytest
 from programs import PROGRAMS, hard_inputs, numpy_constants
 
 from fixedpoint.c_source import CWriter
 from fixedpoint.floating import FloatEvaluator
 from fixedpoint.integer import IntegerEvaluator
+from fixedpoint.litert import LiteRtWriter
 from fixedpoint.onnx_float import FloatWriter
 from fixedpoint.onnx_graph import Writer
 from fixedpoint.onnx_integer import IntegerWriter
 from fixedpoint.onnx_qdq import QdqWriter
 from fixedpoint.onnx_qoperator import QOperatorWriter
-from fixedpoint.program import QUANTIZED_KINDS, Program
+from fixedpoint.portable import REFUSED
+from fixedpoint.program import QUANTIZED_KINDS, AvgPool, Program
 from fixedpoint.qat import FakeQuantModel
 
 IMPLEMENTATIONS = [
@@ -28,6 +31,7 @@ IMPLEMENTATIONS = [
     IntegerWriter,
     CWriter,
 ]
+NOT_PORTABLE = {*REFUSED, AvgPool.kind}  # refused, and made a convolution
 TEXT = Path(__file__).parents[2] / "docs" / "arithmetic.md"
 
 
@@ -45,9 +49,13 @@ def oracle_knows(program: Program) -> bool:
     return True
 
 
+def with_kind(programs: dict[str, Program], kind: str) -> list[Program]:
+    return [program for program in programs.values() if kind in {op.kind for op in program.ops}]
+
+
 def places_without(kind: str) -> list[str]:
     missing = [f"a method of {c.__name__}" for c in IMPLEMENTATIONS if not has_method(c, kind)]
-    programs = [program for program in PROGRAMS.values() if kind in {op.kind for op in program.ops}]
+    programs = with_kind(PROGRAMS, kind)
     if not programs:
         missing.append("a program in tests/fixedpoint/programs.py")
     if not any(map(oracle_knows, programs)):
@@ -57,6 +65,10 @@ def places_without(kind: str) -> list[str]:
     kinds = ", ".join(re.findall(r"^\| ([^|]*) \|", table, re.MULTILINE)).split(", ")
     if kind not in kinds:
         missing.append("a row of the table of operations in docs/arithmetic.md")
+    if kind not in NOT_PORTABLE and not has_method(LiteRtWriter, kind):
+        missing.append("a method of LiteRtWriter")
+    if kind not in NOT_PORTABLE and not with_kind(portable_programs.PROGRAMS, kind):
+        missing.append("a program in tests/fixedpoint/portable_programs.py")
     return missing
 
 
@@ -68,8 +80,23 @@ def test_each_kind_of_operation_is_known_everywhere(kind):
 
 @pytest.mark.parametrize("kind", ["softmax", "half", "kind"])  # half and kind are other things that classes have
 def test_a_kind_that_nobody_knows_is_missing_everywhere(kind):
-    assert len(places_without(kind)) == len(IMPLEMENTATIONS) + 3
+    assert len(places_without(kind)) == len(IMPLEMENTATIONS) + 5
 
 
 def test_an_abstract_method_is_no_implementation():
     assert not any(has_method(Writer, kind) for kind in QUANTIZED_KINDS)
+
+
+def test_what_portable_arithmetic_has_not_needs_no_place_in_litert():
+    assert NOT_PORTABLE < QUANTIZED_KINDS
+    assert not any(
+        has_method(LiteRtWriter, kind) or with_kind(portable_programs.PROGRAMS, kind) for kind in NOT_PORTABLE
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(QUANTIZED_KINDS - NOT_PORTABLE))
+def test_what_litert_lacks_is_named(kind, monkeypatch):
+    monkeypatch.delattr(LiteRtWriter, kind)
+    monkeypatch.setattr(portable_programs, "PROGRAMS", {})
+    wanted = ["a method of LiteRtWriter", "a program in tests/fixedpoint/portable_programs.py"]
+    assert places_without(kind) == wanted
