@@ -19,13 +19,16 @@ from fixedpoint.capture import capture
 from fixedpoint.convert import convert
 from fixedpoint.correct import correct_biases
 from fixedpoint.fold import fold
-from fixedpoint.integer import IntegerEvaluator, integer_input, integer_tensor
+from fixedpoint.integer import IntegerEvaluator, int8_logits, integer_input, integer_tensor
+from fixedpoint.litert import litert_model, tensor_names
+from fixedpoint.litert_runtime import EXECUTIONS, LitertModel
 from fixedpoint.onnx_graph import OUTPUT
 from fixedpoint.onnx_integer import IntegerWriter
 from fixedpoint.onnx_qdq import QdqWriter
 from fixedpoint.onnx_qoperator import QOperatorWriter
+from fixedpoint.program import EXACT8, PORTABLE
 from fixedpoint.qat import FakeQuantModel
-from fixedpoint.runtime import OnnxModel
+from fixedpoint.runtime import OnnxModel, saturating_weights
 from imagedb.sources.torchvision import TorchvisionSource
 from models import create_model
 from training.augment import normalize, render
@@ -33,23 +36,32 @@ from training.recipe import InputFormat
 from training.views import center_views
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-# Name, image size, weight bits, normalization. Odd sizes make padding to the same size asymmetric in other places.
-QUICK = [("mobilenetv3_small_100", 64, 8, IMAGENET), ("tf_efficientnet_lite0", 65, 7, None)]
+ARITHMETICS: dict[str, dict] = {  # arguments of `calibrate`
+    "portable": {"arithmetic": PORTABLE},
+    "exact8": {"arithmetic": EXACT8},
+    "exact8-7bit": {"arithmetic": EXACT8, "weight_bits": 7},
+}
+# Name, image size, arithmetic, normalization. Odd sizes make padding to the same size asymmetric in other places.
+QUICK = [("mobilenetv3_small_100", 64, "exact8", IMAGENET), ("tf_efficientnet_lite0", 65, "portable", None)]
 ALL = [
     *QUICK,
-    ("resnet18", 64, 8, None),
-    ("resnet50", 64, 8, IMAGENET),
-    ("mobilenetv2_100", 64, 7, IMAGENET),
-    ("regnetx_008", 64, 8, None),
-    ("mobilenetv4_conv_small", 64, 8, None),
-    ("vgg11_bn", 224, 8, None),  # its first fully connected layer takes 7x7 maps
-    ("densenet121", 64, 8, None),
-    ("efficientnet_b0", 64, 8, IMAGENET),
-    ("vargconvnet", 64, 7, None),
-    ("torchvision/mobilenet_v3_small", 64, 8, IMAGENET),
-    ("torchvision/googlenet", 64, 8, None),
+    ("resnet18", 64, "portable", None),
+    ("resnet18", 64, "exact8", None),
+    ("resnet50", 64, "portable", IMAGENET),
+    ("mobilenetv2_100", 64, "portable", IMAGENET),
+    ("mobilenetv2_100", 64, "exact8-7bit", IMAGENET),
+    ("regnetx_002", 64, "portable", None),
+    ("mobilenetv4_conv_small", 64, "portable", None),
+    ("vgg11_bn", 224, "portable", None),  # its first fully connected layer takes 7x7 maps
+    ("densenet121", 64, "portable", None),
+    ("efficientnet_b0", 64, "exact8", IMAGENET),  # products of tensors and tables, which portable arithmetic has not
+    ("vargconvnet", 64, "portable", None),
+    ("torchvision/mobilenet_v3_small", 64, "exact8", IMAGENET),
+    ("torchvision/googlenet", 64, "portable", None),
 ]
-CASES = [pytest.param(*case, id=case[0], marks=[] if case in QUICK else pytest.mark.networks) for case in ALL]
+CASES = [
+    pytest.param(*case, id=f"{case[0]}-{case[2]}", marks=[] if case in QUICK else pytest.mark.networks) for case in ALL
+]
 FORMS = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWriter}
 
 
@@ -75,12 +87,13 @@ def random_network(name, size, normalization):
     return model.eval()
 
 
-@pytest.mark.parametrize(("name", "size", "weight_bits", "normalization"), CASES)
+@pytest.mark.parametrize(("name", "size", "arithmetic", "normalization"), CASES)
+@pytest.mark.filterwarnings("ignore:.* must share the exponent")  # random weights need others
 @torch.no_grad()
-def test_every_form_gives_the_same_bits(name, size, weight_bits, normalization, tmp_path):
+def test_every_form_gives_the_same_bits(name, size, arithmetic, normalization, tmp_path):
     x = pictures(size, 4)[1:3]
     program = fold(capture(random_network(name, size, normalization), (3, size, size)))
-    program = correct_biases(calibrate(program, lambda: [x], weight_bits=weight_bits), x)
+    program = correct_biases(calibrate(program, lambda: [x], **ARITHMETICS[arithmetic]), x)
     integer = convert(program)
     expected = dict(IntegerEvaluator(integer).run(integer_input(x)))
     assert expected[integer.output].unique().numel() > 5, "a network that says nothing proves nothing"
@@ -106,10 +119,28 @@ def test_every_form_gives_the_same_bits(name, size, weight_bits, normalization, 
         path = tmp_path / f"{form}.onnx"
         path.write_bytes(writer.export(integer, {}).SerializeToString())
         for execution in ("default", "off", "int8"):
-            if (form, execution, weight_bits) == ("qdq", "default", 8):
+            if (form, execution) == ("qdq", "default") and saturating_weights(integer):
                 continue  # exact where the processor has VNNI
             model = OnnxModel(path, execution, outputs=names)
             for tensor, value in model.tensors(x.numpy()).items():
                 wanted = logits if tensor == OUTPUT else expected[tensor].numpy()
                 assert np.array_equal(value, wanted), f"{form} ({execution}): {tensor}"
             assert np.array_equal(OnnxModel(path, execution, threads=2)(x.numpy()), logits), f"{form} ({execution})"
+    if integer.is_portable:
+        compare_litert(integer, expected, x)
+
+
+def compare_litert(integer, expected, x):
+    """Hold the .tflite file against what the integer model computes for the network input `x`."""
+    content, pixels = litert_model(integer, {}), integer_input(x).numpy()
+    logits = int8_logits(integer, expected[integer.output]).numpy()
+    assert len(np.unique(logits)) > 5
+    for execution in EXECUTIONS:
+        if execution == "reference" and x.shape[-1] >= 100:
+            continue  # its kernels are slow
+        assert np.array_equal(LitertModel(content, execution, threads=2)(pixels), logits), execution
+        if execution != "xnnpack":
+            tensors = LitertModel(content, execution, tensors=True).tensors(pixels)
+            assert [*tensors] == tensor_names(integer)
+            for tensor, value in tensors.items():
+                assert np.array_equal(value, expected[tensor].numpy()), f"{execution}: {tensor}"
