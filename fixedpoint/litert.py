@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fixedpoint.litert_graph import OUTPUT, LiteRtGraph
-from fixedpoint.litert_graph import read_metadata as read_metadata  # stages.export_litert takes it from here
 from fixedpoint.portable import check_portable
 from fixedpoint.program import (
     INPUT,

@@ -11,17 +11,15 @@ from string import Template
 from typing import Any
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
 
 from fixedpoint.c_source import FOLDER, c_array
+from fixedpoint.litert_graph import litert_module
 from fixedpoint.program import Program
 
 TFLM_FOLDER = Path(__file__).parent / "litert_selfcheck"
 TEMPLATES = ("main.cc", "model_data.h", "model_data.cc", "golden_data.h", "golden_data.cc")
 VERBATIM = ("Makefile", "README.md")
 PICTURES_BYTES = 2**16
-SIZES = {schema.TensorType.INT8: 1, schema.TensorType.INT16: 2}
-OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
 # What TFLM keeps besides the tensors, in bytes, with pointers of 64 bits; with those of 32 bits it is less.
 FIXED_BYTES, TENSOR_BYTES, OPERATOR_BYTES, CHANNEL_BYTES = 1024, 24, 256, 8
 PLANNING_BYTES = 32 + 36  # for each tensor, while it plans where they lie
@@ -58,12 +56,11 @@ def tflm_selfcheck(model: bytes, pictures: np.ndarray, logits: np.ndarray) -> di
     Raises:
         ValueError: If an array is of another type or shape.
     """
-    content = _read(model)
-    graph = content.subgraphs[0]
+    graph, kinds, sizes = _read(model)
     source, result = (graph.tensors[ends[0]] for ends in (graph.inputs, graph.outputs))
     height, width, channels = map(int, source.shape[1:])
-    dtype = f"int{8 * SIZES[result.type]}"
-    operators = sorted({OPERATORS[code.builtinCode] for code in content.operatorCodes})  # in whatever versions
+    dtype = f"int{8 * sizes[result.type]}"
+    operators = sorted(set(kinds))  # in whatever versions
     values = _golden(pictures, logits, (channels, height, width), int(result.shape[1]), dtype) | {
         "arena_bytes": arena_bytes(model),
         "operators": len(operators),
@@ -80,19 +77,18 @@ def arena_bytes(model: bytes) -> int:
     It is that of the tensors and of the kernels' patches, which TFLM places as `_planned` does, and of what it notes
     for each tensor, operator and channel. main.cc prints how much is used.
     """
-    content = _read(model)
-    graph = content.subgraphs[0]
+    graph, kinds, item_sizes = _read(model)
     lives = {int(graph.inputs[0]): (0, 0)}  # of each tensor in memory, the first step and the last
     patches, channels = [], 0
     for step, operator in enumerate(graph.operators, start=1):
         lives[int(operator.outputs[0])] = (step, step)
         lives |= {int(t): (lives[int(t)][0], step) for t in operator.inputs if int(t) in lives}
-        kind = OPERATORS[content.operatorCodes[operator.opcodeIndex].builtinCode]
+        kind = kinds[operator.opcodeIndex]
         if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             x, weight = (tuple(map(int, graph.tensors[t].shape)) for t in operator.inputs[:2])
             patches.append((_patch(kind, x[-1], weight[1:3]), step, step))
             channels += int(graph.tensors[operator.outputs[0]].shape[-1])
-    sizes = {t: SIZES[graph.tensors[t].type] * prod(map(int, graph.tensors[t].shape)) for t in sorted(lives)}
+    sizes = {t: item_sizes[graph.tensors[t].type] * prod(map(int, graph.tensors[t].shape)) for t in sorted(lives)}
     plan = _planned([(_aligned(size), *lives[t]) for t, size in sizes.items()] + patches)
     planning = PLANNING_BYTES * (len(graph.tensors) + len(patches))
     kept = TENSOR_BYTES * len(graph.tensors) + OPERATOR_BYTES * len(graph.operators) + CHANNEL_BYTES * channels
@@ -141,8 +137,13 @@ def _golden(
     }
 
 
-def _read(model: bytes) -> Any:
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+def _read(model: bytes) -> tuple[Any, list[str], dict[int, int]]:
+    """The graph of a .tflite file, the kinds of its operators by their index, and the bytes of a value by its type."""
+    schema = litert_module("schema_py_generated")
+    content = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
+    kinds = [names[code.builtinCode] for code in content.operatorCodes]
+    return content.subgraphs[0], kinds, {schema.TensorType.INT8: 1, schema.TensorType.INT16: 2}
 
 
 def _aligned(size: int) -> int:

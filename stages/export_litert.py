@@ -13,7 +13,7 @@ import torch
 
 from fixedpoint.golden import golden_input
 from fixedpoint.integer import IntegerEvaluator, rounded_logits
-from fixedpoint.litert import litert_model, read_metadata
+from fixedpoint.litert import litert_model, logit_exponent
 from fixedpoint.program import Program
 from fixedpoint.selfcheck import golden_count, tflm_selfcheck
 from models.storage import load_model
@@ -36,7 +36,7 @@ def main() -> None:
     files = {NO_LITERT.name: NOT_PORTABLE.encode()}
     if program.is_portable:
         model = litert_model(program, metadata(stored.info), logits)
-        files = {FILES["litert"].name: model, **selfcheck(program, model, getattr(torch, logits))}
+        files = {FILES["litert"].name: model, **selfcheck(program, model, logits)}
     for name in (NO_LITERT.name, FILES["litert"].name):  # of another arithmetic
         (arguments.output_dir / name).unlink(missing_ok=True)
     shutil.rmtree(arguments.output_dir / SELFCHECK, ignore_errors=True)
@@ -47,12 +47,12 @@ def main() -> None:
     print(f"{arguments.output_dir}: {about}")
 
 
-def selfcheck(program: Program, model: bytes, dtype: torch.dtype) -> dict[str, bytes]:
+def selfcheck(program: Program, model: bytes, type_of_logits: str) -> dict[str, bytes]:
     """The files of the self-check on golden pictures, by name."""
     pictures = golden_input(require(GOLDEN, "make golden"), program)
     pictures = pictures[: golden_count(pictures)]
     accumulators = IntegerEvaluator(program)(torch.from_numpy(pictures)).flatten(1)
-    exponent = read_metadata(model, FILES["litert"])["logit_exponent"]
+    exponent, dtype = logit_exponent(program, type_of_logits), getattr(torch, type_of_logits)
     logits = rounded_logits(program, accumulators, exponent, dtype).numpy()
     return {f"{SELFCHECK}/{name}": text.encode() for name, text in tflm_selfcheck(model, pictures, logits).items()}
 

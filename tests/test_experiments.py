@@ -15,6 +15,7 @@ import pytest
 import yaml
 from project import REPOSITORY, clone_of, commit, environment, files, make_project, shell
 
+from models.storage import load_model
 from stages.cli import alone
 
 pytestmark = pytest.mark.experiments
@@ -215,3 +216,15 @@ def test_the_workflow_of_a_pull_request_reports_and_stops(clone, tmp_path):
     ]
     assert "| metrics/summary.json | int_top1 |" in " ".join(page.read_text().split())
     assert "**crossed**" in page.read_text()
+
+
+def test_the_other_arithmetic_is_one_parameter(clone):
+    shell(clone, "dvc exp run --name exact -S calibrate.arithmetic=exact8")
+    assert (clone / "artifacts/litert/none.txt").is_file() and not (clone / "artifacts/litert/int8.tflite").exists()
+    assert json.loads((clone / "metrics/litert.json").read_text()) == {}
+    summary, card = (clone / "metrics/summary.md").read_text(), (clone / "artifacts/MODEL_CARD.md").read_text()
+    assert "LiteRT int8" not in summary and "exact8 arithmetic" in card and "tflite" not in card
+    program = load_model(clone / "artifacts/int/model.safetensors", ("int",)).program
+    assert (program["arithmetic"], program["weight_limit"]) == ("exact8", 127)
+    assert {op["kind"] for op in program["ops"]} >= {"avg_pool"}
+    shell(clone, "python -m stages.gate --against HEAD")

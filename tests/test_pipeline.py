@@ -27,9 +27,11 @@ import yaml
 from project import change, commit, environment, files, make_project, shell
 from safetensors.torch import load_file, save_file
 
+from fixedpoint import litert
 from models import create_model
 from models.storage import load_model, save_model
 from stages.cli import run
+from stages.model_files import metadata, stored_program
 
 ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
 FORMS = ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8", "litert")
@@ -137,6 +139,25 @@ def test_one_weight_changed_in_one_onnx_file_is_found(clones, tmp_path):
     # one logit of 24 images in the two executions of this file, against qat, int, c, two of qdq and two of qoperator
     assert f"error: {24 * 2 * 7} of " in failed.stderr
     assert "see metrics/exactness.json" in failed.stderr
+
+
+def test_a_tflite_file_with_exact_filter_scales_is_found(clones, tmp_path, monkeypatch):
+    """What LiteRT's kernels but XNNPACK's round twice: the proof of conversion does not see it, `compare` does."""
+    folder = tmp_path / "changed"
+    shutil.copytree(clones[0], folder, symlinks=True)
+    stored = load_model(folder / "artifacts/int/model.safetensors", ("int",))
+    monkeypatch.setattr(litert, "filter_scale", litert.power_of_two)
+    path = folder / "artifacts/litert/int8.tflite"
+    path.unlink()  # a link into DVC's cache
+    path.write_bytes(litert.litert_model(stored_program(stored), metadata(stored.info)))
+    failed = subprocess.run(
+        [sys.executable, "-m", "stages.compare"], cwd=folder, env=environment(folder), capture_output=True, text=True
+    )
+    assert failed.returncode == 1 and "values differ, see metrics/exactness.json" in failed.stderr
+    pairs = load(folder / "metrics/exactness.json")["litert_tensors"]["pairs"]
+    assert all(pairs[f"int = litert ({name})"]["mismatches"] > 100 for name in ("optimized", "reference"))
+    logits = load(folder / "metrics/exactness.json")["litert_logits"]["pairs"]
+    assert logits["int = litert (xnnpack)"]["mismatches"] == 0
 
 
 def test_scores_and_the_table_of_all_forms(done):
