@@ -3,16 +3,19 @@
 import pytest
 import torch
 from fake_cuda import CUDA, fake_cuda, moved
+from portable_programs import PROGRAMS as PORTABLE_PROGRAMS
 from programs import PROGRAMS
 from test_qat import in_real_numbers
 
 from fixedpoint.integer import IntegerEvaluator
 from fixedpoint.qat import FakeQuantModel
 
+ALL = PROGRAMS | {f"portable {name}": program for name, program in PORTABLE_PROGRAMS.items()}
 
-@pytest.mark.parametrize("name", PROGRAMS)
+
+@pytest.mark.parametrize("name", ALL)
 def test_the_whole_model_is_on_the_gpu_and_never_waited_for(name):
-    program = PROGRAMS[name]
+    program = ALL[name]
     models = FakeQuantModel(in_real_numbers(program)), IntegerEvaluator(program)
     with fake_cuda():
         for model, dtype in zip(map(moved, models), (torch.float32, torch.int8), strict=True):

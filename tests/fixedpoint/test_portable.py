@@ -403,6 +403,21 @@ def test_every_rounding_rule_gives_the_same_bits(name):
             assert np.array_equal(value, expected[tensor]), (rule, tensor)
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+@torch.no_grad()
+def test_qat_and_integer_model_give_them_and_conversion_takes_them_back(name):
+    program = PROGRAMS[name]
+    x = torch.from_numpy(hard_inputs(program, 4))
+    expected = results(program, x.numpy(), None)
+    real = in_real_numbers(program)
+    fake = dict(FakeQuantModel(real).run(x.float() / 128))
+    for tensor, value in IntegerEvaluator(program).run(x):
+        assert np.array_equal(value, expected[tensor]), tensor
+        assert np.array_equal(integer_tensor(program, tensor, fake[tensor]), expected[tensor]), tensor
+    if "coarse" not in name:  # where a clamp lies halfway between integers
+        assert all(torch.equal(value, program.constants[key]) for key, value in convert(real).constants.items())
+
+
 @share_of_examples(2)
 @given(cases())
 @torch.no_grad()
