@@ -414,7 +414,7 @@ def test_qat_and_integer_model_give_them_and_conversion_takes_them_back(name):
     for tensor, value in IntegerEvaluator(program).run(x):
         assert np.array_equal(value, expected[tensor]), tensor
         assert np.array_equal(integer_tensor(program, tensor, fake[tensor]), expected[tensor]), tensor
-    if "coarse" not in name:  # where a clamp lies halfway between integers
+    if name != "conv_extreme_shifts":  # beyond what exactness in float32 allows
         assert all(torch.equal(value, program.constants[key]) for key, value in convert(real).constants.items())
 
 
