@@ -1,0 +1,62 @@
+"""Counting the values in which a runtime differs from the integer model."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from executions import Execution
+from subjects import Subject
+
+from fixedpoint.integer import integer_input
+
+
+@dataclass
+class Comparison:
+    """How many values were compared and differ, the latter by tensor; `pictures`: whose logits were compared."""
+
+    pictures: int
+    compared: int = 0
+    by_tensor: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def different(self) -> int:
+        return sum(self.by_tensor.values())
+
+    def add(self, name: str, found: np.ndarray, expected: np.ndarray) -> None:
+        """Count a tensor. Raises ValueError if the shapes differ, but for dimensions of 1."""
+        found, expected = (value.reshape(len(value), -1) for value in (found, expected))
+        if found.shape != expected.shape:
+            raise ValueError(f"{name} has the shape {found.shape} in place of {expected.shape}")
+        self.compared += expected.size
+        self.by_tensor[name] = int(np.sum(found != expected))
+
+    @property
+    def where(self) -> dict[str, int]:
+        """The tensors in which values differ, and how many."""
+        return {name: count for name, count in self.by_tensor.items() if count}
+
+    def as_json(self) -> dict:
+        counts = {"compared": self.compared, "different": self.different, "pictures": self.pictures}
+        return counts | ({"where": self.where} if self.where else {})
+
+
+def compare(subject: Subject, execution: Execution, traced: int | None = None) -> Comparison:
+    """All pictures' logits, of slow runtimes fewer, and the int8 tensors of the first ones.
+
+    Args:
+        traced: Of how many pictures; None: as many as the network says.
+
+    Raises:
+        RefusedError: If the runtime does not take the network.
+        ValueError: If it does not give the tensors that it must give.
+    """
+    network, names = subject.network, execution.names(subject)
+    traced = 0 if not names else network.traced if traced is None else traced
+    x = integer_input(subject.x[: network.slow if execution.is_slow else None]).numpy()
+    logits, tensors = execution.run(subject, x, traced)
+    result = Comparison(len(x))
+    result.add("logits", logits, subject.logits[execution.unit][: len(x)])
+    if traced and (wrong := {*names} ^ tensors.keys()):
+        raise ValueError(f"{execution.title} must give other tensors: {', '.join(sorted(wrong)[:5])}")
+    for name, value in tensors.items():
+        result.add(name, value, subject.tensors[name])
+    return result

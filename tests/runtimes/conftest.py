@@ -1,0 +1,41 @@
+"""The networks and the results of a run, which are written at its end."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "fixedpoint"))  # test_networks.py, and what it imports
+
+from executions import EXECUTIONS
+from installed import processor
+from results_page import PICTURE, Results
+from subjects import ALL, make_subject
+
+from stages.cli import runs_folder
+
+PAGE = Path(__file__).parents[2] / "docs" / "runtimes.md"
+
+
+@pytest.fixture(scope="session")
+def results():
+    found = Results()
+    yield found
+    rows = [execution.title for execution in EXECUTIONS.values()]
+    found.write(runs_folder() / "runtimes.json", PAGE, rows, ALL)
+
+
+@pytest.fixture(scope="session")
+def subject(request, results, tmp_path_factory):
+    """The network that is the parameter."""
+    made = make_subject(request.param, tmp_path_factory.mktemp(request.param.name))
+    described = {
+        PICTURE: f"{made.network.size} px",
+        "pictures whose logits are compared": f"{len(made.x):,}",
+        "in slow runtimes": f"{made.network.slow:,}",
+        "pictures of which every tensor is": made.network.traced,
+        "processor": processor(),
+    }
+    for column, value in described.items():
+        results.add("networks", made.network.name, column, value)
+    return made

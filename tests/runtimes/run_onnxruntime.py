@@ -1,0 +1,22 @@
+"""An .onnx file in ONNX Runtime; as a script of `apart.py`, in whatever version is first on the path."""
+
+import numpy as np
+from apart import Answer, answer
+from batches import batches, real
+
+from fixedpoint.onnx_graph import OUTPUT
+from fixedpoint.runtime import OnnxModel
+
+
+def run(x: np.ndarray, file: str, execution: str, names: list[str], traced: int) -> Answer:
+    """The logits of all int8 pictures, and the tensors `names` of the first `traced` ones."""
+    model = OnnxModel(file, execution)
+    logits = np.concatenate([model(real(batch)) for batch in batches(x)])
+    if not traced:
+        return logits, {}
+    tensors = OnnxModel(file, execution, outputs=names).tensors(real(x[:traced]))
+    return logits, {name: value for name, value in tensors.items() if name != OUTPUT}
+
+
+if __name__ == "__main__":
+    answer(run)

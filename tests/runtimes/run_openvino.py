@@ -1,0 +1,36 @@
+"""A script of `apart.py`: an .onnx file in OpenVINO, on the CPU."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import openvino
+from apart import Answer, answer
+from batches import batches, real
+
+
+def run(x: np.ndarray, file: str, precision: str | None, names: list[str], traced: int) -> Answer:
+    """The logits of all int8 pictures, and the tensors `names` of the first `traced` ones.
+
+    Args:
+        precision: The hint for what is not int8; None: OpenVINO's default.
+    """
+    model = _compile(file, precision)
+    logits = np.concatenate([model(real(batch))[0].reshape(len(batch), -1) for batch in batches(x)])
+    if not traced:
+        return logits, {}
+    _, *tensors = _compile(file, precision, names)(real(x[:traced])).values()
+    return logits, {name: np.array(value) for name, value in zip(names, tensors, strict=True)}
+
+
+def _compile(file: str, precision: str | None, outputs: Sequence[str] = ()) -> Any:
+    core = openvino.Core()
+    model = core.read_model(file)
+    for name in outputs:
+        model.add_outputs(name)
+    hint = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    return core.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, **hint})
+
+
+if __name__ == "__main__":
+    answer(run)

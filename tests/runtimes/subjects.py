@@ -1,0 +1,161 @@
+"""The networks on which runtimes are compared: the pipeline's own model, and networks of timm with random weights.
+
+The statistics of their BatchNorms are those of real pictures, and so is what they are calibrated and compared on: other
+pictures each time, so that some values saturate.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from test_networks import pictures, random_network
+from torch import Tensor
+
+from fixedpoint.calibrate import calibrate
+from fixedpoint.capture import capture
+from fixedpoint.convert import convert
+from fixedpoint.correct import correct_biases
+from fixedpoint.fold import fold
+from fixedpoint.integer import IntegerEvaluator, integer_input, rounded_logits
+from fixedpoint.litert import LOGIT_TYPES, litert_model, logit_exponent
+from fixedpoint.onnx_integer import IntegerWriter
+from fixedpoint.onnx_qdq import QdqWriter
+from fixedpoint.onnx_qoperator import QOperatorWriter
+from fixedpoint.program import EXACT8, PORTABLE, Program
+from models.storage import load_model
+from stages.cli import require
+from stages.databases import plain_batches
+from stages.model_files import FILES, MADE_BY, stored_program
+from stages.params import load_params
+from training.augment import normalize
+
+SAMPLE = "sample"
+ONNX_WRITERS = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWriter}
+
+
+class RefusedError(Exception):
+    """A network is not run in a runtime, for a reason that is known."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is built and how much of it is compared.
+
+    Attributes:
+        size: Of its pictures, in pixels.
+        pictures: Whose logits are compared; None: all validation pictures.
+        slow: The same of runtimes that take long for a picture.
+        traced: Pictures of which every tensor is compared.
+        calibrated: Pictures that it is calibrated on; of the sample it is not known here.
+    """
+
+    name: str
+    size: int
+    pictures: int | None
+    slow: int
+    traced: int
+    calibrated: int = 32
+
+
+ALL = {
+    network.name: network
+    for network in (
+        Network(SAMPLE, 32, None, 500, 64),
+        *(
+            Network(name, 64, 96, 32, 4)
+            for name in (
+                "resnet18",
+                "resnet50",
+                "mobilenetv2_100",
+                "regnetx_002",
+                "tf_efficientnet_lite0",
+                "mobilenetv4_conv_small",
+                "densenet121",
+            )
+        ),
+        Network("vargconvnet", 224, 8, 2, 1, calibrated=4),
+    )
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Subject:
+    """A network as files, its input, and what the integer model computes from that: what every runtime must compute.
+
+    Attributes:
+        trained: The program of the QAT model.
+        program: The integer program.
+        x: Network input, float32 [pictures, channels, height, width].
+        folder: With `qdq.onnx`, `qoperator.onnx` and `integer.onnx`, and in portable arithmetic with `int8.tflite` and
+            `int16.tflite`, which are named after their logits.
+        accumulators: int32 [pictures, classes].
+        tensors: Every int8 tensor of the first pictures, by name.
+    """
+
+    network: Network
+    trained: Program
+    program: Program
+    x: Tensor
+    folder: Path
+    accumulators: np.ndarray
+    tensors: dict[str, np.ndarray]
+
+    @property
+    def logits(self) -> dict[str, np.ndarray]:
+        """In each unit in which a runtime gives them: int32 accumulators, real numbers (float64), int8 and int16."""
+        accumulators = torch.from_numpy(self.accumulators)
+        found = {
+            "accumulators": self.accumulators,
+            "real": np.ldexp(self.accumulators.astype(np.float64), -self.program.logit_exponent.numpy()),
+        }
+        if self.program.is_portable:
+            for dtype in LOGIT_TYPES:
+                exponent = logit_exponent(self.program, dtype)
+                found[dtype] = rounded_logits(self.program, accumulators, exponent, getattr(torch, dtype)).numpy()
+        return found
+
+
+def chosen() -> list[Network]:
+    """The networks that NETWORKS names, all if it is not set, those with random weights in SIZE if that is set.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    names, size = os.environ.get("NETWORKS", "").replace(",", " ").split() or list(ALL), os.environ.get("SIZE")
+    if unknown := set(names) - ALL.keys():
+        raise ValueError(f"NETWORKS has {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+    return [replace(ALL[name], size=int(size)) if size and name != SAMPLE else ALL[name] for name in names]
+
+
+def make_subject(network: Network, folder: Path, arithmetic: str = PORTABLE) -> Subject:
+    """Build a network and write its files into `folder`."""
+    trained, program, x = _sample() if network.name == SAMPLE else _random(network, arithmetic)
+    for form, writer in ONNX_WRITERS.items():
+        (folder / f"{form}.onnx").write_bytes(writer.export(program, {}).SerializeToString())
+    if program.is_portable:
+        for dtype in LOGIT_TYPES:
+            (folder / f"{dtype}.tflite").write_bytes(litert_model(program, {}, dtype))
+    evaluator = IntegerEvaluator(program)
+    accumulators = torch.cat([evaluator(integer_input(batch)).flatten(1) for batch in x.split(32)])
+    traced = evaluator.run(integer_input(x[: network.traced]))
+    tensors = {name: value.numpy() for name, value in traced if name not in program.raw}
+    return Subject(network, trained, program, x, folder, accumulators.numpy(), tensors)
+
+
+def _sample() -> tuple[Program, Program, Tensor]:
+    """What the pipeline has made, and all validation pictures."""
+    stored = {form: load_model(require(FILES[form], MADE_BY[form]), (form,)) for form in ("qat", "int")}
+    trained, program = map(stored_program, stored.values())
+    if not program.is_portable:
+        raise ValueError(f"{FILES['int']} is in {EXACT8}: set calibrate.arithmetic to {PORTABLE}, then make repro")
+    return trained, program, torch.cat([normalize(pixels) for pixels, _ in plain_batches(load_params())])
+
+
+def _random(network: Network, arithmetic: str) -> tuple[Program, Program, Tensor]:
+    images = pictures(network.size, network.calibrated + network.pictures)
+    known, x = images.split([network.calibrated, network.pictures])
+    program = fold(capture(random_network(network.name, network.size, None), (3, network.size, network.size)))
+    program = correct_biases(calibrate(program, lambda: [known], arithmetic=arithmetic), known)
+    return program, convert(program), x

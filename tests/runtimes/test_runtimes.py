@@ -1,0 +1,62 @@
+"""A program in portable arithmetic gives the same bits in every runtime: `make test-runtimes`.
+
+NETWORKS chooses among the networks, SIZE is the size of pictures of those with random weights.
+"""
+
+import numpy as np
+import pytest
+from comparison import compare
+from ethos_u import ACCELERATORS, compile_for
+from executions import EXECUTIONS
+from installed import PACKAGES, lacks_vnni, version
+from subjects import SAMPLE, RefusedError, chosen
+
+pytestmark = pytest.mark.runtimes
+NETWORKS = [pytest.param(network, id=network.name) for network in chosen()]
+each_network = pytest.mark.parametrize("subject", NETWORKS, indirect=True, scope="session")
+
+
+@each_network
+def test_a_network_says_something(subject):
+    logits = subject.logits["int8"]
+    assert len(np.unique(logits)) >= 20
+    assert len(np.unique(logits, axis=0)) > len(logits) / 2, "most pictures have the same logits"
+    assert np.mean(np.abs(logits.astype(int)) >= 127) < 0.1, "most logits are saturated"
+    assert sum(len(np.unique(value)) > 10 for value in subject.tensors.values()) > len(subject.tensors) / 2
+
+
+@each_network
+@pytest.mark.parametrize("key", EXECUTIONS)
+def test_a_runtime_gives_the_same_bits(subject, key, results):
+    execution, network = EXECUTIONS[key], subject.network.name
+    if not execution.is_installed:
+        results.add("runtimes", execution.title, network, "not installed")
+        pytest.fail(f"{execution.package.name} is not installed; make test-runtimes installs it", pytrace=False)
+    if execution.needs_vnni and lacks_vnni():
+        results.add("runtimes", execution.title, network, "not run: needs VNNI")
+        pytest.skip("this processor has no VNNI, without which 8-bit products saturate in pairs")
+    try:
+        found = compare(subject, execution)
+    except RefusedError as reason:
+        results.add("runtimes", execution.title, network, str(reason))
+        pytest.skip(f"{execution.title}: {reason}")
+    results.add("runtimes", execution.title, network, found.as_json())
+    assert found.compared > 0
+    if execution.is_exact:
+        assert found.different == 0, f"{found.different} of {found.compared} values differ: {found.where}"
+
+
+@each_network
+@pytest.mark.parametrize("accelerator", ACCELERATORS)
+def test_what_ethos_u_leaves_to_the_cpu(subject, accelerator, results, tmp_path):
+    """Nothing of the sample; of others it is shown, with the reason."""
+    network = subject.network.name
+    if version("ethos-u-vela", PACKAGES) is None:
+        results.add("ethos-u", accelerator, network, "not installed")
+        pytest.fail("ethos-u-vela is not installed; make test-runtimes installs it", pytrace=False)
+    compiled = compile_for(accelerator, subject.folder / "int8.tflite", tmp_path)
+    why = "".join(f"; {name}: {reason}" for name, reason in compiled.on_cpu.items())
+    results.add("ethos-u", accelerator, network, f"{len(compiled.on_cpu)} of {compiled.operators}{why}")
+    assert compiled.operators > len(subject.program.ops) / 2
+    if network == SAMPLE:
+        assert compiled.on_cpu == {}
