@@ -228,10 +228,13 @@ class LiteRtWriter:
         self, op: Conv | MaxPool, x: int, kernel: Sequence[int], dilation: Sequence[int], value: int
     ) -> tuple[int, dict[str, Any]]:
         """What the windows of `op` go over, `x` or lines of `value` around it, too; and their strides and padding."""
-        options: dict[str, Any] = dict(zip(("strideH", "strideW"), op.stride, strict=True))
+        # one window along an axis has no stride, and NPUs take but small ones: Ethos-U55 up to 3
+        sizes = zip(self.graph.shape(x)[:2], op.padding, kernel, dilation, op.stride, strict=True)
+        stride = [1 if size + 2 * p == (k - 1) * d + 1 else s for size, p, k, d, s in sizes]
+        options: dict[str, Any] = dict(zip(("strideH", "strideW"), stride, strict=True))
         if op.padding == (0, 0):
             return x, options | {"padding": "VALID"}
-        axes = zip(self.graph.shape(x)[:2], op.shape[1:], kernel, op.stride, dilation, op.padding, strict=True)
+        axes = zip(self.graph.shape(x)[:2], op.shape[1:], kernel, stride, dilation, op.padding, strict=True)
         if all(_is_same(*axis) for axis in axes):
             return x, options | {"padding": "SAME"}
         down, right = op.padding

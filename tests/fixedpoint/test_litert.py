@@ -54,6 +54,24 @@ def operators(program: Program, logits: str = "int8") -> list[str]:
     return found
 
 
+def strides(program: Program) -> list[tuple[int, int]]:
+    """Of the convolutions and pools in the file: down, right."""
+    found = [
+        vars(operator.builtinOptions or object) for operator in parsed(litert_model(program, {})).subgraphs[0].operators
+    ]
+    return [(options["strideH"], options["strideW"]) for options in found if "strideH" in options]
+
+
+def test_windows_as_long_as_the_map_have_no_stride():
+    """Compilers for NPUs refuse one of 7, as of a mean over the map, though nothing comes of it."""
+    whole = one_conv((3, 7, 7), (14, 1, 1), (7, 7), stride=(7, 7), padding=(0, 0))
+    assert strides(whole) == [(1, 1), (1, 1)]
+    across = one_conv((3, 7, 9), (14, 1, 3), (5, 3), stride=(4, 3), padding=(0, 0))  # 7 lines, and not 5
+    assert strides(across)[0] == (4, 3)
+    padded = one_conv((4, 5, 9), (14, 1, 5), (7, 3), stride=(5, 2), padding=(1, 1))
+    assert strides(padded)[0] == (1, 2)
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_execution_gives_the_oracles_bits(name):
     program = PROGRAMS[name]
