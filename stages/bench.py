@@ -179,7 +179,7 @@ def table(results: Mapping[str, Mapping[str, float]]) -> list[str]:
     names = list(dict.fromkeys(name for speeds in results.values() for name in speeds))
     lines = ["images/s (times float.onnx in ONNX Runtime)", _row("", list(results))]
     for name in names:
-        cells = [f"{s[name]:,.0f} ({s[name] / s[PEER]:.2f})" if name in s else "-" for s in results.values()]
+        cells = [f"{_short(s[name])} ({s[name] / s[PEER]:.2f})" if name in s else "-" for s in results.values()]
         lines.append(_row(name, cells))
     fastest = {column: max(speeds, key=speeds.__getitem__) for column, speeds in results.items()}
     return [*lines, *(f"fastest, {column}: {name}" for column, name in fastest.items())]
@@ -187,6 +187,11 @@ def table(results: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def _row(name: str, cells: Sequence[str]) -> str:
     return f"{name:30}" + "".join(f"{cell:>26}" for cell in cells)
+
+
+def _short(speed: float) -> str:
+    """With three digits that count, and thousands apart."""
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
 
 
 def _int8(x: np.ndarray) -> np.ndarray:

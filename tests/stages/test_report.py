@@ -227,7 +227,7 @@ FORMS = {
     "ptq": Form("calibrated", SCORES | {"top1": 90.0, "loss": 0.2}, Noise(100, 1), Noise(100, 1)),
     "int": Form("integer", SCORES | {"top1": 91.0}, Noise(100, 10), Noise(100, 1)),
 }
-REPORT = Report("net", (3, 8, 8), "rgb", 10, 127, FORMS, LAYERS, {"loud": 1200, "same": 34}, 900, 3 * 2**19)
+REPORT = Report("net", (3, 8, 8), "rgb", 10, 127, "exact8", FORMS, LAYERS, {"loud": 1200, "same": 34}, 900, 3 * 2**19)
 
 
 def plain(html: str) -> str:
