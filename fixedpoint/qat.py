@@ -97,13 +97,13 @@ class FakeQuantModel(nn.Module, Evaluator):
             weight, bias = self.constants(op)
             limit = (LIMIT - self.program.weight_step) / self._kept(op, "bias_scale")
             bias.copy_(torch.maximum(torch.minimum(bias, limit), -limit))
-            channels = self._suspects(op)
+            channels, integer_bias = self._suspects(op), self._integer_biases(op)
             for _ in range(STEPS_BACK):
                 if not len(channels):
                     break
                 exponent = self._kept(op, "weight_exponent")[channels]
                 quantized = integer_weights(self.program, weight[channels], exponent)
-                bound = accumulator_bound(self.program, op, quantized, self._integer_biases(op)[channels])
+                bound = accumulator_bound(self.program, op, quantized, integer_bias[channels])
                 too_large = bound >= LIMIT
                 channels, step = channels[too_large], power_of_two(-exponent[too_large]) / 8
                 kept = (weight[channels].abs() - per_channel(step, weight, 0)).clamp(min=0)
