@@ -38,9 +38,12 @@ def integer_biases(bias: Tensor, exponent: Tensor, grid: tuple[Tensor, Tensor]) 
         exponent: int [out].
         grid: As `bias_grid` gives it.
     """
-    step, offset = (values.to(bias.device).double() for values in grid)
-    scaled = bias.double() * power_of_two(exponent.to(bias.device), torch.float64)
-    return ((scaled - offset) / step).round().mul(step).add(offset).long()
+    return nearest_on_grid(bias, power_of_two(exponent, torch.float64), *grid).long()
+
+
+def nearest_on_grid(bias: Tensor, scale: Tensor, step: Tensor, offset: Tensor) -> Tensor:
+    """The integers nearest to `bias * scale` among multiples of `step` plus `offset`; float64, all of shape [out]."""
+    return ((bias.double() * scale - offset) / step).round().mul(step).add(offset)
 
 
 def bias_grid(program: Program, shift: Tensor | None) -> tuple[Tensor, Tensor]:

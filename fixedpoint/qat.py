@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fixedpoint.bounds import LIMIT, accumulator_bound
-from fixedpoint.constants import integer_biases, integer_weights, layer_grid
+from fixedpoint.constants import integer_weights, layer_grid, nearest_on_grid
 from fixedpoint.floating import pad
 from fixedpoint.functions import TableLookup, slopes
 from fixedpoint.program import (
@@ -60,11 +60,15 @@ class FakeQuantModel(nn.Module, Evaluator):
         for op in self.weighted:
             weight, exponent = (program.constants[f"{op.name}.{name}"] for name in ("weight", "weight_exponent"))
             self._keep(op, "weight_exponent", exponent)
-            self._keep(op, "bias_exponent", program.accumulator_exponent(op))
             self._keep(op, "weight_scale", per_channel(power_of_two(exponent), weight, 0) / program.weight_step)
             self._keep(op, "bias_scale", power_of_two(program.accumulator_exponent(op)))
+            self._keep(op, "bias_scale64", power_of_two(program.accumulator_exponent(op), torch.float64))
             for name, values in zip(("bias_step", "bias_offset"), layer_grid(program, op), strict=True):
-                self._keep(op, name, values)
+                self._keep(op, name, values.double())
+        for op in filter(is_fixed, self.weighted):
+            weight, bias = (value.detach() for value in self.quantized_constants(op))
+            self._keep(op, "mean_weight", weight[:, :, :1, :1].reshape(-1, 1, 1))
+            self._keep(op, "mean_bias", bias.reshape(-1, 1, 1))
         for op in program.ops:
             if isinstance(op, Lookup):
                 self._keep(op, "values", program.constants[f"{op.name}.table"] * self._step(op))
@@ -97,7 +101,8 @@ class FakeQuantModel(nn.Module, Evaluator):
             weight, bias = self.constants(op)
             limit = (LIMIT - self.program.weight_step) / self._kept(op, "bias_scale")
             bias.copy_(torch.maximum(torch.minimum(bias, limit), -limit))
-            channels, integer_bias = self._suspects(op), self._integer_biases(op)
+            channels = self._suspects(op)
+            integer_bias = self._integer_biases(op) if len(channels) else bias
             for _ in range(STEPS_BACK):
                 if not len(channels):
                     break
@@ -122,10 +127,13 @@ class FakeQuantModel(nn.Module, Evaluator):
         quantized = fake_quantize(weight, self._kept(op, "weight_scale"), -limit, limit)
         if not self.program.is_portable:
             return quantized, fake_quantize(bias, self._kept(op, "bias_scale"))
-        return quantized, straight_through(bias, self._integer_biases(op) / self._kept(op, "bias_scale"))
+        return quantized, straight_through(bias, self._integer_biases(op) / self._kept(op, "bias_scale64"))
 
     def accumulator(self, op: Op, x: Tensor) -> Tensor:
         """What a conv or linear computes before it is rounded and clamped."""
+        if isinstance(op, Conv) and op.fixed:  # equal weights: the pool is quicker, and as exact
+            total = F.avg_pool2d(x, self.constants(op)[0].shape[2:], op.stride, divisor_override=1)
+            return total * self._kept(op, "mean_weight") + self._kept(op, "mean_bias")
         weight, bias = self.quantized_constants(op)
         if isinstance(op, Conv):
             return self.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups)
@@ -173,8 +181,9 @@ class FakeQuantModel(nn.Module, Evaluator):
         return fake_quantize(x, 2.0 ** self.program.exponents[op.name], *self.program.bounds(op))
 
     def _integer_biases(self, op: Op) -> Tensor:
-        grid = self._kept(op, "bias_step"), self._kept(op, "bias_offset")
-        return integer_biases(self.constants(op)[1].detach(), self._kept(op, "bias_exponent"), grid)
+        """As float64 numbers."""
+        grid = (self._kept(op, name) for name in ("bias_scale64", "bias_step", "bias_offset"))
+        return nearest_on_grid(self.constants(op)[1].detach(), *grid)
 
     def _suspects(self, op: Op) -> Tensor:
         """The channels that a bound far quicker to compute than the exact one does not clear."""

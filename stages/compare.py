@@ -10,7 +10,8 @@ weights leave [-64, 64]: then it is shown, but not part of the results. Fails if
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ EXECUTIONS = [("qdq", execution) for execution in ("default", "int8", "off")]
 EXECUTIONS += [(form, execution) for form in ("qoperator", "integer") for execution in ("default", "off")]
 UNSAFE = ("qdq", "default")  # unless no weight saturates there
 C_SOURCE = Path("artifacts/c")
+LITERT = {execution: f"litert ({execution})" for execution in LITERT_EXECUTIONS}
 
 
 def main() -> None:
@@ -122,22 +124,30 @@ def _onnx(form: str, execution: str, params: Params) -> Logits:
 
 @torch.no_grad()
 def _litert_logits(program: Program, params: Params) -> Agreement:
-    """The logits of int8.tflite in each execution, and the integer model's in as many bits."""
-    integer, models = IntegerEvaluator(program), _litert(params, LITERT_EXECUTIONS)
+    """The logits of int8.tflite in each execution, and the integer model's in as many bits.
+
+    Several interpreters share a batch, since LiteRT's reference kernels compute on one thread alone.
+    """
+    integer, parts = IntegerEvaluator(program), params.machine.threads
+    models = {name: [_litert(execution) for _ in range(parts)] for execution, name in LITERT.items()}
+    first = next(iter(models.values()))[0]
     agreement = Agreement(["int", *models])
     batches = plain_batches(params, images=params.compare.images)
-    for pixels, _ in tqdm(batches, desc="litert", unit="batch", leave=False, disable=None):
-        x = integer_input(normalize(pixels))
-        values = {name: torch.from_numpy(model(x.numpy())) for name, model in models.items()}
-        exponent, dtype = next((model.exponent, values[name].dtype) for name, model in models.items())
-        values["int"] = rounded_logits(program, integer(x).flatten(1), exponent, dtype)
-        agreement.add(values)
+    with ThreadPoolExecutor(parts) as pool:
+        for pixels, _ in tqdm(batches, desc="litert", unit="batch", leave=False, disable=None):
+            x = integer_input(normalize(pixels))
+            split = [part.numpy() for part in x.tensor_split(parts) if len(part)]
+            running = {name: pool.map(LitertModel.__call__, each, split) for name, each in models.items()}
+            values = {name: torch.from_numpy(np.concatenate([*results])) for name, results in running.items()}
+            dtype = next(iter(values.values())).dtype
+            values["int"] = rounded_logits(program, integer(x).flatten(1), first.exponent, dtype)
+            agreement.add(values)
     return agreement
 
 
 def _litert_tensors(program: Program, params: Params) -> Agreement:
     """Every int8 tensor that LiteRT keeps, and the integer model's."""
-    models = _litert(params, [execution for execution in LITERT_EXECUTIONS if execution != "xnnpack"], tensors=True)
+    models = {name: _litert(execution, tensors=True) for execution, name in LITERT.items() if execution != "xnnpack"}
     integer, agreement = IntegerEvaluator(program), Agreement(["int", *models])
     for pixels, _ in plain_batches(params, images=params.compare.intermediate_images):
         x = integer_input(normalize(pixels))
@@ -148,9 +158,8 @@ def _litert_tensors(program: Program, params: Params) -> Agreement:
     return agreement
 
 
-def _litert(params: Params, executions: Iterable[str], tensors: bool = False) -> dict[str, LitertModel]:
-    path, threads = require(FILES["litert"], MADE_BY["litert"]), params.machine.threads
-    return {f"litert ({name})": LitertModel(path, name, threads, tensors) for name in executions}
+def _litert(execution: str, tensors: bool = False) -> LitertModel:
+    return LitertModel(require(FILES["litert"], MADE_BY["litert"]), execution, tensors=tensors)
 
 
 @torch.no_grad()
