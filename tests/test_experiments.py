@@ -185,7 +185,7 @@ def test_the_plots_hold_what_they_name(clone):
     titles = ["top-1", "learning rate", "loss", "top-1 by form", "confusion of the integer model"]
     assert [title for title in titles if page.count(f'"text": "{title}"') != 1] == []
     assert page.count('"taken_for": ') == 3 * 3
-    assert page.count('"form": ') == 6
+    assert page.count('"form": ') == 7
     assert re.findall(r'<img src="static/workspace_plots_worst_(\w+)\.jpg"', page) == ["float", "int"]
     assert "<DVC_" not in page
 
