@@ -89,13 +89,13 @@ validate: setup  ## score every form, prove that the integer forms agree
 
 .PHONY: watch
 watch: setup  ## curves and speed of the training under way, in the terminal
-	@python -m stages.watch
+	@python -m tools.watch
 
 STEP ?= int
 .PHONY: predict
 predict: setup  ## classify pictures: make predict IMAGE='cat.jpg dog.png' STEP=float (default: int)
 	@test -n '$(IMAGE)' || { echo "error: no pictures; e.g. make predict IMAGE='cat.jpg dog.png'"; exit 1; }
-	@python -m stages.predict --step $(STEP) $(IMAGE)
+	@python -m tools.predict --step $(STEP) $(IMAGE)
 
 AGAINST ?= HEAD
 .PHONY: diff gate
@@ -104,7 +104,7 @@ diff: setup  ## results and parameters against another revision: make diff AGAIN
 	@echo
 	@dvc params diff --md $(AGAINST)
 gate: setup  ## fail if the results are worse than params.yaml allows: make gate AGAINST=main (default: HEAD)
-	@python -m stages.gate --against $(AGAINST)
+	@python -m tools.gate --against $(AGAINST)
 
 JOBS ?= 2
 TABLE = dvc exp show --no-pager --only-changed --drop '/|^(models|imagedb|training|fixedpoint|compared|macs|params)$$'
@@ -112,14 +112,16 @@ TABLE = dvc exp show --no-pager --only-changed --drop '/|^(models|imagedb|traini
 sweep: setup  ## an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
 	@test -n '$(LR)' || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
 	@dvc exp run --queue -S 'lr=$(LR)'
-	@failed() { dvc queue status | grep -cw Failed; }; before=$$(failed); dvc exp run --run-all -j $(JOBS); $(TABLE); \
-	  test $$(failed) -le $$before || { echo 'error: an experiment has failed; dvc queue logs NAME says why'; exit 1; }
+	@failed() { dvc queue status | grep -cw Failed; }; before=$$(failed); dvc queue start -j $(JOBS); \
+	  while dvc queue status > runs/queue.txt; grep -qwE 'Queued|Running' runs/queue.txt; do \
+	    if grep -q 'Worker status: 0 active, 0 idle' runs/queue.txt; then dvc queue start -j $(JOBS); fi; sleep 5; done; \
+	  $(TABLE); test $$(failed) -le $$before || { echo 'error: an experiment has failed; dvc queue logs NAME says why'; exit 1; }
 experiments: setup  ## the table of experiments
 	@$(TABLE)
 
 .PHONY: verify
 verify: setup  ## read and decode every record of the databases
-	@python -m stages.verify
+	@python -m tools.verify
 
 .PHONY: recipe
 recipe:  ## put recipes/NAME.yaml in place of params.yaml, e.g. make recipe NAME=imagenet
@@ -128,26 +130,26 @@ recipe:  ## put recipes/NAME.yaml in place of params.yaml, e.g. make recipe NAME
 
 .PHONY: bench
 bench: setup  ## measure images per second of each file on this machine, and which is fastest; NETWORK=resnet18 SIZE=224: of another network
-	@PYTHONPATH=$(wildcard runs/runtimes) python -m stages.bench $(if $(NETWORK),--network $(NETWORK) --size $(or $(SIZE),224))
+	@PYTHONPATH=$(wildcard runs/runtimes) python -m benchmarks.deploy $(if $(NETWORK),--network $(NETWORK) --size $(or $(SIZE),224))
 
 PEERS = torchao==0.18.0 brevitas==0.13.4 dependencies==2.0.1 unfoldNd==0.2.3
 .PHONY: bench-peers
 bench-peers: setup  ## compare QAT and integer inference with torchao and Brevitas on this machine
 	@test -d runs/peers || { rm -rf runs/peers.partial; python -m pip install -qq --no-deps --target runs/peers.partial $(PEERS) && mv runs/peers.partial runs/peers; }
-	@PYTHONPATH=runs/peers python -m stages.bench_peers
+	@PYTHONPATH=runs/peers python -m benchmarks.quantize
 
 DATA_PEERS = webdataset==1.0.2 braceexpand==0.1.7
 FFCV = ffcv==1.0.2 numba==0.68.1 llvmlite==0.50.0 opencv-python-headless==5.0.0.93 assertpy==1.1 terminaltables==3.1.10
 .PHONY: bench-data
 bench-data: setup  ## compare packing and loading with torchvision, timm, webdataset and FFCV on this machine
 	@test -d runs/data_peers || { rm -rf runs/data_peers.partial; python -m pip install -qq --no-deps --target runs/data_peers.partial $(DATA_PEERS) && \
-	  { python -m pip install -qq --no-deps --target runs/data_peers.partial $(FFCV) || echo 'FFCV is left out: see stages/bench_data_peers.py for what it needs'; } && \
+	  { python -m pip install -qq --no-deps --target runs/data_peers.partial $(FFCV) || echo 'FFCV is left out: see benchmarks/data_peers.py for what it needs'; } && \
 	  mv runs/data_peers.partial runs/data_peers; }
-	@PYTHONPATH=runs/data_peers python -m stages.bench_data
+	@PYTHONPATH=runs/data_peers python -m benchmarks.data
 
 .PHONY: bench-train
 bench-train: setup  ## compare training steps with timm's, and with other settings, on this machine; DATA=1: reading, too
-	@python -m stages.bench_train $(if $(DATA),--data)
+	@python -m benchmarks.train $(if $(DATA),--data)
 
 .PHONY: clean
 clean:  ## remove what can be made again: artifacts, runs, DVC's cache

@@ -29,9 +29,9 @@ class Normalization(nn.Module):
 class Normalized(nn.Sequential):
     """`network` behind its normalization.
 
-    `fixedpoint.fold` moves it into the first convolution, whose weights take the scales and whose bias takes the means.
-    So the integer model sees all 256 values of a pixel. An int8 tensor of normalized values could not hold them: its
-    step is a power of two, 2^-5 for ImageNet's statistics, where a pixel's is 2^-5.8.
+    `fixedpoint.capture.fold` moves it into the first convolution, whose weights take the scales and whose bias takes
+    the means. So the integer model sees all 256 values of a pixel. An int8 tensor of normalized values could not hold
+    them: its step is a power of two, 2^-5 for ImageNet's statistics, where a pixel's is 2^-5.8.
     """
 
     normalization: Normalization
@@ -39,3 +39,9 @@ class Normalized(nn.Sequential):
 
     def __init__(self, network: nn.Module, mean: list[float], std: list[float]):
         super().__init__(OrderedDict(normalization=Normalization(mean, std), network=network))
+
+
+def normalize(pixels: Tensor) -> Tensor:
+    """What the network sees of uint8 pixels p: float32 (p - 128) / 128, exact."""
+    x = pixels.float()
+    return torch.add(torch.tensor(-1.0), x, alpha=1 / 128, out=x)  # one pass in place of two

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.layers import find_layers
 from models.normalization import Normalized
-from models.storage import refuse_pointer
+from storage.model_file import refuse_pointer
 
 
 def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Sequence[str]) -> None:

@@ -11,17 +11,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fixedpoint.calibrate import calibrate
-from fixedpoint.convert import convert
-from fixedpoint.correct import correct_biases
-from fixedpoint.refine import refine
-from models.storage import load_model, save_model
-from stages.cli import require, run
-from stages.databases import check_model, plain_batches
-from stages.machine import prepare
-from stages.model_files import float_program
-from stages.params import load_params
-from training.augment import normalize
+from fixedpoint.quantize.calibrate import calibrate
+from fixedpoint.quantize.convert import convert
+from fixedpoint.quantize.correct import correct_biases
+from fixedpoint.quantize.refine import refine
+from models.normalization import normalize
+from pipeline.cli import run
+from pipeline.databases import check_model, plain_batches
+from pipeline.machine import prepare
+from pipeline.model_files import float_program
+from pipeline.params import load_params
+from pipeline.paths import require
+from storage.model_file import load_model, save_model
 
 
 def main() -> None:

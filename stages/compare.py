@@ -19,24 +19,26 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fixedpoint.c_runtime import CModel
-from fixedpoint.exactness import Agreement
-from fixedpoint.integer import IntegerEvaluator, integer_input, integer_logits, integer_tensor, rounded_logits
-from fixedpoint.litert_runtime import EXECUTIONS as LITERT_EXECUTIONS
-from fixedpoint.litert_runtime import LitertModel
+from evaluation.exactness import Agreement
+from evaluation.score import predict, score
+from fixedpoint.c.runtime import CModel
+from fixedpoint.litert.runtime import EXECUTIONS as LITERT_EXECUTIONS
+from fixedpoint.litert.runtime import LitertModel
+from fixedpoint.onnx.runtime import OnnxModel, saturating_weights
 from fixedpoint.program import Program
-from fixedpoint.qat import FakeQuantModel
-from fixedpoint.runtime import OnnxModel, saturating_weights
-from models.storage import load_model
-from stages.cli import require, run, whole_file, write_csv, write_json
-from stages.databases import check_model, plain_batches
-from stages.forms import Logits, c_logits
-from stages.machine import prepare
-from stages.model_files import FILES, MADE_BY, stored_program
-from stages.params import Params, load_params
-from stages.summary import FORMS, headline, summary
-from training.augment import normalize
-from training.score import predict, score
+from fixedpoint.program.integer import IntegerEvaluator, integer_input, integer_logits, integer_tensor, rounded_logits
+from fixedpoint.quantize.qat import FakeQuantModel
+from models.normalization import normalize
+from pipeline.cli import run
+from pipeline.databases import check_model, plain_batches
+from pipeline.forms import Logits, c_logits
+from pipeline.machine import prepare
+from pipeline.model_files import FILES, MADE_BY, stored_program
+from pipeline.params import Params, load_params
+from pipeline.paths import require
+from reports.summary import FORMS, headline, summary
+from storage.files import whole_file, write_csv, write_json
+from storage.model_file import load_model
 
 EXECUTIONS = [("qdq", execution) for execution in ("default", "int8", "off")]
 EXECUTIONS += [(form, execution) for form in ("qoperator", "integer") for execution in ("default", "off")]

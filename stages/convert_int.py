@@ -6,11 +6,12 @@ python -m stages.convert_int [--checkpoint artifacts/qat/model.safetensors]
 import argparse
 from operator import itemgetter
 
-from fixedpoint.bounds import LIMIT, layer_bounds
-from fixedpoint.convert import convert
 from fixedpoint.program import Program
-from models.storage import load_model, save_model
-from stages.cli import require, run
+from fixedpoint.program.bounds import LIMIT, layer_bounds
+from fixedpoint.quantize.convert import convert
+from pipeline.cli import run
+from pipeline.paths import require
+from storage.model_file import load_model, save_model
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ import argparse
 from dataclasses import astuple
 from pathlib import Path
 
-from models import create_model
-from models.operations import Operations, count_operations
-from stages.cli import run, write_csv, write_json
-from stages.params import load_params
+from models.macs import Operations, count_operations
+from models.registry import create_model
+from pipeline.cli import run
+from pipeline.params import load_params
+from storage.files import write_csv, write_json
 
 
 def main() -> None:

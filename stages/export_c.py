@@ -8,14 +8,16 @@ from pathlib import Path
 
 import torch
 
-from fixedpoint.c_source import c_source, flash_bytes
-from fixedpoint.golden import golden_input
-from fixedpoint.integer import IntegerEvaluator
-from fixedpoint.memory_plan import plan
-from fixedpoint.selfcheck import c_selfcheck, golden_count
-from models.storage import load_model
-from stages.cli import require, run, whole_file
-from stages.model_files import FILES, GOLDEN, MADE_BY, metadata, stored_program
+from fixedpoint.analysis.golden import golden_input
+from fixedpoint.c.memory_plan import plan
+from fixedpoint.c.selfcheck import c_selfcheck, golden_count
+from fixedpoint.c.source import c_source, flash_bytes
+from fixedpoint.program.integer import IntegerEvaluator
+from pipeline.cli import run
+from pipeline.model_files import FILES, GOLDEN, MADE_BY, metadata, stored_program
+from pipeline.paths import require
+from storage.files import whole_file
+from storage.model_file import load_model
 
 
 def main() -> None:

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import torch
 
-from fixedpoint.golden import golden_input
-from fixedpoint.integer import IntegerEvaluator, rounded_logits
-from fixedpoint.litert import litert_model, logit_exponent
+from fixedpoint.analysis.golden import golden_input
+from fixedpoint.c.selfcheck import golden_count
+from fixedpoint.litert.selfcheck import tflm_selfcheck
+from fixedpoint.litert.writer import litert_model, logit_exponent
 from fixedpoint.program import Program
-from fixedpoint.selfcheck import golden_count, tflm_selfcheck
-from models.storage import load_model
-from stages.cli import require, run, whole_file
-from stages.model_files import FILES, GOLDEN, MADE_BY, NO_LITERT, metadata, stored_program
-from stages.params import load_params
+from fixedpoint.program.integer import IntegerEvaluator, rounded_logits
+from pipeline.cli import run
+from pipeline.model_files import FILES, GOLDEN, MADE_BY, NO_LITERT, metadata, stored_program
+from pipeline.params import load_params
+from pipeline.paths import require
+from storage.files import whole_file
+from storage.model_file import load_model
 
 SELFCHECK = "selfcheck"  # a folder
 NOT_PORTABLE = "a model of exact8 arithmetic has no .tflite file; calibrate.arithmetic: portable gives one\n"

@@ -7,14 +7,16 @@ python -m stages.export_onnx --checkpoint artifacts/int/model.safetensors --onnx
 import argparse
 from pathlib import Path
 
-from fixedpoint.onnx_float import FloatWriter
-from fixedpoint.onnx_graph import Writer
-from fixedpoint.onnx_integer import IntegerWriter
-from fixedpoint.onnx_qdq import QdqWriter
-from fixedpoint.onnx_qoperator import QOperatorWriter
-from models.storage import StoredModel, load_model
-from stages.cli import require, run, whole_file
-from stages.model_files import FILES, MADE_BY, float_program, metadata, stored_program
+from fixedpoint.onnx.float import FloatWriter
+from fixedpoint.onnx.graph import Writer
+from fixedpoint.onnx.integer import IntegerWriter
+from fixedpoint.onnx.qdq import QdqWriter
+from fixedpoint.onnx.qoperator import QOperatorWriter
+from pipeline.cli import run
+from pipeline.model_files import FILES, MADE_BY, float_program, metadata, stored_program
+from pipeline.paths import require
+from storage.files import whole_file
+from storage.model_file import StoredModel, load_model
 
 # The formats of each form of model, the default one first.
 FORMATS: dict[str, dict[str, type[Writer]]] = {

@@ -16,15 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fixedpoint.golden import Difference, difference, golden_tensors, indexed_images, read_tensors, write_golden
-from fixedpoint.integer import integer_input
+from fixedpoint.analysis.golden import (
+    Difference,
+    difference,
+    golden_tensors,
+    indexed_images,
+    read_tensors,
+    write_golden,
+)
 from fixedpoint.program import Program
-from models.storage import load_model
-from stages.cli import require, run
-from stages.databases import check_model, plain_batches
-from stages.machine import prepare
-from stages.params import Params, load_params
-from training.augment import normalize
+from fixedpoint.program.integer import integer_input
+from models.normalization import normalize
+from pipeline.cli import run
+from pipeline.databases import check_model, plain_batches
+from pipeline.machine import prepare
+from pipeline.params import Params, load_params
+from pipeline.paths import require
+from storage.model_file import load_model
 
 
 def main() -> None:

@@ -11,15 +11,17 @@ import json
 
 import yaml
 
-from fixedpoint.c_source import flash_bytes
-from fixedpoint.memory_plan import plan
+from fixedpoint.c.memory_plan import plan
+from fixedpoint.c.source import flash_bytes
+from fixedpoint.onnx.runtime import saturating_weights
 from fixedpoint.program import Program
-from fixedpoint.runtime import saturating_weights
-from models.storage import ModelInfo, load_model
-from stages.cli import require, run, whole_file
-from stages.model_files import FILES, MADE_BY, stored_program
-from stages.params import Params, load_params
-from stages.summary import forms_table, qdq_verdict, tie_note
+from pipeline.cli import run
+from pipeline.model_files import FILES, MADE_BY, stored_program
+from pipeline.params import Params, load_params
+from pipeline.paths import require
+from reports.summary import forms_table, qdq_verdict, tie_note
+from storage.files import whole_file
+from storage.model_file import ModelInfo, load_model
 
 CARD = "artifacts/MODEL_CARD.md"
 SHIPPED = {  # and the target that makes it

@@ -21,18 +21,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from imagedb import Encoding, Header, Record, Shard, Source, merge_databases, write_database
+from imagedb.encode import Encoding
+from imagedb.record import Header, Record
 from imagedb.sources.cityscapes import CityscapesSource
 from imagedb.sources.coco import CocoSource
 from imagedb.sources.folder import FolderSource
 from imagedb.sources.imagenet import imagenet_source
 from imagedb.sources.listing import ListingSource
 from imagedb.sources.packed import DatabaseSource, ReferenceSource
-from imagedb.sources.source import WHOLE
+from imagedb.sources.source import WHOLE, Shard, Source
 from imagedb.sources.torchvision import TorchvisionSource
 from imagedb.sources.voc import VocSource
-from stages.cli import require, run, write_json
-from stages.params import Encode, Pack, Params, load_params
+from imagedb.writer import merge_databases, write_database
+from pipeline.cli import run
+from pipeline.params import Encode, Pack, Params, load_params
+from pipeline.paths import require
+from storage.files import write_json
 
 TARGET = Path("artifacts/db")
 SOURCES: dict[str, Callable[[str, str], Source]] = {  # of root and split

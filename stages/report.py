@@ -15,16 +15,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fixedpoint.bounds import accumulator_bound
-from fixedpoint.c_source import flash_bytes
-from fixedpoint.calibrate import calibrate
-from fixedpoint.convert import convert
-from fixedpoint.integer import integer_logits
-from fixedpoint.memory_plan import plan
-from fixedpoint.portable import lower
-from fixedpoint.program import WEIGHTED_KINDS, Op, Program
-from fixedpoint.runtime import saturating_weights
-from fixedpoint.statistics import (
+from evaluation.score import predict, score
+from fixedpoint.analysis.statistics import (
     accumulated_noise,
     head_room,
     integer_values,
@@ -32,15 +24,25 @@ from fixedpoint.statistics import (
     result_bounds,
     weight_histogram,
 )
-from models.storage import ModelInfo, load_model
-from stages.cli import require, run, whole_file
-from stages.databases import check_model, plain_batches
-from stages.machine import prepare
-from stages.model_files import FILES, MADE_BY, float_program, stored_program
-from stages.params import Params, load_params
-from stages.report_page import Form, Layer, Report, Weights, decibels, page, percent
-from training.augment import normalize
-from training.score import predict, score
+from fixedpoint.c.memory_plan import plan
+from fixedpoint.c.source import flash_bytes
+from fixedpoint.onnx.runtime import saturating_weights
+from fixedpoint.program import Op, Program
+from fixedpoint.program.bounds import accumulator_bound
+from fixedpoint.program.integer import integer_logits
+from fixedpoint.program.portable import lower
+from fixedpoint.quantize.calibrate import calibrate
+from fixedpoint.quantize.convert import convert
+from models.normalization import normalize
+from pipeline.cli import run
+from pipeline.databases import check_model, plain_batches
+from pipeline.machine import prepare
+from pipeline.model_files import FILES, MADE_BY, float_program, stored_program
+from pipeline.params import Params, load_params
+from pipeline.paths import require
+from reports.quantization_page import Form, Layer, Report, Weights, decibels, page, percent
+from storage.files import whole_file
+from storage.model_file import ModelInfo, load_model
 
 PAGE = Path("artifacts/int/report.html")
 
@@ -129,7 +131,7 @@ def measure(
                 calibrated=noise["ptq"][op.name],
                 integer=noise["int"][op.name],
                 own_weights=noise["own_weights"][op.name],
-                weights=weights(program, op) if op.kind in WEIGHTED_KINDS else None,
+                weights=weights(program, op) if op.weighted else None,
             )
             for op in program.ops
         ],

@@ -9,15 +9,15 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from models import create_model
 from models.layers import find_layers
 from models.pretrained import load_weights
-from models.storage import ModelInfo, save_model
-from stages.cli import run
-from stages.databases import open_database
-from stages.fitting import fit_stage
-from stages.machine import prepare
-from stages.params import load_params
+from models.registry import create_model
+from pipeline.cli import run
+from pipeline.databases import open_database
+from pipeline.fitting import fit_stage
+from pipeline.machine import prepare
+from pipeline.params import load_params
+from storage.model_file import ModelInfo, save_model
 from training.engine import Fitted
 from training.losses import label_loss
 from training.recipe import FineTuning

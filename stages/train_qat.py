@@ -12,16 +12,18 @@ from typing import cast
 import torch
 from torch import nn
 
-from fixedpoint.convert import convert
-from fixedpoint.integer import integer_logits
-from fixedpoint.qat import FakeQuantModel
-from models.storage import load_model, save_model
-from stages.cli import require, run
-from stages.databases import check_model
-from stages.fitting import fit_stage
-from stages.machine import execution, prepare
-from stages.model_files import FILES, MADE_BY, float_model, stored_program
-from stages.params import Params, load_params
+from fixedpoint.program.integer import integer_logits
+from fixedpoint.quantize.convert import convert
+from fixedpoint.quantize.qat import FakeQuantModel
+from pipeline.cli import run
+from pipeline.databases import check_model
+from pipeline.execution import execution
+from pipeline.fitting import fit_stage
+from pipeline.machine import prepare
+from pipeline.model_files import FILES, MADE_BY, float_model, stored_program
+from pipeline.params import Params, load_params
+from pipeline.paths import require
+from storage.model_file import load_model, save_model
 from training.engine import Fitted
 from training.losses import distilled_loss, label_loss
 

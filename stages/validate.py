@@ -17,15 +17,16 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from stages.cli import run, whole_file, write_csv, write_json
-from stages.databases import plain_batches
-from stages.forms import load_form
-from stages.machine import prepare
-from stages.model_files import FILES, NO_LITERT
-from stages.params import load_params
-from stages.pictures import hardest_sheet
-from training.augment import normalize
-from training.score import confusion, predict, score, tied
+from evaluation.score import confusion, predict, score, tied
+from models.normalization import normalize
+from pipeline.cli import run
+from pipeline.databases import plain_batches
+from pipeline.forms import load_form
+from pipeline.machine import prepare
+from pipeline.model_files import FILES, NO_LITERT
+from pipeline.params import load_params
+from reports.pictures import hardest_sheet
+from storage.files import whole_file, write_csv, write_json
 
 CONFUSED = 50  # classes of a confusion matrix at most: those with the most mistakes
 PRINTED = 10  # of the worst classes

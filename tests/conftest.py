@@ -1,6 +1,32 @@
 """Tests compute as the stages do: the same instruction set, one thread."""
 
-import stages  # noqa: F401, I001 - pins the instruction set, before torch is imported
+import pipeline  # noqa: F401, I001 - pins the instruction set, before torch is imported
+import numpy as np
+import pytest
 import torch
+from pictures import encode
+
+from imagedb.reader import ImageDatabase
+from imagedb.sources.source import Item, ListSource
+from imagedb.writer import write_database
 
 torch.set_num_threads(1)
+
+
+class Flat(ListSource):
+    """Picture number i: 8 x 8 pixels of the colour (i, i, i), of class i % 3."""
+
+    class_names = ("a", "b", "c")
+
+    def __len__(self):
+        return 26
+
+    def __getitem__(self, index):
+        return Item(str(index), index % 3, encode(np.full((8, 8, 3), index, np.uint8)))
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    path = tmp_path_factory.mktemp("training") / "train.lmdb"
+    write_database(Flat(), path)
+    return ImageDatabase(path)

@@ -12,7 +12,7 @@ from dvc.cli.parser import get_main_parser
 from project import REPOSITORY, clone_of, commit, environment, make_project, shell
 from pydantic import TypeAdapter
 
-from stages.params import Params
+from pipeline.params import Params
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 RUN = [page for page in PAGES if page.name not in ("CONTRIBUTING.md", "CHANGELOG.md", "README.zh-CN.md")]

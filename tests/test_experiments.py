@@ -15,8 +15,8 @@ import pytest
 import yaml
 from project import REPOSITORY, clone_of, commit, environment, files, make_project, shell
 
-from models.storage import load_model
-from stages.cli import alone
+from storage.files import alone
+from storage.model_file import load_model
 
 pytestmark = pytest.mark.experiments
 SAFETENSORS = "artifacts/float/model.safetensors"
@@ -227,4 +227,4 @@ def test_the_other_arithmetic_is_one_parameter(clone):
     program = load_model(clone / "artifacts/int/model.safetensors", ("int",)).program
     assert (program["arithmetic"], program["weight_limit"]) == ("exact8", 127)
     assert {op["kind"] for op in program["ops"]} >= {"avg_pool"}
-    shell(clone, "python -m stages.gate --against HEAD")
+    shell(clone, "python -m tools.gate --against HEAD")

@@ -27,11 +27,11 @@ import yaml
 from project import change, commit, environment, files, make_project, shell
 from safetensors.torch import load_file, save_file
 
-from fixedpoint import litert
-from models import create_model
-from models.storage import load_model, save_model
-from stages.cli import run
-from stages.model_files import metadata, stored_program
+from fixedpoint.litert import writer as litert
+from models.registry import create_model
+from pipeline.cli import run
+from pipeline.model_files import metadata, stored_program
+from storage.model_file import load_model, save_model
 
 ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
 FORMS = ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8", "litert")
@@ -221,7 +221,7 @@ def test_another_clone_gives_the_same_bytes_even_when_killed(clones):
 
 
 def test_the_speed_of_each_file_is_kept_in_runs_alone(done):
-    printed = shell(done, "python -m stages.bench --rounds 1 --batches 2")
+    printed = shell(done, "python -m benchmarks.deploy --rounds 1 --batches 2")
     results = json.loads((done / "runs/bench.json").read_text())
     assert list(results) == ["2 at a time, 1 thread", "2 at a time, 2 threads"]
     one, two = results.values()

@@ -7,10 +7,10 @@ from enum import IntEnum
 import torch
 from torch import Tensor, nn
 
+from evaluation.score import NotFinite
+from pixels.batches import Batch, TrainingBatches
 from training.checkpoint import Checkpoints
-from training.data import Batch, TrainingBatches
 from training.optimization import Schedule
-from training.score import NotFinite
 from training.step import TrainingStep, weights_of
 
 Weights = dict[str, Tensor]

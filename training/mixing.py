@@ -4,14 +4,14 @@ import numpy as np
 from timm.data import Mixup
 from torch import Tensor
 
-from training.augment import derive_seed
+from pixels.seeds import derive_seed
 from training.recipe import Recipe
 
 
 class Mixing:
     """timm's Mixup in its mode "batch": a picture is mixed with the one that stands as far from the batch's end.
 
-    `training.data.Share` splits a batch so that both are in one part. What is drawn depends on the seed, the epoch and
+    `pixels.batches.Share` splits a batch so that both are in one part. What is drawn depends on the seed, the epoch and
     the step alone, so that all parts of a batch are mixed alike.
 
     Args:

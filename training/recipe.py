@@ -2,38 +2,16 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-
-class Section(BaseModel):
-    """A block of parameters: read once, never changed, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switches(cls, value: object) -> object:
-        if isinstance(value, bool):
-            raise ValueError(f"{str(value).lower()} is not allowed, no parameter is a switch")
-        return value
-
-
-def _ascending(values: tuple[float, float]) -> tuple[float, float]:
-    if values[0] > values[1]:
-        raise ValueError(f"{list(values)} is not allowed, the smaller value comes first")
-    return values
+from pixels.augmentation import Augmentation
+from pixels.section import Section
 
 
 def _from_the_start(sizes: dict[int, int]) -> dict[int, int]:
     if 1 not in sizes:
         raise ValueError(f"{sizes} is not allowed, one size must be that of epoch 1")
     return sizes
-
-
-Share = Annotated[float, Field(gt=0, le=1)]
-Ratio = Annotated[float, Field(gt=0)]
-Strength = Annotated[float, Field(ge=0, le=1)]
-HueStrength = Annotated[float, Field(ge=0, le=0.5)]
 
 
 class Optimization(Section):
@@ -111,37 +89,6 @@ class FloatTraining(Optimization, FineTuning):
     sizes: Annotated[dict[PositiveInt, PositiveInt], AfterValidator(_from_the_start)] | None = Field(
         description="size of the training pictures by the first epoch that has it; null: input.size throughout"
     )
-
-
-class InputFormat(Section):
-    """What the network sees: `size` x `size` pixels in `color_space`, each 8-bit value p as (p - 128) / 128."""
-
-    size: int = Field(ge=1)
-    color_space: Literal["yuv444", "rgb"]
-    resize: int | None = Field(ge=1, description="short side before the centre crop of validation; null: as it is")
-
-
-class Augmentation(Section):
-    """Random changes of a training picture."""
-
-    crop: Literal["resized", "padded"]
-    crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = Field(
-        description="area of a resized crop, as a share of the picture"
-    )
-    crop_ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(_ascending)] = Field(
-        description="width / height of a resized crop"
-    )
-    crop_padding: int = Field(ge=0, description="pixels added on each side before a padded crop")
-    flip: float = Field(ge=0, le=1, description="probability of a horizontal flip")
-    color_jitter: tuple[Strength, Strength, Strength, HueStrength] = Field(
-        description="brightness, contrast, saturation, hue"
-    )
-    policy: Literal["trivial_augment", "rand_augment", "auto_augment"] | None = Field(
-        description="random operations on the RGB pixels, as torchvision defines them; null: none"
-    )
-    policy_operations: int = Field(ge=1, description="of rand_augment: operations on a picture, one after the other")
-    policy_magnitude: int = Field(ge=0, le=30, description="of rand_augment: their strength")
-    erase: float = Field(ge=0, le=1, description="probability that a random rectangle becomes grey")
 
 
 class QatRecipe(Recipe):

@@ -1,71 +1,29 @@
 """One step of training: from the pictures of a batch to new weights."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from training.augment import derive_seed, normalize
-from training.data import Batch
+from evaluation.score import NotFinite
+from models.normalization import normalize
+from pixels.batches import Batch
+from pixels.seeds import derive_seed
 from training.distributed import Group
-from training.grouped import use_dense
+from training.execution import PLAIN, Execution
 from training.losses import LossOf
 from training.mixing import Mixing
 from training.optimization import make_optimizer
 from training.recipe import Recipe
-from training.score import NotFinite
 
 Seeds = tuple[int, int, int]  # of the run, epoch, step
 PROJECT_EVERY = 64  # steps of a GPU, which has to wait while weights that left what is allowed are looked for
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLEST_SCALE = 2.0**-16  # of the loss in fp16, which is halved where gradients are not finite: a few times are usual
-SHAPES = 64  # of pictures for which a step may be compiled: one for each of train.sizes
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a training step is computed.
-
-    Attributes:
-        precision: "tf32", "bf16" and "fp16" convolve with fewer bits.
-        compile: by torch.compile.
-        dense_groups: grouped convolutions as dense ones, where `training.grouped` knows that to be faster.
-    """
-
-    precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
-    compile: bool = False
-    dense_groups: bool = False
-
-    def of(self, network: nn.Module) -> Any:
-        """A network as it is computed; its parameters, and their names, stay as they are."""
-        if self.dense_groups:
-            use_dense(network)
-        if not self.compile:
-            return network
-        torch._dynamo.config.recompile_limit = SHAPES  # an argument of compile only since PyTorch 2.13
-        return torch.compile(network, dynamic=False)
-
-    def autocast(self, device: torch.device) -> torch.autocast:
-        """In the block, types are PyTorch's choice from this precision and float32."""
-        return torch.autocast(device.type, AUTOCAST.get(self.precision), enabled=self.precision in AUTOCAST)
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Outside of the block, nothing is computed with fewer bits, or by whatever cuDNN finds to be fastest."""
-        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-        before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
-        cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
-        cudnn.allow_tf32 = matmul.allow_tf32 = self.precision != "float32"
-        try:
-            yield
-        finally:
-            cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 class _Work(NamedTuple):
@@ -115,7 +73,7 @@ class TrainingStep:
         model: nn.Module,
         recipe: Recipe,
         loss_of: LossOf,
-        execution: Execution = Execution(),
+        execution: Execution = PLAIN,
         group: Group | None = None,
         mixing: Mixing | None = None,
         frozen: Sequence[nn.Module] = (),

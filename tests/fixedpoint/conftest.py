@@ -4,12 +4,9 @@ HYPOTHESIS_PROFILE=thorough searches longer, and elsewhere in each run.
 """
 
 import os
-import sys
-from pathlib import Path
 
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("suite", max_examples=150, derandomize=True, deadline=None)
 settings.register_profile("thorough", max_examples=2000, deadline=None, database=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))

@@ -1,9 +1,10 @@
 """Small hand-built integer programs, one for each thing that an operation can be, and inputs that are hard for them."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
-from fixedpoint.functions import table
 from fixedpoint.program import (
     INPUT,
     Add,
@@ -20,6 +21,7 @@ from fixedpoint.program import (
     Pad,
     Program,
 )
+from fixedpoint.program.functions import table
 
 CLASSES = 5
 RELU, RELU6, HARDTANH = (0.0, None), (0.0, 6.0), (-1.0, 1.0)
@@ -322,3 +324,17 @@ def numpy_constants(program: Program) -> dict[str, np.ndarray]:
 
 def int8_tensors(program: Program) -> list[str]:
     return [op.name for op in program.ops if op.name not in program.raw]
+
+
+def in_real_numbers(program: Program) -> Program:
+    """The calibrated program with float constants that an integer program is the rounding of."""
+    constants = dict(program.constants)
+    for op in program.ops:
+        if op.kind in ("conv", "linear"):
+            exponent = constants[f"{op.name}.weight_exponent"].numpy()
+            weight, bias = (constants[f"{op.name}.{name}"].numpy().astype(np.float64) for name in ("weight", "bias"))
+            along_channels = exponent.reshape(-1, *[1] * (weight.ndim - 1))
+            values = {"weight": np.ldexp(weight, -along_channels)}
+            values["bias"] = np.ldexp(bias, -exponent - program.exponents[op.inputs[0]])
+            constants |= {f"{op.name}.{k}": torch.from_numpy(v.astype(np.float32)) for k, v in values.items()}
+    return replace(program, constants=constants)

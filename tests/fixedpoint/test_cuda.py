@@ -4,11 +4,10 @@ import pytest
 import torch
 from fake_cuda import CUDA, fake_cuda, moved
 from portable_programs import PROGRAMS as PORTABLE_PROGRAMS
-from programs import PROGRAMS
-from test_qat import in_real_numbers
+from programs import PROGRAMS, in_real_numbers
 
-from fixedpoint.integer import IntegerEvaluator
-from fixedpoint.qat import FakeQuantModel
+from fixedpoint.program.integer import IntegerEvaluator
+from fixedpoint.quantize.qat import FakeQuantModel
 
 ALL = PROGRAMS | {f"portable {name}": program for name, program in PORTABLE_PROGRAMS.items()}
 

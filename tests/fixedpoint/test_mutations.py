@@ -14,17 +14,16 @@ import oracle
 import pytest
 import torch
 from onnx import numpy_helper
-from programs import PROGRAMS, hard_inputs, int8_tensors, numpy_constants
-from test_onnx_int8 import WRITERS
-from test_qat import in_real_numbers
+from onnx_files import WRITERS
+from programs import PROGRAMS, hard_inputs, in_real_numbers, int8_tensors, numpy_constants
 
-from fixedpoint.c_runtime import CModel
-from fixedpoint.c_source import c_source
-from fixedpoint.integer import IntegerEvaluator, integer_tensor
-from fixedpoint.onnx_graph import OUTPUT, Graph, Writer
+from fixedpoint.c.runtime import CModel
+from fixedpoint.c.source import c_source
+from fixedpoint.onnx.graph import OUTPUT, Graph, Writer
+from fixedpoint.onnx.runtime import OnnxModel
 from fixedpoint.program import INPUT, Program
-from fixedpoint.qat import FakeQuantModel
-from fixedpoint.runtime import OnnxModel
+from fixedpoint.program.integer import IntegerEvaluator, integer_tensor
+from fixedpoint.quantize.qat import FakeQuantModel
 
 
 @cache

@@ -4,36 +4,29 @@ Their weights are random, the statistics of their BatchNorms those of real pictu
 of `make test`.
 """
 
-from pathlib import Path
-
 import numpy as np
 import oracle
 import pytest
 import torch
-from torch import nn
+from networks import pictures, random_network
 
-from fixedpoint.c_runtime import CModel
-from fixedpoint.c_source import c_source, flash_bytes
-from fixedpoint.calibrate import calibrate
-from fixedpoint.capture import capture
-from fixedpoint.convert import convert
-from fixedpoint.correct import correct_biases
-from fixedpoint.fold import fold
-from fixedpoint.integer import IntegerEvaluator, int8_logits, integer_input, integer_tensor
-from fixedpoint.litert import litert_model, tensor_names
-from fixedpoint.litert_runtime import EXECUTIONS, LitertModel
-from fixedpoint.onnx_graph import OUTPUT
-from fixedpoint.onnx_integer import IntegerWriter
-from fixedpoint.onnx_qdq import QdqWriter
-from fixedpoint.onnx_qoperator import QOperatorWriter
+from fixedpoint.c.runtime import CModel
+from fixedpoint.c.source import c_source, flash_bytes
+from fixedpoint.capture.fold import fold
+from fixedpoint.capture.network import capture
+from fixedpoint.litert.runtime import EXECUTIONS, LitertModel
+from fixedpoint.litert.writer import litert_model, tensor_names
+from fixedpoint.onnx.graph import OUTPUT
+from fixedpoint.onnx.integer import IntegerWriter
+from fixedpoint.onnx.qdq import QdqWriter
+from fixedpoint.onnx.qoperator import QOperatorWriter
+from fixedpoint.onnx.runtime import OnnxModel, saturating_weights
 from fixedpoint.program import EXACT8, PORTABLE
-from fixedpoint.qat import FakeQuantModel
-from fixedpoint.runtime import OnnxModel, saturating_weights
-from imagedb.sources.torchvision import TorchvisionSource
-from models import create_model
-from training.augment import normalize, render
-from training.recipe import InputFormat
-from training.views import center_views
+from fixedpoint.program.integer import IntegerEvaluator, int8_logits, integer_input, integer_tensor
+from fixedpoint.quantize.calibrate import calibrate
+from fixedpoint.quantize.convert import convert
+from fixedpoint.quantize.correct import correct_biases
+from fixedpoint.quantize.qat import FakeQuantModel
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 ARITHMETICS: dict[str, dict] = {  # arguments of `calibrate`
@@ -63,28 +56,6 @@ CASES = [
     pytest.param(*case, id=f"{case[0]}-{case[2]}", marks=[] if case in QUICK else pytest.mark.networks) for case in ALL
 ]
 FORMS = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWriter}
-
-
-def pictures(size, count):
-    """Network input of real pictures, float32 [count, 3, size, size]."""
-    source = TorchvisionSource("FashionMNIST", Path(__file__).parents[2] / "data" / "fashion_mnist", "test")
-    input_format = InputFormat(size=size, color_space="yuv444", resize=size)
-    views, images = center_views(input_format), (source[index].image() for index in range(count))
-    return normalize(torch.stack([render(image, views, input_format, torch.Generator()) for image in images]))
-
-
-@torch.no_grad()
-def random_network(name, size, normalization):
-    torch.manual_seed(0)
-    arguments = {"aux_logits": False, "init_weights": True} if name.endswith("googlenet") else {}
-    model = create_model(name, 10, size, arguments, normalization)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the mean over all batches
-    model.train()
-    for batch in pictures(size, 32 if size < 100 else 8).split(16):
-        model(batch)
-    return model.eval()
 
 
 @pytest.mark.parametrize(("name", "size", "arithmetic", "normalization"), CASES)

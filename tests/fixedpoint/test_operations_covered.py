@@ -8,18 +8,17 @@ import portable_programs
 import pytest
 from programs import PROGRAMS, hard_inputs, numpy_constants
 
-from fixedpoint.c_source import CWriter
-from fixedpoint.floating import FloatEvaluator
-from fixedpoint.integer import IntegerEvaluator
-from fixedpoint.litert import LiteRtWriter
-from fixedpoint.onnx_float import FloatWriter
-from fixedpoint.onnx_graph import Writer
-from fixedpoint.onnx_integer import IntegerWriter
-from fixedpoint.onnx_qdq import QdqWriter
-from fixedpoint.onnx_qoperator import QOperatorWriter
-from fixedpoint.portable import REFUSED
-from fixedpoint.program import QUANTIZED_KINDS, AvgPool, Program
-from fixedpoint.qat import FakeQuantModel
+from fixedpoint.c.source import CWriter
+from fixedpoint.litert.writer import LiteRtWriter
+from fixedpoint.onnx.float import FloatWriter
+from fixedpoint.onnx.graph import Writer
+from fixedpoint.onnx.integer import IntegerWriter
+from fixedpoint.onnx.qdq import QdqWriter
+from fixedpoint.onnx.qoperator import QOperatorWriter
+from fixedpoint.program import OPS, AvgPool, Program
+from fixedpoint.program.floating import FloatEvaluator
+from fixedpoint.program.integer import IntegerEvaluator
+from fixedpoint.quantize.qat import FakeQuantModel
 
 IMPLEMENTATIONS = [
     FloatEvaluator,
@@ -31,7 +30,8 @@ IMPLEMENTATIONS = [
     IntegerWriter,
     CWriter,
 ]
-NOT_PORTABLE = {*REFUSED, AvgPool.kind}  # refused, and made a convolution
+QUANTIZED_KINDS = {kind for kind, op in OPS.items() if op.quantized}
+NOT_PORTABLE = {kind for kind, op in OPS.items() if op.not_portable} | {AvgPool.kind}  # refused, and made a convolution
 TEXT = Path(__file__).parents[2] / "docs" / "arithmetic.md"
 
 

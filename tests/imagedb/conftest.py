@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagedb import write_database
 from imagedb.sources.folder import FolderSource
+from imagedb.writer import write_database
 
 
 def encode(pixels, kind="PNG"):

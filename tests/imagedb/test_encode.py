@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagedb import Encoding, decode_image
-from imagedb.encode import encode_png
+from imagedb.encode import Encoding, encode_png
+from imagedb.images import decode_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagedb import decode_image
-from imagedb.images import MAX_PIXELS, inspect_image
+from imagedb.images import MAX_PIXELS, decode_image, inspect_image
 
 PIXELS = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
 

@@ -8,8 +8,10 @@ import msgpack
 import pytest
 from torch.utils.data import DataLoader
 
-from imagedb import Annotation, ImageDatabase, Item, ListSource, Object, Record, write_database
-from imagedb.record import Header, pack_header, pack_record, record_key
+from imagedb.reader import ImageDatabase
+from imagedb.record import Annotation, Header, Object, Record, pack_header, pack_record, record_key
+from imagedb.sources.source import Item, ListSource
+from imagedb.writer import write_database
 
 
 class One(ListSource):

@@ -15,20 +15,13 @@ import pytest
 from PIL import Image
 
 import imagedb.lmdb_file
-from imagedb import (
-    Annotation,
-    Encoding,
-    Header,
-    ImageDatabase,
-    Item,
-    ListSource,
-    Object,
-    Shard,
-    decode_image,
-    merge_databases,
-    write_database,
-)
+from imagedb.encode import Encoding
+from imagedb.images import decode_image
+from imagedb.reader import ImageDatabase
+from imagedb.record import Annotation, Header, Object
 from imagedb.sources.folder import FolderSource
+from imagedb.sources.source import Item, ListSource, Shard
+from imagedb.writer import merge_databases, write_database
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -283,7 +276,7 @@ def test_full_disk_is_named_and_leaves_nothing(name, picture_root, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from imagedb import write_database
+from imagedb.writer import write_database
 from imagedb.sources.folder import FolderSource
 written = []
 def progress(record):

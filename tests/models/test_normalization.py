@@ -2,14 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from fixedpoint.calibrate import calibrate
-from fixedpoint.capture import capture
-from fixedpoint.convert import convert
-from fixedpoint.floating import FloatEvaluator
-from fixedpoint.fold import fold
-from fixedpoint.integer import IntegerEvaluator
-from models import create_model
+from fixedpoint.capture.fold import fold
+from fixedpoint.capture.network import capture
+from fixedpoint.program.floating import FloatEvaluator
+from fixedpoint.program.integer import IntegerEvaluator
+from fixedpoint.quantize.calibrate import calibrate
+from fixedpoint.quantize.convert import convert
 from models.normalization import Normalized
+from models.registry import create_model
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models import create_model
 from models.pretrained import load_weights
-from models.storage import ModelInfo, save_model
+from models.registry import create_model
+from storage.model_file import ModelInfo, save_model
 
 NORMALIZATION = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 

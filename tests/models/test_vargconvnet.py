@@ -3,8 +3,8 @@ import timm
 import torch
 from torch import nn
 
-from fixedpoint.capture import capture
-from fixedpoint.fold import fold
+from fixedpoint.capture.fold import fold
+from fixedpoint.capture.network import capture
 from models.vargconvnet import VarGConvNet
 
 CHANNELS, REPEATS, GROUPS = (64, 96, 128, 160, 320), (2, 3, 6, 4), (1, 2, 4, 8)

@@ -6,7 +6,7 @@ import numpy as np
 from executions import Execution
 from subjects import Subject
 
-from fixedpoint.integer import integer_input
+from fixedpoint.program.integer import integer_input
 
 
 @dataclass

@@ -1,18 +1,14 @@
 """The networks and the results of a run, which are written at its end."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "fixedpoint"))  # test_networks.py, and what it imports
-
 from executions import EXECUTIONS
 from installed import processor
 from results_page import PICTURE, Results
 from subjects import ALL, make_subject
 
-from stages.cli import runs_folder
+from pipeline.paths import runs_folder
 
 PAGE = Path(__file__).parents[2] / "docs" / "runtimes.md"
 

@@ -13,7 +13,7 @@ from own_forms import c, qat
 from subjects import Subject
 from tflite_runtimes import litert, names, tflm
 
-from fixedpoint.c_runtime import COMPILER
+from fixedpoint.c.runtime import COMPILER
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from stages.cli import runs_folder
+from pipeline.paths import runs_folder
 
 # `make test-runtimes` installs them beside the project's packages, and an ONNX Runtime of two years ago on its own
 PACKAGES, OLD_ONNXRUNTIME = (runs_folder().resolve() / name for name in ("runtimes", "onnxruntime_old"))

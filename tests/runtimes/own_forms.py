@@ -9,10 +9,10 @@ from apart import Answer
 from batches import BATCH, real
 from subjects import RefusedError, Subject
 
-from fixedpoint.c_runtime import CModel
-from fixedpoint.c_source import c_source, flash_bytes
-from fixedpoint.integer import integer_tensor
-from fixedpoint.qat import FakeQuantModel
+from fixedpoint.c.runtime import CModel
+from fixedpoint.c.source import c_source, flash_bytes
+from fixedpoint.program.integer import integer_tensor
+from fixedpoint.quantize.qat import FakeQuantModel
 
 MOST_C_CONSTANTS = 10_000_000  # bytes: the compiler takes minutes for more
 

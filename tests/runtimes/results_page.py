@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.cli import whole_file, write_json
+from storage.files import whole_file, write_json
 
 TABLES = {"runtimes": "runtime", "networks": "network", "controls": "what is changed", "ethos-u": "accelerator"}
 PER_NETWORK = ("runtimes", "ethos-u")  # the columns are networks

@@ -4,8 +4,8 @@ import numpy as np
 from apart import Answer, answer
 from batches import batches, real
 
-from fixedpoint.onnx_graph import OUTPUT
-from fixedpoint.runtime import OnnxModel
+from fixedpoint.onnx.graph import OUTPUT
+from fixedpoint.onnx.runtime import OnnxModel
 
 
 def run(x: np.ndarray, file: str, execution: str, names: list[str], traced: int) -> Answer:

@@ -10,26 +10,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from test_networks import pictures, random_network
+from networks import pictures, random_network
 from torch import Tensor
 
-from fixedpoint.calibrate import calibrate
-from fixedpoint.capture import capture
-from fixedpoint.convert import convert
-from fixedpoint.correct import correct_biases
-from fixedpoint.fold import fold
-from fixedpoint.integer import IntegerEvaluator, integer_input, rounded_logits
-from fixedpoint.litert import LOGIT_TYPES, litert_model, logit_exponent
-from fixedpoint.onnx_integer import IntegerWriter
-from fixedpoint.onnx_qdq import QdqWriter
-from fixedpoint.onnx_qoperator import QOperatorWriter
+from fixedpoint.capture.fold import fold
+from fixedpoint.capture.network import capture
+from fixedpoint.litert.writer import LOGIT_TYPES, litert_model, logit_exponent
+from fixedpoint.onnx.integer import IntegerWriter
+from fixedpoint.onnx.qdq import QdqWriter
+from fixedpoint.onnx.qoperator import QOperatorWriter
 from fixedpoint.program import EXACT8, PORTABLE, Program
-from models.storage import load_model
-from stages.cli import require
-from stages.databases import plain_batches
-from stages.model_files import FILES, MADE_BY, stored_program
-from stages.params import load_params
-from training.augment import normalize
+from fixedpoint.program.integer import IntegerEvaluator, integer_input, rounded_logits
+from fixedpoint.quantize.calibrate import calibrate
+from fixedpoint.quantize.convert import convert
+from fixedpoint.quantize.correct import correct_biases
+from models.normalization import normalize
+from pipeline.databases import plain_batches
+from pipeline.model_files import FILES, MADE_BY, stored_program
+from pipeline.params import load_params
+from pipeline.paths import require
+from storage.model_file import load_model
 
 SAMPLE = "sample"
 ONNX_WRITERS = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWriter}

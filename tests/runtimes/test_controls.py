@@ -10,7 +10,7 @@ from installed import lacks_vnni, processor_flags
 from onnx_runtimes import openvino
 from subjects import Network, chosen, make_subject
 
-from fixedpoint import litert
+from fixedpoint.litert import writer as litert
 from fixedpoint.program import EXACT8
 
 pytestmark = pytest.mark.runtimes

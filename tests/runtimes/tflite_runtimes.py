@@ -12,8 +12,8 @@ from apart import Answer
 from batches import batches
 from subjects import Subject
 
-from fixedpoint.litert import tensor_names
-from fixedpoint.litert_runtime import LitertModel
+from fixedpoint.litert.runtime import LitertModel
+from fixedpoint.litert.writer import tensor_names
 
 
 def names(subject: Subject) -> list[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.cli import run
 from stages import count_ops
-from stages.cli import run
 
 
 @pytest.fixture

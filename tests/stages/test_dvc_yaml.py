@@ -14,9 +14,10 @@ from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 from PIL import Image
 
-from models.storage import load_model, save_model
-from stages import databases, fitting, params, train_float, train_qat
-from training.recipe import Section
+from pipeline import databases, fitting, params
+from pixels.section import Section
+from stages import train_float, train_qat
+from storage.model_file import load_model, save_model
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("imagedb", "models", "training", "fixedpoint", "stages")

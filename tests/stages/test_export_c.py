@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from fixedpoint.c_runtime import CModel
-from fixedpoint.golden import golden_tensors, write_golden
-from fixedpoint.integer import IntegerEvaluator
+from fixedpoint.analysis.golden import golden_tensors, write_golden
+from fixedpoint.c.runtime import CModel
 from fixedpoint.program import INPUT, Conv, Flatten, Program
-from models.storage import ModelInfo, save_model
+from fixedpoint.program.integer import IntegerEvaluator
+from pipeline.cli import run
 from stages import export_c
-from stages.cli import run
+from storage.model_file import ModelInfo, save_model
 
 INFO = ModelInfo("tiny", {}, 2, 8, "yuv444", ["a", "b */"])
 

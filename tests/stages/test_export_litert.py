@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from fixedpoint.golden import golden_tensors, write_golden
-from fixedpoint.litert_runtime import LitertModel
-from models.storage import save_model
+from fixedpoint.analysis.golden import golden_tensors, write_golden
+from fixedpoint.litert.runtime import LitertModel
+from pipeline.cli import run
 from stages import export_litert
-from stages.cli import run
+from storage.model_file import save_model
 
 
 @pytest.fixture

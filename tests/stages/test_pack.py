@@ -9,9 +9,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from imagedb import ImageDatabase, decode_image
+from imagedb.images import decode_image
+from imagedb.reader import ImageDatabase
+from pipeline.cli import run
 from stages import pack
-from stages.cli import run
 
 REPOSITORY = Path(__file__).parents[2]
 

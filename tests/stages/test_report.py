@@ -13,23 +13,23 @@ import torch
 import yaml
 from PIL import Image
 
-from fixedpoint.calibrate import calibrate
-from fixedpoint.convert import convert
-from fixedpoint.integer import IntegerEvaluator, integer_input
+from fixedpoint.analysis.statistics import Noise, OwnNoise, Values
 from fixedpoint.program import Program
-from fixedpoint.statistics import Noise, OwnNoise, Values
-from imagedb import write_database
+from fixedpoint.program.integer import IntegerEvaluator, integer_input
+from fixedpoint.quantize.calibrate import calibrate
+from fixedpoint.quantize.convert import convert
 from imagedb.sources.folder import FolderSource
-from models import create_model
-from models.storage import ModelInfo, load_model, save_model
+from imagedb.writer import write_database
+from models.normalization import normalize
+from models.registry import create_model
+from pipeline.cli import run
+from pipeline.databases import plain_batches
+from pipeline.model_files import FILES, float_program, stored_program
+from pipeline.params import load_params
+from reports.charts import chart, histogram
+from reports.quantization_page import Form, Layer, Report, Weights, page, percent, size
 from stages import report
-from stages.cli import run
-from stages.databases import plain_batches
-from stages.model_files import FILES, float_program, stored_program
-from stages.params import load_params
-from stages.report_charts import chart, histogram
-from stages.report_page import Form, Layer, Report, Weights, page, percent, size
-from training.augment import normalize
+from storage.model_file import ModelInfo, load_model, save_model
 
 ARGUMENTS = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
 INFO = ModelInfo("vargconvnet_32", ARGUMENTS, 3, 32, "yuv444", ["a", "b", "c"])

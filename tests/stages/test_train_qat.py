@@ -12,18 +12,19 @@ import torch
 import yaml
 from PIL import Image
 
-from fixedpoint.integer import integer_logits
-from imagedb import Item, ListSource, write_database
-from models import create_model
-from models.storage import load_model, save_model
+from evaluation.score import predict, score
+from fixedpoint.program.integer import integer_logits
+from imagedb.sources.source import Item, ListSource
+from imagedb.writer import write_database
+from models.normalization import normalize
+from models.registry import create_model
 from models.vargconvnet import VarGConvNet
+from pipeline.databases import plain_batches
+from pipeline.forms import load_form
+from pipeline.params import load_params
 from stages import calibrate, train_float, train_qat
-from stages.databases import plain_batches
-from stages.forms import load_form
-from stages.params import load_params
-from training.augment import normalize
-from training.score import predict, score
-from training.step import Execution
+from storage.model_file import load_model, save_model
+from training.execution import Execution
 
 REPOSITORY = Path(__file__).parents[2]
 QAT = Path("artifacts/qat/model.safetensors")

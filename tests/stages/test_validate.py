@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fixedpoint.litert import litert_model
-from fixedpoint.onnx_qoperator import QOperatorWriter
-from imagedb.contact_sheet import contact_sheet
-from models.storage import save_model
-from stages import pictures, validate
-from stages.cli import run
-from stages.model_files import FILES, NO_LITERT
+from fixedpoint.litert.writer import litert_model
+from fixedpoint.onnx.qoperator import QOperatorWriter
+from pipeline.cli import run
+from pipeline.model_files import FILES, NO_LITERT
+from reports import pictures
+from reports.contact_sheet import contact_sheet
+from stages import validate
+from storage.model_file import save_model
 
 # Two of three red ones and all others are classified rightly; as there are 20, four are not among the worst 16.
 RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)

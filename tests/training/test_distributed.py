@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_engine import FORMAT, STEPS, batches, network, recipe
 
-from imagedb import ImageDatabase
-from stages.fitting import predict_together
+from imagedb.reader import ImageDatabase
+from pipeline.fitting import predict_together
+from pixels.batches import OrderedBatches, Pixels, Share
+from pixels.seeds import derive_seed
+from pixels.views import center_views
+from runs import FORMAT, STEPS, batches, network, recipe
 from training import engine
-from training.augment import derive_seed
 from training.checkpoint import Checkpoints
-from training.data import OrderedBatches, Pixels, Share
 from training.distributed import Group, joined
 from training.losses import label_loss
 from training.mixing import Mixing
 from training.step import TrainingStep
-from training.views import center_views
 
 CPU = torch.device("cpu")
 

@@ -10,45 +10,24 @@ import pytest
 import torch
 from torch import nn
 
-from imagedb import ImageDatabase
+from evaluation.score import predict, score
+from imagedb.reader import ImageDatabase
+from models.normalization import normalize
+from pixels.batches import OrderedBatches, Pixels, Share
+from pixels.views import center_views
+from runs import FORMAT, STEPS, batches, network, recipe
 from training import engine
 from training import step as training_step
-from training.augment import normalize
 from training.checkpoint import Checkpoints
-from training.data import OrderedBatches, Pixels, Share, TrainingBatches
+from training.execution import Execution
 from training.losses import distilled_loss, label_loss
 from training.mixing import Mixing
-from training.recipe import InputFormat, Recipe
-from training.score import predict, score
-from training.step import Execution, TrainingStep
-from training.views import center_views
-
-FORMAT = InputFormat(size=8, color_space="rgb", resize=None)
-STEPS = 3  # of 8 of the 26 pictures, an epoch
+from training.recipe import Recipe
+from training.step import TrainingStep
 
 
 class Stop(Exception):
     pass
-
-
-def recipe(**changes) -> Recipe:
-    values = {"lr": 0.1, "epochs": 4, "momentum": 0.9, "weight_decay": 0.01, "warmup_epochs": 1, "label_smoothing": 0.1}
-    values |= {"optimizer": "sgd", "schedule": "cosine", "clip_grad": None, "ema_decay": None}
-    values |= {"decay_epochs": 1, "decay_rate": 0.5, "loss": "cross_entropy", "mixup": 0, "cutmix": 0}
-    values |= {"target_threshold": None}
-    return Recipe(batch_size=8, accumulate=1, processes=1, **values | changes)
-
-
-def network(seed=0, dropout=0.5) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(dropout), nn.Linear(144, 3)
-    )
-
-
-def batches(database, workers=0, share=None) -> TrainingBatches:
-    pixels = Pixels(database, center_views(FORMAT), FORMAT, seed=5)
-    return TrainingBatches(pixels, 8, workers, share=share or Share())
 
 
 def validation(database):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import create_model
+from models.registry import create_model
 from training import grouped
 from training.grouped import DenseConv2d, block_diagonal, conv2d, is_faster_dense, use_dense
 

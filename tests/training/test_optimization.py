@@ -1,8 +1,8 @@
 import pytest
 import torch
-from test_engine import recipe
 from torch import nn
 
+from runs import recipe
 from training.optimization import Schedule, make_optimizer
 
 STEPS = 10  # of an epoch

@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from training.recipe import Augmentation, FloatTraining, InputFormat, QatRecipe, Recipe, Start
+from pixels.augmentation import Augmentation, InputFormat
+from training.recipe import FloatTraining, QatRecipe, Recipe, Start
 
 RECIPE = {
     "lr": 0.1,

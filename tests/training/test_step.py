@@ -3,15 +3,16 @@ from functools import partial
 
 import pytest
 import torch
-from test_engine import batches, network, recipe
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
+from models.normalization import normalize
+from pixels.batches import Share
+from runs import batches, network, recipe
 from training import step as training_step
-from training.augment import normalize
-from training.data import Share
+from training.execution import Execution
 from training.losses import label_loss
-from training.step import Execution, NotFinite, TrainingStep, first_not_finite
+from training.step import NotFinite, TrainingStep, first_not_finite
 
 
 def without_statistics(seed=0):

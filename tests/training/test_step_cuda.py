@@ -3,13 +3,14 @@
 import pytest
 import torch
 from fake_cuda import CUDA, fake_cuda, moved
-from test_engine import recipe
 from torch import Tensor, nn
 
-from models import create_model
+from models.registry import create_model
+from runs import recipe
+from training.execution import AUTOCAST, Execution
 from training.losses import distilled_loss, label_loss
 from training.mixing import Mixing
-from training.step import AUTOCAST, Execution, TrainingStep
+from training.step import TrainingStep
 
 FUSED = ("sgd", "nesterov", "adamw")
 

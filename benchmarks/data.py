@@ -1,0 +1,244 @@
+"""Packing, loading and opening measured beside what else people use, on this machine.
+
+    make bench-data     installs the peers beside the project's packages, and runs this
+
+Packing takes 4,000 made pictures of 500 x 375 pixels, about 96 KB each, or those of --images. Each contestant packs
+them once with their files in the page cache and once without, which is dropped for just these files (a hypervisor may
+have a cache of its own); "synced" has in its time that all is on the disk, which ours always is. Loading makes batches
+of 128 random crops of 224 px of 1,024 of them, in the page cache, whole epochs. The contestants take turns, round by
+round; shown are medians. Scale is a database of 1,281,167 small records, as many as ImageNet's.
+
+It takes a quarter of an hour on 2 cores. What each peer does, and what it needs to be installed, is said in
+bench_data_peers.py. "512 px" and "256 px" are the long side of a picture that was encoded again with quality 90 when it
+was packed. Ours makes "rgb", as the peers do, or "yuv444", which recipes/imagenet.yaml trains with.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import Pool
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks import data_ours as ours
+from benchmarks import data_peers as peers
+from benchmarks.deploy import interleaved
+from imagedb.sources.folder import FolderSource
+from pipeline.cli import run
+from pipeline.machine import keep_memory
+from pipeline.paths import runs_folder
+from storage.files import write_json
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured.
+
+    Attributes:
+        pictures: that are packed.
+        width, height: of a made picture, in pixels.
+        loaded: pictures that are loaded, whole batches.
+        batch: pictures in one.
+        size: of a loaded picture in pixels.
+        records: of the large database.
+    """
+
+    pictures: int = 4000
+    width: int = 500
+    height: int = 375
+    loaded: int = 1024
+    batch: int = 128
+    size: int = 224
+    records: int = 1_281_167
+
+
+QUICK = Extent(pictures=40, width=100, height=75, loaded=32, batch=8, size=32, records=2000)
+CLASSES, DISTINCT, CROPPED = 10, 300, 0.8  # made pictures: classes, different ones, the part of one that a copy shows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="a folder of class folders, in place of made pictures")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--quick", action="store_true", help="a few small pictures, to see that all works")
+    arguments = parser.parse_args()
+    extent = QUICK if arguments.quick else Extent()
+    runs = runs_folder()
+    work = runs / ("bench_data_quick" if arguments.quick else "bench_data")
+    work.mkdir(parents=True, exist_ok=True)
+    keep_memory()
+    torch.set_num_threads(1)  # 0 workers means one core for all
+    folder = (arguments.images or make_pictures(work / "pictures", extent)).resolve()
+    source = FolderSource(folder.parent, folder.name)
+    files = [folder / item.name for item in source.items()]
+    results = {part: PARTS[part](files, work, extent, arguments.rounds) for part in arguments.parts}
+    write_json(runs / f"{work.name}.json", results)
+
+
+def make_pictures(folder: Path, extent: Extent) -> Path:
+    """Write the pictures folder/<class>/<number>.jpg, unless they are there: noise with the spectrum of photographs."""
+    if not folder.exists():
+        partial_folder = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial_folder, ignore_errors=True)
+        for label in range(CLASSES):
+            (partial_folder / f"class{label}").mkdir(parents=True)
+        with Pool() as pool:
+            pool.map(partial(_write_copies, folder=partial_folder, extent=extent), range(DISTINCT))
+        partial_folder.rename(folder)
+    return folder
+
+
+def _write_copies(number: int, folder: Path, extent: Extent) -> None:
+    """Copies of one picture, which differ in crop, reflection and quality."""
+    noise = np.random.default_rng(number)
+    width, height = round(extent.width / CROPPED), round(extent.height / CROPPED)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    frequency[0, 0] = np.inf  # no constant part
+    planes = []
+    slope, contrast = noise.uniform(0.85, 1.25), noise.uniform(45, 75)
+    for steeper, deviation in ((0, contrast), (0.3, contrast / 3), (0.3, contrast / 3)):  # Y, Cb, Cr
+        waves = noise.normal(size=frequency.shape) + 1j * noise.normal(size=frequency.shape)
+        plane = np.fft.irfft2(waves / frequency ** (slope + steeper), (height, width))
+        planes.append(128 + deviation / plane.std() * plane)
+    picture = Image.fromarray(np.stack(planes, -1).clip(0, 255).astype(np.uint8), "YCbCr").convert("RGB")
+    for index in range(number, extent.pictures, DISTINCT):
+        left, top = (int(noise.integers(room + 1)) for room in (width - extent.width, height - extent.height))
+        copy = picture.crop((left, top, left + extent.width, top + extent.height))
+        if noise.integers(2):
+            copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        file = folder / f"class{index % CLASSES}" / f"{index:05}.jpg"
+        copy.save(file, quality=int(noise.integers(80, 91)))
+
+
+def packing(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
+    """Seconds of each contestant, by cache and sync, and the MiB that it wrote."""
+    folder, target = files[0].parents[1], work / "packed"
+    contestants = peers.packers(images=1000) | ours.packers()
+    seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    sizes = {}
+    for _ in range(rounds):
+        for cache, prepare in {"warm": Path.read_bytes, "cold": _drop}.items():
+            for name, pack in contestants.items():
+                if pack is None:
+                    continue
+                _remove(target)
+                os.sync()  # what others have left is not of this contestant's time
+                for file in files:
+                    prepare(file)
+                start = time.perf_counter()
+                pack(folder, target)
+                seconds[name][cache].append(time.perf_counter() - start)
+                subprocess.run(["sync", "-f", target], check=True)
+                seconds[name][f"{cache}, synced"].append(time.perf_counter() - start)
+                sizes[name] = sum(file.stat().st_size for file in [target, *target.rglob("*")] if file.is_file()) / MIB
+    _remove(target)
+    print(f"packing {len(files)} pictures, {sum(file.stat().st_size for file in files) / MIB:.0f} MiB: images/s")
+    print(f"  {'':40}{'warm':>10}{'synced':>10}{'cold':>10}{'synced':>10}{'MiB':>10}")
+    results: dict[str, dict | str] = dict.fromkeys(contestants, "not installed")
+    for name in contestants:
+        if name in seconds:
+            times = {key: median(values) for key, values in seconds[name].items()}
+            results[name] = {**times, "MiB": sizes[name]}
+            columns = [*(len(files) / each for each in times.values()), sizes[name]]
+        print(f"  {name:40}" + ("".join(f"{each:10.0f}" for each in columns) if name in seconds else "not installed"))
+    return results
+
+
+def loading(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
+    """Images per second of each contestant, by the number of workers."""
+    pictures, count = _links(files, work / "loaded", extent)
+    stores = work / "stores"
+    _remove(stores)
+    stores.mkdir()
+    packers = {name: pack for name, pack in peers.packers(images=count // 2).items() if pack}
+    packed = {name: stores / name for name in packers if name in peers.LOADED}
+    for name, path in packed.items():
+        packers[name](pictures, path)
+    for name in ours.ENCODINGS:
+        ours.pack(pictures, stores / f"{name}.lmdb", name, workers=2)
+    shape = (extent.batch, 3, extent.size, extent.size)
+    results = {}
+    for workers in (2, 0):  # and FFCV last: all processes fork before its threads start
+        contestants: dict[str, Iterable | None] = {**ours.loaders(stores, extent.size, extent.batch, workers)}
+        contestants |= peers.loaders(pictures, packed, extent.size, extent.batch, workers)
+        works = {name: partial(_load, each, shape) for name, each in contestants.items() if each is not None}
+        speeds = interleaved(works, rounds)
+        results[f"{workers} workers"] = {name: speeds.get(name, "not installed") for name in contestants}
+        print(f"loading {count} pictures to batches of {extent.batch} at {extent.size} px, {workers} workers: images/s")
+        for name in contestants:
+            print(f"  {name:40}" + (f"{speeds[name]:10.0f}" if name in speeds else "not installed"))
+    return results
+
+
+def scale(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
+    """What packing and reading the large database takes, once."""
+    results = ours.scale(files[0], work / "large.lmdb", extent.records)
+    print("scale")
+    for name, value in results.items():
+        print(f"  {name:40}" + (f"{value:10.1f}" if isinstance(value, float) else f"{value!s:>10}"))
+    return results
+
+
+def _load(epoch: Iterable, shape: tuple[int, ...]) -> int:
+    images = 0
+    for pixels, _ in epoch:
+        if pixels.dtype != torch.float32 or pixels.shape != shape:
+            raise ValueError(f"a batch of {pixels.dtype} {list(pixels.shape)}, expected float32 {list(shape)}")
+        images += len(pixels)
+    return images
+
+
+def _links(files: list[Path], folder: Path, extent: Extent) -> tuple[Path, int]:
+    """A folder of links to the pictures to load, evenly spaced, and how many they are."""
+    whole = 2 * extent.batch  # so that each of 2 workers has whole batches
+    count = min(extent.loaded, len(files)) // whole * whole
+    if not count:
+        raise ValueError(f"{files[0].parents[1]} holds {len(files)} pictures, at least {whole} are needed")
+    _remove(folder)
+    for index in range(count):
+        file = files[index * len(files) // count]
+        link = folder / file.parent.name / file.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    return folder, count
+
+
+def _drop(file: Path) -> None:
+    """Put what the page cache holds of a file out of it."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+PARTS: dict[str, Callable[[list[Path], Path, Extent, int], dict]] = {
+    "packing": packing,
+    "loading": loading,
+    "scale": scale,
+}
+
+if __name__ == "__main__":
+    sys.unraisablehook = lambda _: None  # numba, which FFCV uses, fails to free its functions
+    warnings.simplefilter("ignore")  # the peers' deprecations
+    run(main)

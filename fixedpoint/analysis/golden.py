@@ -1,0 +1,204 @@
+"""Golden vectors: every integer tensor of a program for a few images, to bring up hardware or another runtime with.
+
+A folder of them holds `<tensor>.bin` for each tensor (little-endian, C order, [images, channels, rows, columns]), all
+of them once more in tensors.npz, and index.json, which describes them in order of computation.
+"""
+
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fixedpoint.program import INPUT, Program
+from fixedpoint.program.integer import IntegerEvaluator
+
+FORMAT_VERSION = 1
+INDEX, ARCHIVE = "index.json", "tensors.npz"
+
+
+@torch.no_grad()
+def golden_tensors(program: Program, x: Tensor) -> dict[str, np.ndarray]:
+    """Every tensor of an integer program in order of computation, the input first.
+
+    Args:
+        program: Integer.
+        x: Its input p - 128, int8 [images, channels, height, width].
+
+    Returns:
+        int8 [images, ...] by name, raw accumulators int32; little-endian and contiguous.
+    """
+    values = {INPUT: x} | dict(IntegerEvaluator(program).run(x))
+    types = {name: "<i4" if name in program.raw else "i1" for name in values}
+    return {name: np.ascontiguousarray(value.numpy(), types[name]) for name, value in values.items()}
+
+
+def write_golden(
+    folder: str | Path, program: Program, tensors: dict[str, np.ndarray], images: list[int], labels: list[int]
+) -> None:
+    """Write `tensors` to a folder, whole or not at all; earlier vectors there are replaced.
+
+    Args:
+        folder: Need not exist.
+        program: That computed them.
+        tensors: As `golden_tensors` gives them.
+        images: Where each image is in its database.
+        labels: The class of each.
+
+    Raises:
+        ValueError: If the folder holds anything else.
+    """
+    folder = Path(folder).resolve()
+    others = [p.name for p in folder.iterdir() if not _is_ours(p)] if folder.exists() else []
+    if others:
+        raise ValueError(f"{folder} holds {min(others)}, which is no golden vector; name another folder")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        for name, value in tensors.items():
+            (partial / f"{name}.bin").write_bytes(value.tobytes())
+        with zipfile.ZipFile(partial / ARCHIVE, "w") as archive:
+            for name, value in tensors.items():  # a ZipInfo without a time, which numpy.savez leaves to the library
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, value, allow_pickle=False)
+        index = {"format_version": FORMAT_VERSION, "images": images, "labels": labels}
+        index["tensors"] = _entries(program, tensors)
+        (partial / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name in (INDEX, ARCHIVE) or path.suffix == ".bin"
+
+
+def _entries(program: Program, tensors: dict[str, np.ndarray]) -> list[dict]:
+    ops = {op.name: op for op in program.ops}
+    return [
+        {
+            "name": name,
+            "kind": ops[name].kind if name in ops else INPUT,
+            "inputs": ops[name].inputs if name in ops else [],
+            "file": f"{name}.bin",
+            "dtype": value.dtype.name,
+            "shape": value.shape,
+            "exponent": program.logit_exponent.tolist() if name in program.raw else program.exponents[name],
+            "sha256": hashlib.sha256(value.tobytes()).hexdigest(),
+        }
+        for name, value in tensors.items()
+    ]
+
+
+def golden_input(folder: str | Path, program: Program) -> np.ndarray:
+    """The pictures that the vectors in a folder are of: p - 128, int8 [images, channels, height, width].
+
+    Raises:
+        OSError: If there are none.
+        ValueError: If they are damaged, or not of the size that `program` takes.
+    """
+    images = indexed_images(folder)
+    if images is None:
+        raise FileNotFoundError(f"{folder} holds no golden vectors")
+    like = {INPUT: np.empty((len(images), *program.input_shape), np.int8)}
+    for _, _, value in read_tensors(folder, like):
+        return value
+    raise FileNotFoundError(f"{folder} holds no {INPUT}.bin")
+
+
+def indexed_images(folder: str | Path) -> list[int] | None:
+    """Where the images of a folder are in their database; None if it has no index.
+
+    Raises:
+        ValueError: If its index is none, or of another version.
+    """
+    path = Path(folder) / INDEX
+    if not path.exists():
+        return None
+    try:
+        index = json.loads(path.read_text())
+        version, images = index["format_version"], index["images"]
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"{path} is no index of golden vectors") from None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {version!r}, supported is {FORMAT_VERSION}")
+    if not isinstance(images, list) or not all(type(image) is int for image in images) or not images:
+        raise ValueError(f"{path}: images must be a list of record numbers")
+    return images
+
+
+def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tuple[str, Path, np.ndarray]]:
+    """The tensors that a folder holds, in the order of `like`: name, the file that it is in, values.
+
+    Read are `<tensor>.bin` and every .npz file; a tensor that is in several of them comes several times.
+
+    Args:
+        folder: Need not hold an index, nor all tensors.
+        like: What it is expected to hold: shapes, and the type of raw files.
+
+    Raises:
+        ValueError: If a file is damaged, or a tensor has another size or shape than expected or is not of integers.
+    """
+    archives = {path: _open_archive(path) for path in sorted(Path(folder).glob("*.npz"))}
+    for name, expected in like.items():
+        path = Path(folder) / f"{name}.bin"
+        if path.exists():
+            if path.stat().st_size != expected.nbytes:
+                raise ValueError(
+                    f"{path} has {path.stat().st_size} bytes; {expected.dtype.name} {list(expected.shape)} is "
+                    f"{expected.nbytes}"
+                )
+            yield name, path, np.fromfile(path, expected.dtype).reshape(expected.shape)
+        for path, archive in archives.items():
+            if name in archive:
+                try:
+                    value = archive[name]
+                except (zipfile.BadZipFile, ValueError) as error:
+                    raise ValueError(f"{path}: {name}: {error}") from None
+                if value.shape != expected.shape or value.dtype.kind not in "iu":
+                    raise ValueError(
+                        f"{path}: {name} is {value.dtype} {list(value.shape)}; expected are integers "
+                        f"{list(expected.shape)}"
+                    )
+                yield name, path, value
+
+
+def _open_archive(path: Path) -> np.lib.npyio.NpzFile:
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not an npz file")
+    return np.load(path, allow_pickle=False)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two tensors of equal shape differ.
+
+    Attributes:
+        count: How many elements differ.
+        index: The first of them, in C order.
+        theirs: Its value in the one.
+        ours: And in the other.
+    """
+
+    count: int
+    index: tuple[int, ...]
+    theirs: int
+    ours: int
+
+
+def difference(theirs: np.ndarray, ours: np.ndarray) -> Difference | None:
+    """The difference of two integer arrays of equal shape, None if there is none."""
+    wrong = theirs != ours
+    if not wrong.any():
+        return None
+    index = tuple(int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
+    return Difference(int(wrong.sum()), index, int(theirs[index]), int(ours[index]))

@@ -1,0 +1,279 @@
+"""The C form of a program: C99 on integers of at most 32 bits, without allocation or recursion.
+
+`fixedpoint/c/kernels.c` holds a function for each kind of operation. network.c gets those that it calls, the constants
+as arrays, and `network_run`, one call an operation. Maps are [height, width, channels] there.
+"""
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from math import prod
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from fixedpoint.c.memory_plan import is_depthwise, is_view, plan, shapes
+from fixedpoint.program import INPUT, AvgPool, Conv, MaxPool, Op, Pad, Program
+from fixedpoint.program.bounds import check_exactness
+
+FOLDER = Path(__file__).parent
+# Of a number below 2**24: beyond the first it saturates unless it is zero, beyond the second it rounds to zero.
+MIN_SHIFT, MAX_SHIFT = -8, 25
+WIDTH = 116  # columns of a line of numbers or of a comment
+
+MEMORY = """\
+/* All tensors between input and logits, each at its offset in bytes; some of it holds values of 16 bits. */
+static int16_t memory[NETWORK_ACTIVATION_BYTES / 2];
+
+#ifdef NETWORK_TRACE
+#define TRACE(index, name, channels, height, width, bytes, values) \\
+    network_trace(index, name, (const int32_t[]){channels, height, width}, bytes, values)
+#else
+#define TRACE(index, name, channels, height, width, bytes, values) ((void)0)
+#endif"""
+
+
+def c_source(program: Program, metadata: Mapping[str, object]) -> dict[str, str]:
+    """The files network.c, network.h and main.c of an integer program, by name.
+
+    Args:
+        program: Integer.
+        metadata: JSON values for the comment in network.h.
+
+    Raises:
+        ValueError: If an operation of the program has no C form or is not exact (`bounds.check_exactness`).
+    """
+    writer = CWriter(program)
+    main = (FOLDER / "main.c").read_text(encoding="utf-8")
+    return {"network.c": writer.source(), "network.h": writer.header(metadata), "main.c": main}
+
+
+def flash_bytes(program: Program) -> int:
+    """Bytes of the arrays of constants in network.c; raises as `c_source` does."""
+    return CWriter(program).flash_bytes
+
+
+class CWriter:
+    """Turns a program into C: one method an operation kind, which adds its constants and its call.
+
+    The methods are given where the operands lie, as C expressions.
+    """
+
+    def __init__(self, program: Program):
+        for op in program.ops:
+            if not op.quantized:
+                raise ValueError(f"{op.name} is a {op.kind}, which has no C form: fold the program first")
+        check_exactness(program)
+        self.program, self.plan = program, plan(program)
+        self._logit_exponents = program.logit_exponent.cpu().numpy()
+        if np.abs(self._logit_exponents).max() > 127:
+            raise ValueError(f"the exponents of the logits, {self._logit_exponents.tolist()}, do not fit in 8 bits")
+        self._arrays: dict[str, np.ndarray] = {}
+        self._structs: list[str] = []
+        self._run: list[str] = []
+        self._index = {op.name: i for i, op in enumerate(program.ops)}
+        self._places = {INPUT: "input"} | dict.fromkeys(program.raw, "logits")
+        self._places |= {name: f"arena + {offset}" for name, offset in self.plan.offsets.items()}
+        self._shapes = shapes(program)
+        self._layouts = dict(self._shapes)  # of a view, the shape of the map that it is a view of
+        for op in program.ops:
+            self._run.append(f"\n    /* {self._index[op.name]}: {_comment(f'{op.kind} {op.name} {list(op.shape)}')} */")
+            getattr(self, op.kind)(op, *(self._places[name] for name in op.inputs))
+            shape, size = _map(self._layouts[op.name]), 4 if op.name in program.raw else 1
+            self._call("TRACE", self._index[op.name], _string(op.name), *shape, size, self._places[op.name])
+
+    @property
+    def flash_bytes(self) -> int:
+        """Bytes of the arrays of constants."""
+        return len(self._logit_exponents) + sum(array.nbytes for array in self._arrays.values())
+
+    def source(self) -> str:
+        """network.c."""
+        arrays = [c_array(f"static const {a.dtype}_t {name}[]", a) for name, a in self._arrays.items()]
+        exponents = c_array("const int8_t network_logit_exponent[]", self._logit_exponents)
+        arena = ["    int8_t *const arena = (int8_t *)memory;"] if self.plan.offsets else []
+        run = ["void network_run(const int8_t *input, int32_t *logits)", "{", *arena, *self._run, "}\n"]
+        kernels = _kernels("\n".join([*self._structs, *self._run]))
+        includes = ["#include <string.h>", '#include "network.h"']
+        return "\n\n".join([*includes, *kernels, *arrays, exponents, *self._structs, MEMORY, "\n".join(run)])
+
+    def header(self, metadata: Mapping[str, object]) -> str:
+        """network.h."""
+        entries = [_comment(f"{key}: {json.dumps(value)}") for key, value in metadata.items()]
+        lines = [line for entry in entries for line in textwrap.wrap(entry, WIDTH, subsequent_indent="  ")]
+        channels, height, width = self.program.input_shape
+        return Template((FOLDER / "network.h").read_text(encoding="utf-8")).substitute(
+            about="".join(f" * {line}\n" for line in lines),
+            channels=channels,
+            height=height,
+            width=width,
+            input_bytes=channels * height * width,
+            classes=len(self._logit_exponents),
+            activation_bytes=self.plan.peak,
+            constant_bytes=self.flash_bytes,
+        )
+
+    def conv(self, op: Conv, x: str) -> None:
+        weight = self._constant(op, "weight")
+        depthwise = is_depthwise(self.program, op)
+        self._array(op, "weight", weight[:, 0].transpose(1, 2, 0) if depthwise else weight.transpose(0, 2, 3, 1))
+        pairs = {"kernel": weight.shape[2:], "stride": op.stride, "padding": op.padding, "dilation": op.dilation}
+        self._weighted(op, x, self._maps(op) | {key: _list(pair) for key, pair in pairs.items()}, op.groups)
+
+    def linear(self, op: Op, x: str) -> None:
+        weight, layout = self._constant(op, "weight"), self._layouts[op.inputs[0]]
+        if len(layout) == 3:
+            weight = weight.reshape(-1, *layout).transpose(0, 2, 3, 1)
+        self._array(op, "weight", weight)
+        self._weighted(op, x, self._maps(op) | {"kernel": "{1, 1}"}, groups=1)
+
+    def clamp(self, op: Op, x: str) -> None:
+        self._call("clamp", x, prod(op.shape), *self._result(op))
+
+    def lookup(self, op: Op, x: str) -> None:
+        table = self._array(op, "table", self._constant(op, "table"))
+        self._call("lookup", x, prod(op.shape), table, self._places[op.name])
+
+    def pad(self, op: Pad, x: str) -> None:
+        channels, *size = self._shapes[op.inputs[0]]
+        values = self._array(op, "values", np.array(self.program.pad_values(op), np.int8))
+        step = int(len(op.value) > 1)
+        self._call("pad", x, *size, channels, *op.padding, values, step, self._places[op.name])
+
+    def add(self, op: Op, *operands: str) -> None:
+        exponents = [self.program.exponents[name] for name in op.inputs]
+        finest = max(exponents)
+        places = f"(const int8_t *const[]){_list(operands)}"
+        left = f"(const int8_t[]){_list(finest - e for e in exponents)}"
+        self._call("add", places, left, len(operands), prod(op.shape), self._shift(op, finest), *self._result(op))
+
+    def mul(self, op: Op, a: str, b: str) -> None:
+        total, sizes = prod(op.shape), [prod(self._shapes[name]) for name in op.inputs]
+        if sizes[0] < total:
+            a, b = b, a
+        shift = self._shift(op, sum(self.program.exponents[name] for name in op.inputs))
+        self._call("mul", a, b, total // min(sizes), min(sizes), shift, *self._result(op))
+
+    def concat(self, op: Op, *operands: str) -> None:
+        *bounds, place = self._result(op)
+        total, *size = op.shape
+        before = 0
+        for name, x in zip(op.inputs, operands, strict=True):
+            channels, shift = self._shapes[name][0], self._shift(op, self.program.exponents[name])
+            self._call("concat", x, prod(size), channels, total, shift, *bounds, f"{place} + {before}")
+            before += channels
+
+    def max_pool(self, op: MaxPool, x: str) -> None:
+        self._pool(op, x, padding=_list(op.padding))
+
+    def avg_pool(self, op: AvgPool, x: str) -> None:
+        count = prod(op.kernel)
+        shift = self.program.exponents[op.inputs[0]] - self.program.exponents[op.name]
+        # a sum beyond the limit saturates; so does, where 2**left exceeds 128 * count, every one but zero
+        left = min(max(-shift, 0), (256 * count).bit_length() - 1)
+        limit = (128 * count >> left) + 1
+        low, high = self.program.bounds(op)
+        self._pool(op, x, limit=limit, left=left, divisor=count << max(shift, 0), low=low, high=high)
+
+    def flatten(self, op: Op, x: str) -> None:
+        channels, *size = self._shapes[op.inputs[0]]
+        if is_view(self.program, op):
+            self._places[op.name], self._layouts[op.name] = x, self._layouts[op.inputs[0]]
+        else:
+            self._call("flatten", x, prod(size), channels, self._places[op.name])
+
+    def _weighted(self, op: Op, x: str, window: dict[str, str], groups: int) -> None:
+        """The call of a conv or linear, given the first line of its structure."""
+        fields = {"groups": groups, "weight": self._name(op, "weight")}
+        fields["bias"] = self._array(op, "bias", self._constant(op, "bias"))
+        if op.name not in self.program.raw:
+            shift = self.program.shift(op).cpu().numpy()
+            fields["shift"] = self._array(op, "shift", shift.clip(MIN_SHIFT, MAX_SHIFT).astype(np.int8))
+            fields["low"], fields["high"] = self.program.bounds(op)
+        struct = self._struct(op, "conv", window, fields)
+        if is_depthwise(self.program, op):
+            self._call("conv_depthwise", struct, x, self._places[op.name])
+            return
+        patch = f"memory + {self.plan.patches[op.name]} / 2"
+        self._call("conv_sums" if op.name in self.program.raw else "conv", struct, x, patch, self._places[op.name])
+
+    def _pool(self, op: AvgPool | MaxPool, x: str, **more: object) -> None:
+        window = self._maps(op) | {"kernel": _list(op.kernel), "stride": _list(op.stride)}
+        self._call(op.kind, self._struct(op, "pool", window, more), x, self._places[op.name])
+
+    def _maps(self, op: Op) -> dict[str, str]:
+        """The sizes of operand and result of `op`: height, width, channels."""
+        shapes = {"in": self._shapes[op.inputs[0]], "out": op.shape}
+        return {key: _list([*_map(shape)[1:], shape[0]]) for key, shape in shapes.items()}
+
+    def _struct(self, op: Op, kind: str, *lines: Mapping[str, object]) -> str:
+        """A pointer to a constant structure, given its fields line by line."""
+        name = self._name(op, kind)
+        fields = ",\n    ".join(", ".join(f".{key} = {value}" for key, value in line.items()) for line in lines)
+        self._structs.append(f"static const struct {kind} {name} = {{\n    {fields}\n}};")
+        return f"&{name}"
+
+    def _array(self, op: Op, name: str, value: np.ndarray) -> str:
+        """The name of a constant array."""
+        name = self._name(op, name)
+        self._arrays[name] = value
+        return name
+
+    def _name(self, op: Op, name: str) -> str:
+        return f"{name}_{self._index[op.name]}"
+
+    def _constant(self, op: Op, name: str) -> np.ndarray:
+        return self.program.constants[f"{op.name}.{name}"].cpu().numpy()
+
+    def _shift(self, op: Op, exponent: int) -> int:
+        """By how much integers of `exponent` are shifted to the right in the result of `op`."""
+        return min(max(exponent - self.program.exponents[op.name], MIN_SHIFT), MAX_SHIFT)
+
+    def _result(self, op: Op) -> tuple[int, int, str]:
+        """The bounds and the place of the result of `op`."""
+        return *self.program.bounds(op), self._places[op.name]
+
+    def _call(self, function: str, *arguments: object) -> None:
+        self._run.append(f"    {function}({', '.join(map(str, arguments))});")
+
+
+def _kernels(text: str) -> list[str]:
+    """The definitions in kernels.c that `text` uses, and those that these use; before them what introduces them all."""
+    first, *definitions = (FOLDER / "kernels.c").read_text(encoding="utf-8").strip().split("\n\n")
+    used: list[str] = []
+    for definition in reversed(definitions):
+        names = re.findall(r"^(?:static .*?(\w+\()|(struct \w+) {|enum { (\w+))", definition, re.MULTILINE)
+        if re.search(rf"\b{re.escape(''.join(names[0]))}", text):
+            used.insert(0, definition)
+            text += definition
+    return [first, *used]
+
+
+def _list(values: Iterable[object]) -> str:
+    return f"{{{', '.join(map(str, values))}}}"
+
+
+def _map(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Channels, height, width of a tensor, which need not have the latter two."""
+    channels, height, width = (*shape, 1, 1)[:3]
+    return channels, height, width
+
+
+def c_array(declaration: str, value: np.ndarray) -> str:
+    """The definition of an array, many numbers a line."""
+    numbers = ",".join(map(str, value.ravel().tolist()))
+    lines = re.findall(rf".{{1,{WIDTH}}}(?:,|$)", numbers)
+    return "\n".join([f"{declaration} = {{", *lines, "};"])
+
+
+def _string(name: str) -> str:
+    """A C string; what is not a plain character becomes its bytes in octal."""
+    octal = re.sub(r"[^\w .:/+-]", lambda c: "".join(f"\\{b:03o}" for b in c[0].encode()), name, flags=re.ASCII)
+    return f'"{octal}"'
+
+
+def _comment(text: str) -> str:
+    """`text` without what would begin or end a comment."""
+    return text.replace("*/", "* /").replace("/*", "/ *")

@@ -1,0 +1,114 @@
+"""Fold: BatchNorm into the convolution or linear beside it, ReLU and other clamps into the operation before them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from fixedpoint.program import INPUT, OPS, BatchNorm, Clamp, Conv, Op, Pad, Program
+
+Merged = tuple[Op, dict[str, Tensor]]  # what replaces two operations, and its constants
+FACTOR_AND_OFFSET = {op.kind: ("weight", "bias") for op in OPS.values() if op.weighted} | {
+    BatchNorm.kind: ("scale", "shift")
+}
+
+
+def fold(program: Program) -> Program:
+    """The same function without BatchNorm and with as few separate clamps as possible.
+
+    A BatchNorm goes into the convolution or linear before it, if it is that one's only reader; else into the one after
+    it; else, as between a concatenation and a ReLU, it becomes a 1x1 convolution of each channel by itself.
+
+    Raises:
+        ValueError: If a BatchNorm of features [batch, channels] has no linear beside it.
+    """
+    program = _merge(program, BatchNorm.kind, _into_weights)
+    for op in program.ops:
+        if op.kind == BatchNorm.kind:
+            program = _into_next(program, op)
+    return _merge(program, Clamp.kind, _into_bounds)
+
+
+def _merge(program: Program, kind: str, into: Callable[[Program, Op, Op], Merged | None]) -> Program:
+    """Merge each operation of `kind` into the one before it where `into(program, before, op)` allows it.
+
+    `into` gives the operation that replaces both, which keeps the name of the first, and its constants; or None.
+    """
+    ops: dict[str, Op] = {}
+    constants = dict(program.constants)
+    renamed: dict[str, str] = {}
+    readers = [name for op in program.ops for name in op.inputs]
+    for op in program.ops:
+        current = replace(op, inputs=tuple(renamed.get(name, name) for name in op.inputs))
+        before = ops.get(current.inputs[0])
+        merged = None
+        if op.kind == kind and before is not None and readers.count(op.inputs[0]) == 1:
+            merged = into(replace(program, constants=constants), before, current)
+        if merged is None:
+            ops[current.name] = current
+            continue
+        ops[current.inputs[0]], changed = merged
+        constants = {k: v for k, v in constants.items() if k.rpartition(".")[0] != op.name} | changed
+        renamed[op.name] = current.inputs[0]
+    return replace(program, ops=tuple(ops.values()), constants=constants)
+
+
+def _into_weights(program: Program, before: Op, norm: Op) -> Merged | None:
+    if not (before.weighted or isinstance(before, BatchNorm)) or before.clamp != (None, None):
+        return None
+    scale, shift = (program.constants[f"{norm.name}.{key}"].double() for key in ("scale", "shift"))
+    factor, offset = (f"{before.name}.{key}" for key in FACTOR_AND_OFFSET[before.kind])
+    weight, bias = program.constants[factor].double(), program.constants[offset].double()
+    weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    return before, {factor: weight.float(), offset: (bias * scale + shift).float()}
+
+
+def _into_next(program: Program, norm: Op) -> Program:
+    """Fold `norm` into the convolution or linear that alone reads it, or else make it a convolution."""
+    scale, shift = (program.constants[f"{norm.name}.{key}"].double() for key in ("scale", "shift"))
+    constants = {k: v for k, v in program.constants.items() if k.rpartition(".")[0] != norm.name}
+    readers = [op for op in program.ops if norm.name in op.inputs]
+    reader = readers[0] if len(readers) == 1 and readers[0].weighted else None
+    padding = reader.padding if isinstance(reader, Conv) else (0, 0)
+    replaced: dict[str, list[Op]] = {norm.name: []}
+    if reader is not None and (not any(padding) or norm.inputs == (INPUT,)):
+        constants |= _scaled_inputs(reader, constants, scale, shift)
+        source = norm.inputs[0]
+        if isinstance(reader, Conv) and any(padding):  # by what the BatchNorm turns into zero
+            rows, columns = padding
+            shape = (norm.shape[0], norm.shape[1] + 2 * rows, norm.shape[2] + 2 * columns)
+            around = tuple((-shift / scale).tolist())
+            replaced[norm.name] = [Pad(norm.name, norm.inputs, shape, (rows, rows, columns, columns), around)]
+            source = norm.name
+            reader = replace(reader, padding=(0, 0))
+        replaced[reader.name] = [replace(reader, inputs=(source,))]
+    elif len(norm.shape) == 3:
+        constants |= {f"{norm.name}.weight": scale.reshape(-1, 1, 1, 1).float(), f"{norm.name}.bias": shift.float()}
+        replaced[norm.name] = [Conv(norm.name, norm.inputs, norm.shape, (1, 1), (0, 0), (1, 1), norm.shape[0])]
+    else:
+        raise ValueError(f"batch_norm {norm.name} of features has no linear beside it that it could be folded into")
+    ops = [new for op in program.ops for new in replaced.get(op.name, [op])]
+    return replace(program, ops=tuple(ops), constants=constants)
+
+
+def _scaled_inputs(op: Op, constants: dict[str, Tensor], scale: Tensor, shift: Tensor) -> dict[str, Tensor]:
+    """The constants of a conv or linear that reads x where `op` reads `x * scale + shift`."""
+    weight, bias = (constants[f"{op.name}.{key}"].double() for key in ("weight", "bias"))
+    groups = op.groups if isinstance(op, Conv) else 1
+
+    def of_weight(values: Tensor) -> Tensor:  # [in] in the shape of the weights' input channels, group by group
+        rows = values.reshape(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
+        return rows.reshape(*rows.shape, *[1] * (weight.dim() - 2))
+
+    bias = bias + (weight * of_weight(shift)).flatten(1).sum(dim=1)
+    return {f"{op.name}.weight": (weight * of_weight(scale)).float(), f"{op.name}.bias": bias.float()}
+
+
+def _into_bounds(program: Program, before: Op, clamp: Op) -> Merged | None:
+    if before.keeps_exponent and not isinstance(before, Clamp):
+        return None
+    # two clamps that exclude each other are no single one: the later one decides, so both stay
+    low, high = ([b for b in pair if b is not None] for pair in zip(before.clamp, clamp.clamp, strict=True))
+    if low and high and max(low) > min(high):
+        return None
+    return replace(before, clamp=(max(low, default=None), min(high, default=None))), {}

@@ -1,0 +1,96 @@
+"""Running an exported .tflite file in LiteRT, on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fixedpoint.litert.graph import OUTPUT, litert_module, read_metadata
+from fixedpoint.program import INPUT
+
+# By name, whose kernels run: XNNPACK's (what a user gets who sets nothing), LiteRT's optimized ones, or its reference
+# ones, by which those for microcontrollers are written; as LiteRT's OpResolverType calls it. XNNPACK leaves PADV2,
+# clamps by themselves and all of 16 bits to the optimized ones.
+EXECUTIONS = {
+    "xnnpack": "AUTO",
+    "optimized": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "reference": "BUILTIN_REF",
+}
+
+
+class LitertModel:
+    """A .tflite file as a function of a batch.
+
+    Args:
+        source: Its path or its content.
+        execution: A name in EXECUTIONS.
+        threads: Within an operator.
+        tensors: Make `tensors` possible; not under XNNPACK, which keeps none.
+
+    Attributes:
+        metadata: Of the file, as `read_metadata` gives it.
+
+    Raises:
+        OSError: If there is no such file, or LiteRT is not installed.
+        ValueError: If the execution is unknown or keeps no tensors, or the file is not as `litert_model` wrote it.
+    """
+
+    def __init__(self, source: str | Path | bytes, execution: str = "xnnpack", threads: int = 1, tensors: bool = False):
+        if execution not in EXECUTIONS:
+            raise ValueError(f"{execution!r} is not an execution: {', '.join(EXECUTIONS)}")
+        if tensors and execution == "xnnpack":
+            raise ValueError("xnnpack keeps no tensors between input and logits; optimized and reference do")
+        path, content = ("the content", source) if isinstance(source, bytes) else (source, Path(source).read_bytes())
+        self.metadata = read_metadata(content, path)
+        interpreter = litert_module("interpreter")
+        self._interpreter = interpreter.Interpreter(
+            model_content=content,
+            num_threads=threads,
+            experimental_op_resolver_type=interpreter.OpResolverType[EXECUTIONS[execution]],
+            experimental_preserve_all_tensors=tensors,
+        )
+        self._keeps_tensors = tensors
+        self._input, self._output = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
+        self._batch = 0
+
+    @property
+    def exponent(self) -> int:
+        """The logits stand for themselves times 2**-exponent."""
+        return self.metadata["logit_exponent"]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The logits, int8 or int16 [batch, classes], as the file has them.
+
+        Args:
+            x: Pixels p - 128, int8 [batch, channels, height, width].
+
+        Raises:
+            ValueError: If `x` has another type or shape.
+        """
+        height, width, channels = self._input["shape"][1:].tolist()
+        if x.dtype != np.int8 or x.shape[1:] != (channels, height, width) or len(x) == 0:
+            shape = f"[batch, {channels}, {height}, {width}]"
+            raise ValueError(f"the input must be int8 {shape}, not {x.dtype} {list(x.shape)}")
+        if len(x) != self._batch:
+            self._interpreter.resize_tensor_input(self._input["index"], (len(x), height, width, channels), strict=True)
+            self._interpreter.allocate_tensors()
+            self._batch = len(x)
+        self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output["index"])
+
+    def tensors(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """The int8 tensors that the file has in common with its program, by name, in order of computation.
+
+        Each is int8 [batch, channels, height, width], or [batch, values]; `x` and errors are as in `__call__`.
+        """
+        if not self._keeps_tensors:
+            raise ValueError("tensors are there with tensors=True only")
+        self(x)
+        vectors, values = set(self.metadata["vectors"]), {}
+        for details in self._interpreter.get_tensor_details():
+            name = details["name"]
+            if name in (INPUT, OUTPUT) or "/" in name or not name:
+                continue
+            value = self._interpreter.get_tensor(details["index"]).transpose(0, 3, 1, 2)
+            values[name] = value.reshape(len(x), -1) if name in vectors else value
+        return values

@@ -1,0 +1,318 @@
+"""int8.tflite: a portable program as int8 operators of LiteRT, which microcontrollers and NPUs read as well.
+
+Activations have scales of exact powers of two. LiteRT multiplies an accumulator by `s_x * s_w / s_y` in fixed point and
+rounds twice; with an exact power of two the first rounding drops a bit and moves the second one. So the scale of a
+filter is the greatest float32 below 2**-e: the multiplier's mantissa is then 2**31 - 128, the first rounding gives the
+accumulator back, below 2**23 in magnitude, and one rounding is left, which has no ties in portable arithmetic.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fixedpoint.litert.graph import OUTPUT, LiteRtGraph
+from fixedpoint.program import (
+    INPUT,
+    Add,
+    Clamp,
+    Concat,
+    Conv,
+    Flatten,
+    Linear,
+    MaxPool,
+    Op,
+    Pad,
+    Program,
+)
+from fixedpoint.program.portable import check_portable
+
+LOGIT_TYPES = ("int8", "int16")
+ACTIVATIONS = {  # bounds in real numbers
+    "NONE": (-np.inf, np.inf),
+    "RELU": (0.0, np.inf),
+    "RELU6": (0.0, 6.0),
+    "RELU_N1_TO_1": (-1.0, 1.0),
+}
+MAX_CONCAT = 5  # operands of one operator: XNNPACK's limit; that of microcontrollers is 10
+MIN_INT16_SHIFT = -6  # of an accumulator by the kernel of 16 bits
+
+
+def litert_model(program: Program, metadata: Mapping[str, object], logits: str = "int8") -> bytes:
+    """The content of a .tflite file; equal arguments give equal bytes.
+
+    Its input is INPUT, int8 [batch, height, width, channels], pixels as p - 128; its result OUTPUT [batch, classes].
+
+    Args:
+        program: Integer, in portable arithmetic.
+        metadata: JSON values, which `litert_graph.read_metadata` gives back. Added to them are
+
+            - `input_normalization`: a pixel p is fed as (p - offset) / divisor;
+            - `logit_exponent`: a logit stands for itself times 2**-logit_exponent;
+            - `vectors`: the tensors that have no rows and columns in the program.
+        logits: Their type. The int16 ones have up to 8 more bits: the last layer is one of 16-bit activations then.
+
+    Raises:
+        OSError: If LiteRT is not installed.
+        ValueError: If the program is not portable (`portable.check_portable`), or two names collide.
+    """
+    if not program.is_portable:
+        raise ValueError(
+            f"a .tflite file needs calibrate.arithmetic: portable, and the program's is {program.arithmetic}"
+        )
+    check_portable(program)
+    writer = LiteRtWriter(program, logits)
+    own = {
+        "input_normalization": {"offset": 128, "divisor": 1},
+        "logit_exponent": writer.exponents[program.last_layer.name],
+        "vectors": [op.name for op in writer.common if len(op.shape) == 1],
+    }
+    return writer.graph.finish({**metadata, **own})
+
+
+class LiteRtWriter:
+    """Turns a program into operators: one method an operation kind, which adds them and gives the result's tensor.
+
+    Maps are [batch, height, width, channels], vectors maps of one column. The int8 tensor of the operation `op` is
+    named `op.name`; what else it needs is `op.name/part`.
+
+    Attributes:
+        exponents: Of the program's tensors and of its logits.
+    """
+
+    def __init__(self, program: Program, logits: str = "int8"):
+        if logits not in LOGIT_TYPES:
+            raise ValueError(f"logits must be {' or '.join(LOGIT_TYPES)}, not {logits!r}")
+        self.program, self.graph, self._last, self._logits = program, LiteRtGraph(), program.last_layer, logits
+        self.exponents = program.exponents | {self._last.name: logit_exponent(program, logits)}
+        channels, height, width = program.input_shape
+        tensors = {INPUT: self._tensor(INPUT, [height, width, channels], INPUT)}
+        for op in program.ops:
+            if not op.quantized:
+                raise ValueError(f"{op.name} is a {op.kind}, which a .tflite file has not: fold the program first")
+            tensors[op.name] = getattr(self, op.kind)(op, *(tensors[name] for name in op.inputs))
+        classes = self._last.shape[:1]
+        self._reshape(tensors[program.output], OUTPUT, self._tensor(OUTPUT, classes, self._last.name, logits), classes)
+
+    @property
+    def common(self) -> list[Op]:
+        """The operations whose int8 result is a tensor of the file, in order of computation."""
+        return [op for op in self.program.ops if op.name in self.graph.index and op.name not in self.program.raw]
+
+    def conv(self, op: Conv, x: int) -> int:
+        return self._weighted(op, x, self._constant(op, "weight"))
+
+    def linear(self, op: Linear, x: int) -> int:
+        """A convolution: LiteRT's matrix product with a scale for each channel differs from runtime to runtime."""
+        window = Conv(op.name, op.inputs, (*op.shape, 1, 1), (1, 1), (0, 0), (1, 1), 1, clamp=op.clamp)
+        height, width, channels = self.graph.shape(x)
+        return self._weighted(window, x, self._constant(op, "weight").reshape(-1, channels, height, width))
+
+    def clamp(self, op: Clamp, x: int) -> int:
+        return self._clamp(op, x)
+
+    def pad(self, op: Pad, x: int) -> int:
+        values = self.program.pad_values(op)
+        if len(values) == 1:
+            return self._pad(op, x, op.name, op.padding, values[0])
+        # zeros, then the sum with a line of values at its ends, rows and columns in turn: right for every batch size
+        for name, (before, after), axis in ((f"{op.name}/rows", op.padding[:2], 0), (op.name, op.padding[2:], 1)):
+            sides = (before, after, 0, 0) if axis == 0 else (0, 0, before, after)
+            x = self._pad(op, x, f"{name}/zeros", sides, 0)
+            shape = self.graph.shape(x)
+            line = np.tile(np.array(values, np.int8), (shape[axis], 1))
+            line[before : shape[axis] - after] = 0
+            border = self._int8(f"{name}/values", np.expand_dims(line, (0, 2 - axis)), op.name)
+            x = self.graph.operator("ADD", [x, border], self._tensor(name, shape, op.name))
+        return x
+
+    def add(self, op: Add, a: int, b: int) -> int:
+        return self._result(op, "ADD", [a, b])
+
+    def max_pool(self, op: MaxPool, x: int) -> int:
+        # XNNPACK pads with zeros alone; they change no maximum of numbers that are not negative
+        least = 0 if self.program.input_bounds(op)[0] >= 0 else -128
+        x, options = self._windows(op, x, op.kernel, (1, 1), least)
+        height, width = op.kernel
+        y = self._output(op)
+        return self.graph.operator("MAX_POOL_2D", [x], y, filterHeight=height, filterWidth=width, **options)
+
+    def concat(self, op: Concat, *operands: int) -> int:
+        parts = [*operands]
+        while len(parts) > MAX_CONCAT:
+            groups = [parts[i : i + MAX_CONCAT] for i in range(0, len(parts), MAX_CONCAT)]
+            name = f"{op.name}/of_{len(parts)}"
+            parts = [self._joined(op, f"{name}/{i}", group) for i, group in enumerate(groups)]
+        return self._result(op, "CONCATENATION", parts, axis=3)
+
+    def flatten(self, op: Flatten, x: int) -> int:
+        height, width, channels = self.graph.shape(x)
+        readers = [reader for reader in self.program.ops if op.name in reader.inputs]
+        if height * width == 1 or all(isinstance(reader, Linear) for reader in readers):
+            return x
+        if channels > 1:
+            order = self.graph.constant(f"{op.name}/order", np.array([0, 3, 1, 2], np.int32))
+            y = self._tensor(f"{op.name}/transposed", [channels, height, width], op.name)
+            x = self.graph.operator("TRANSPOSE", [x, order], y)
+        return self._reshape(x, op.name, self._output(op), [1, 1, *op.shape])
+
+    def _weighted(self, op: Conv, x: int, weight: np.ndarray) -> int:
+        """Add a convolution with the weights [out, in / groups, height, width]."""
+        x, options = self._windows(op, x, weight.shape[2:], op.dilation, 0)
+        options |= dict(zip(("dilationHFactor", "dilationWFactor"), op.dilation, strict=True))
+        is_wide = op.name == self._last.name and self._logits == "int16"
+        if is_wide:
+            y = self._tensor(f"{op.name}/input", self.graph.shape(x), op.inputs[0], "int16")
+            x = self.graph.operator("QUANTIZE", [x], y)
+        source = self.exponents[op.inputs[0]]
+        # LiteRT shifts an accumulator by 31 at most, far beyond what leaves anything of it
+        exponents = self._constant(op, "weight_exponent").clip(max=31 + self.exponents[op.name] - source)
+        # the kernel of 16 bits rounds once, and keeps 15 bits of the multiplier
+        scale = power_of_two(exponents, op.name) if is_wide else filter_scale(exponents, op.name)
+        bias = self._constant(op, "bias").astype(np.int64 if is_wide else np.int32)
+        depthwise = 1 < op.groups == self.graph.shape(x)[2] == op.shape[0] and not is_wide
+        filters = weight.transpose(1, 2, 3, 0) if depthwise else weight.transpose(0, 2, 3, 1)
+        inputs = [
+            x,
+            self.graph.constant(f"{op.name}/weight", filters, scale, dimension=3 if depthwise else 0),
+            self.graph.constant(f"{op.name}/bias", bias, scale * power_of_two(source, op.name)),
+        ]
+        if depthwise:
+            return self._result(op, "DEPTHWISE_CONV_2D", inputs, version=3, depthMultiplier=1, **options)
+        version = 6 if op.groups > 1 else 4 if is_wide else 3
+        return self._result(op, "CONV_2D", inputs, version=version, **options)
+
+    def _joined(self, op: Concat, name: str, parts: Sequence[int]) -> int:
+        """Add the concatenation of some operands of `op`, as the tensor `name`."""
+        if len(parts) == 1:
+            return parts[0]
+        height, width, _ = self.graph.shape(parts[0])
+        channels = sum(self.graph.shape(part)[2] for part in parts)
+        y = self._tensor(name, [height, width, channels], op.name)
+        return self.graph.operator("CONCATENATION", parts, y, axis=3)
+
+    def _result(self, op: Op, kind: str, inputs: Sequence[int], **arguments: Any) -> int:
+        """Add the operator that computes `op`, with its clamp in the options where LiteRT has that, or behind it."""
+        if op.name == self._last.name:
+            y = self._tensor(f"{op.name}/{self._logits}", [1, 1, op.shape[0]], op.name, self._logits)
+            return self.graph.operator(kind, inputs, y, **arguments)
+        activation = self._activation(op)
+        if activation is None or (kind == "CONCATENATION" and activation != "NONE"):
+            return self._clamp(op, self.graph.operator(kind, inputs, self._output(op, "unclamped"), **arguments))
+        return self.graph.operator(kind, inputs, self._output(op), fusedActivationFunction=activation, **arguments)
+
+    def _clamp(self, op: Op, x: int) -> int:
+        """Add the operators that clamp `x` to the bounds of `op`, and give the result."""
+        activation = self._activation(op)
+        if activation in ("RELU", "RELU6"):
+            return self.graph.operator(activation, [x], self._output(op))
+        low, high = self.program.bounds(op)
+        sides = [("MAXIMUM", low)] if low > -128 else []
+        sides += [("MINIMUM", high)] if high < 127 or not sides else []
+        for i, (kind, bound) in enumerate(sides, start=1):
+            value = self._int8(f"{op.name}/{kind.lower()}/bound", [bound], op.name)
+            x = self.graph.operator(kind, [x, value], self._output(op, "" if i == len(sides) else kind.lower()))
+        return x
+
+    def _activation(self, op: Op) -> str | None:
+        """LiteRT's name for the clamp of `op`, if its bounds are whole numbers there, which no runtime rounds."""
+        scale = 2.0 ** self.exponents[op.name]
+        for name, (low, high) in ACTIVATIONS.items():
+            if (max(low * scale, -128), min(high * scale, 127)) == self.program.bounds(op):
+                return name
+        return None
+
+    def _windows(
+        self, op: Conv | MaxPool, x: int, kernel: Sequence[int], dilation: Sequence[int], value: int
+    ) -> tuple[int, dict[str, Any]]:
+        """What the windows of `op` go over, `x` or lines of `value` around it, too; and their strides and padding."""
+        # one window along an axis has no stride, and NPUs take but small ones: Ethos-U55 up to 3
+        sizes = zip(self.graph.shape(x)[:2], op.padding, kernel, dilation, op.stride, strict=True)
+        stride = [1 if size + 2 * p == (k - 1) * d + 1 else s for size, p, k, d, s in sizes]
+        options: dict[str, Any] = dict(zip(("strideH", "strideW"), stride, strict=True))
+        if op.padding == (0, 0):
+            return x, options | {"padding": "VALID"}
+        axes = zip(self.graph.shape(x)[:2], op.shape[1:], kernel, stride, dilation, op.padding, strict=True)
+        if all(_is_same(*axis) for axis in axes):
+            return x, options | {"padding": "SAME"}
+        down, right = op.padding
+        x = self._pad(op, x, f"{op.name}/padded", (down, down, right, right), value)
+        return x, options | {"padding": "VALID"}
+
+    def _pad(self, op: Op, x: int, name: str, padding: tuple[int, int, int, int], value: int) -> int:
+        """Add what puts rows (top, bottom) and columns (left, right) of an integer around `x`, the operand of `op`."""
+        top, bottom, left, right = padding
+        height, width, channels = self.graph.shape(x)
+        sides = self.graph.constant(f"{name}/sides", np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32))
+        y = self._tensor(name, [top + height + bottom, left + width + right, channels], op.inputs[0])
+        if value == 0:
+            return self.graph.operator("PAD", [x, sides], y)
+        return self.graph.operator("PADV2", [x, sides, self._int8(f"{name}/value", [value], op.inputs[0])], y)
+
+    def _reshape(self, x: int, name: str, y: int, shape: Sequence[int]) -> int:
+        """Add what gives `x` the shape [batch, *shape], as the tensor `y` named `name`."""
+        target = self.graph.constant(f"{name}/shape", np.array([-1, *shape], np.int32))
+        return self.graph.operator("RESHAPE", [x, target], y, version=1, newShape=[-1, *shape])
+
+    def _output(self, op: Op, part: str = "") -> int:
+        """The tensor of the result of `op`, or `part` of what leads to it."""
+        channels, height, width = (*op.shape, 1, 1)[:3]
+        return self._tensor(f"{op.name}/{part}" if part else op.name, [height, width, channels], op.name)
+
+    def _tensor(self, name: str, shape: Sequence[int], like: str, dtype: str = "int8") -> int:
+        """The tensor `name` [batch, *shape] with the exponent of the program's tensor `like`."""
+        return self.graph.tensor(name, shape, power_of_two(self.exponents[like], name), dtype)
+
+    def _int8(self, name: str, value: ArrayLike, like: str) -> int:
+        """An int8 constant with the exponent of the program's tensor `like`."""
+        return self.graph.constant(name, np.array(value, np.int8), power_of_two(self.exponents[like], name))
+
+    def _constant(self, op: Op, name: str) -> np.ndarray:
+        return self.program.constants[f"{op.name}.{name}"].detach().cpu().numpy()
+
+
+def logit_exponent(program: Program, logits: str) -> int:
+    """The exponent of the logits of that type: int16 has up to 8 more bits, as many as make no tie and can be shifted.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    assert program.int8_logit_exponent is not None
+    if logits == "int8":
+        return program.int8_logit_exponent
+    shifts = program.shift(program.last_layer).tolist()
+    for more in range(8, -1, -1):
+        if min(shifts) - more >= MIN_INT16_SHIFT and not any(k >= 2 and k - more == 1 for k in shifts):
+            return program.int8_logit_exponent + more
+    raise ValueError(f"int16 logits shift accumulators by {MIN_INT16_SHIFT} and more, and int8 ones by {min(shifts)}")
+
+
+def tensor_names(program: Program) -> list[str]:
+    """The int8 tensors that a .tflite file holds under their name in the program, in order of computation.
+
+    Not there are flattens that move nothing, and the logits.
+    """
+    return [op.name for op in LiteRtWriter(program).common]
+
+
+def power_of_two(exponent: np.ndarray | int, owner: str) -> np.ndarray:
+    """2**-exponent, float32 [n].
+
+    Raises:
+        ValueError: If it or a float32 number beside it is not normal, naming `owner`.
+    """
+    if np.any(np.abs(exponent) > 125):
+        raise ValueError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")
+    return np.ldexp(np.float32(1), np.negative(np.atleast_1d(exponent)))
+
+
+def filter_scale(exponent: np.ndarray, owner: str) -> np.ndarray:
+    """The greatest float32 numbers below 2**-exponent; raises as `power_of_two` does."""
+    return np.nextafter(power_of_two(exponent, owner), np.float32(0))
+
+
+def _is_same(size: int, out: int, kernel: int, stride: int, dilation: int, padding: int) -> bool:
+    """Whether windows along one axis lie where LiteRT's padding SAME puts them."""
+    total = max((out - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return out == -(-size // stride) and padding == total // 2

@@ -1,0 +1,198 @@
+"""Building ONNX files from a program, node by node: what every writer shares."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
+
+from fixedpoint.program import INPUT, AvgPool, Conv, Lookup, MaxPool, Op, Pad, Program
+
+# A pair of 2022 that every ONNX Runtime since 1.12 loads; no operator used here has a newer version that adds anything.
+# The int8 files gave the same bits in ONNX Runtime 1.16, 1.23 and 1.32.
+OPSET, IR_VERSION = 17, 8
+OUTPUT = "logits"
+
+
+class Graph:
+    """The nodes and constants of an ONNX graph. Names are its own to check: the parts of `a.b` are `a.b/part`."""
+
+    def __init__(self) -> None:
+        self._nodes: list[NodeProto] = []
+        self._constants: list[TensorProto] = []
+        self._names: set[str] = set()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def constant(self, name: str, value: ArrayLike) -> str:
+        """Add an initializer and give its name. Raises ValueError if the name is taken."""
+        self._claim(name)
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name))
+        return name
+
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Add a node with one output and give the output's name. Raises ValueError if the name is taken."""
+        self._claim(output)
+        self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def clip(self, x: str, bounds: Sequence[ArrayLike | None], output: str) -> str:
+        """Add a Clip between two scalars of the type of `x`; None leaves a side open."""
+        sides = zip(("low", "high"), bounds, strict=True)
+        names = ["" if value is None else self.constant(f"{output}/{side}", value) for side, value in sides]
+        return self.node("Clip", [x, *names], output)
+
+    def pad(self, x: str, padding: tuple[int, int, int, int], values: np.ndarray, output: str) -> str:
+        """Add what puts rows (top, bottom) and columns (left, right) around the map `x`.
+
+        Args:
+            values: Of the type of `x`, one for all channels or one a channel. The latter is a Pad with zeros of the
+                difference, so there the type must hold `x - values`.
+        """
+        top, bottom, left, right = padding
+        sides = self.constant(f"{output}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+        if len(values) == 1:
+            return self.node("Pad", [x, sides, self.constant(f"{output}/value", values[0])], output)
+        offset = self.constant(f"{output}/value", values.reshape(-1, 1, 1))
+        difference = self.node("Sub", [x, offset], f"{output}/difference")
+        return self.node("Add", [self.node("Pad", [difference, sides], f"{output}/padded"), offset], output)
+
+    def gather(self, table: np.ndarray, x: str, output: str) -> str:
+        """Add `table[x + 128]` for an int8 tensor: exact in every runtime, since none computes the function."""
+        index = self.node("Cast", [x], f"{output}/index", to=TensorProto.INT32)
+        # an index below 0 counts from the end
+        return self.node("Gather", [self.constant(f"{output}/table", np.roll(table, -128)), index], output)
+
+    def map_sum(self, x: str, output: str) -> str:
+        """Add the sum over height and width, [batch, channels, 1, 1]."""
+        axes = self.constant(f"{output}/axes", np.array([2, 3], np.int64))
+        return self.node("ReduceSum", [x, axes], output)
+
+    def finish(self, inputs: list, outputs: list, metadata: Mapping[str, object]) -> ModelProto:
+        """The checked model; `metadata` values are stored as JSON.
+
+        Raises:
+            onnx.checker.ValidationError: If the graph is not valid ONNX, a bug of the writer.
+        """
+        graph = helper.make_graph(self._nodes, "network", inputs, outputs, self._constants)
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="vargconvnet-int8",
+        )
+        helper.set_model_props(model, {key: json.dumps(value) for key, value in sorted(metadata.items())})
+        checker.check_model(model, full_check=True)
+        return model
+
+    def _claim(self, name: str) -> None:
+        if name in self._names:
+            raise ValueError(f"two tensors of the ONNX graph would have the name {name!r}; rename that module")
+        self._names.add(name)
+
+
+class Writer(ABC):
+    """Turns a program into one ONNX form: one method an operation kind, which adds nodes and names their result.
+
+    The int8 tensor of the operation `op` (float32 in the float form) is named `op.name`; the network's input is
+    INPUT [batch, channels, height, width], its result OUTPUT [batch, classes].
+    """
+
+    input_type: ClassVar[int] = TensorProto.FLOAT
+    output_type: ClassVar[int] = TensorProto.FLOAT
+    divisor: ClassVar[int] = 128  # a pixel p is fed as (p - 128) / divisor
+
+    def __init__(self, program: Program):
+        self.program, self.graph, self.raw = program, Graph(), program.raw
+        self.shapes = {INPUT: program.input_shape} | {op.name: op.shape for op in program.ops}
+
+    @classmethod
+    def export(cls, program: Program, metadata: Mapping[str, object]) -> ModelProto:
+        """The ONNX model of `program`, with `metadata` in its metadata_props as JSON.
+
+        Raises:
+            ValueError: If the program holds an operation that the format has not, or names that collide.
+        """
+        writer = cls(program)
+        tensors = {INPUT: writer.begin()}
+        for op in program.ops:
+            if not op.quantized:
+                raise ValueError(f"{op.name} is a {op.kind}, which no ONNX writer exports: fold the program first")
+            tensors[op.name] = getattr(writer, op.kind)(op, *(tensors[name] for name in op.inputs))
+        logits = writer.end(tensors[program.output])
+        x = helper.make_tensor_value_info(INPUT, cls.input_type, ["batch", *program.input_shape])
+        y = helper.make_tensor_value_info(logits, cls.output_type, ["batch", *program.ops[-1].shape])
+        return writer.graph.finish([x], [y], {**metadata, **writer.metadata()})
+
+    def begin(self) -> str:
+        """The tensor that the first operation reads."""
+        return INPUT
+
+    def end(self, last: str) -> str:
+        """The tensor OUTPUT, given the last operation's result."""
+        return last
+
+    def metadata(self) -> dict[str, object]:
+        """What a user of this form has to know about its numbers."""
+        return {"input_normalization": {"offset": 128, "divisor": self.divisor}}
+
+    def result(self, op: Op) -> str:
+        """The name of the result of `op`."""
+        if op.name == self.program.output:
+            return OUTPUT
+        return f"{op.name}/raw" if op.name in self.raw else op.name
+
+    def constant(self, op: Op, name: str) -> np.ndarray:
+        """A constant of the program."""
+        return self.program.constants[f"{op.name}.{name}"].detach().cpu().numpy()
+
+    def is_global(self, op: AvgPool) -> bool:
+        """Whether the pool has one window, the whole map."""
+        return op.kernel == self.shapes[op.inputs[0]][1:]
+
+    @abstractmethod
+    def conv(self, op: Conv, x: str) -> str: ...
+
+    @abstractmethod
+    def linear(self, op: Op, x: str) -> str: ...
+
+    @abstractmethod
+    def clamp(self, op: Op, x: str) -> str: ...
+
+    @abstractmethod
+    def lookup(self, op: Lookup, x: str) -> str: ...
+
+    @abstractmethod
+    def pad(self, op: Pad, x: str) -> str: ...
+
+    @abstractmethod
+    def add(self, op: Op, *operands: str) -> str: ...
+
+    @abstractmethod
+    def mul(self, op: Op, a: str, b: str) -> str: ...
+
+    @abstractmethod
+    def avg_pool(self, op: AvgPool, x: str) -> str: ...
+
+    @abstractmethod
+    def max_pool(self, op: MaxPool, x: str) -> str: ...
+
+    @abstractmethod
+    def concat(self, op: Op, *operands: str) -> str: ...
+
+    @abstractmethod
+    def flatten(self, op: Op, x: str) -> str: ...
+
+
+def window(op: Conv | AvgPool | MaxPool) -> dict[str, object]:
+    """The ONNX attributes of a convolution or a pool."""
+    attributes: dict[str, object] = {"strides": list(op.stride)}
+    if not isinstance(op, AvgPool):
+        attributes["pads"] = [*op.padding, *op.padding]
+    if isinstance(op, Conv):
+        return attributes | {"dilations": list(op.dilation), "group": op.groups}
+    return attributes | {"kernel_shape": list(op.kernel)}

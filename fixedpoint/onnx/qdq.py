@@ -1,0 +1,132 @@
+"""int8_qdq.onnx: float operators between QuantizeLinear and DequantizeLinear, what accelerator toolchains read.
+
+Every scale is a power of two, so the float operators carry the integers exactly and QuantizeLinear, which divides,
+rounds half to even and saturates (https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html), is the program's rounding.
+"""
+
+import numpy as np
+
+from fixedpoint.onnx.graph import Writer, window
+from fixedpoint.program import INPUT, AvgPool, Conv, Lookup, MaxPool, Op, Pad, Program
+
+INT8_INPUT = f"{INPUT}/int8"
+
+
+class QdqWriter(Writer):
+    """Float32 input and logits; each method takes and gives int8 tensors (the last layer's results are float32)."""
+
+    def __init__(self, program: Program):
+        super().__init__(program)
+        self.exponents = program.exponents | {INT8_INPUT: program.exponents[INPUT]}
+
+    def begin(self) -> str:
+        return self.quantize(INPUT, INT8_INPUT)
+
+    def conv(self, op: Conv, x: str) -> str:
+        return self._node(op, "Conv", [self.dequantize(x), *self._parameters(op)], **window(op))
+
+    def linear(self, op: Op, x: str) -> str:
+        return self._node(op, "Gemm", [self.dequantize(x), *self._parameters(op)], transB=1)
+
+    def clamp(self, op: Op, x: str) -> str:
+        return self.quantize(self.clamped(op, self.dequantize(x)), op.name)
+
+    def lookup(self, op: Lookup, x: str) -> str:
+        return self.graph.gather(self.constant(op, "table"), x, op.name)
+
+    def pad(self, op: Pad, x: str) -> str:
+        step = float32_scale(self.exponents[op.name], op.name)
+        values = np.array(self.program.pad_values(op), np.float32) * step
+        return self.quantize(self.graph.pad(self.dequantize(x), op.padding, values, f"{op.name}/exact"), op.name)
+
+    def mul(self, op: Op, a: str, b: str) -> str:
+        return self._node(op, "Mul", [self.dequantize(a), self.dequantize(b)])
+
+    def add(self, op: Op, *operands: str) -> str:
+        total, *others = (self.dequantize(operand) for operand in operands)
+        for i, operand in enumerate(others[:-1], start=1):
+            total = self.graph.node("Add", [total, operand], f"{op.name}/sum{i}")
+        return self._node(op, "Add", [total, others[-1]])
+
+    def avg_pool(self, op: AvgPool, x: str) -> str:
+        count = op.kernel[0] * op.kernel[1]
+        if count & (count - 1) == 0:
+            return self._node(op, "AveragePool", [self.dequantize(x)], **window(op))
+        # ONNX Runtime's int8 pool multiplies by 1 / count, which moves ties; a sum and a true division do not
+        if self.is_global(op):
+            total = self.graph.map_sum(self.dequantize(x), f"{op.name}/sum")
+        else:
+            ones = self.graph.constant(f"{op.name}/ones", np.ones((op.shape[0], 1, *op.kernel), np.float32))
+            attributes = {"group": op.shape[0], "strides": list(op.stride)}
+            total = self.graph.node("Conv", [self.dequantize(x), ones], f"{op.name}/sum", **attributes)
+        return self._node(op, "Div", [total, self.graph.constant(f"{op.name}/count", np.float32(count))])
+
+    def max_pool(self, op: MaxPool, x: str) -> str:
+        return self._node(op, "MaxPool", [self.dequantize(x)], **window(op))
+
+    def concat(self, op: Op, *operands: str) -> str:
+        return self._node(op, "Concat", [self.dequantize(operand) for operand in operands], axis=1)
+
+    def flatten(self, op: Op, x: str) -> str:
+        return self._node(op, "Flatten", [x if op.name in self.raw else self.dequantize(x)])
+
+    def quantize(self, real: str, tensor: str) -> str:
+        """Round the float32 tensor `real` to the int8 tensor `tensor`."""
+        return self.graph.node("QuantizeLinear", [real, *self.scale(tensor)], tensor)
+
+    def dequantize(self, tensor: str) -> str:
+        """The float32 tensor of the int8 tensor `tensor`, made once."""
+        real = f"{tensor}/real"
+        return real if real in self.graph else self.graph.node("DequantizeLinear", [tensor, *self.scale(tensor)], real)
+
+    def scale(self, tensor: str) -> list[str]:
+        """The scale and the zero point of an int8 tensor, made once."""
+        names = [f"{tensor}/scale", f"{tensor}/zero_point"]
+        if names[0] not in self.graph:
+            self.graph.constant(names[0], float32_scale(self.exponents[tensor], tensor))
+            self.graph.constant(names[1], np.int8(0))  # explicit: without it ONNX Runtime's fusions fail
+        return names
+
+    def clamped(self, op: Op, real: str) -> str:
+        """`real` within the bounds of `op`, where these are tighter than int8's."""
+        low, high = self.program.bounds(op)
+        if (low, high) == (0, 127):
+            return self.graph.node("Relu", [real], f"{op.name}/clamped")
+        if (low, high) == (-128, 127):
+            return real
+        step = float32_scale(self.exponents[op.name], op.name)
+        return self.graph.clip(real, [np.float32(low) * step, np.float32(high) * step], f"{op.name}/clamped")
+
+    def _node(self, op: Op, kind: str, inputs: list[str], **attributes: object) -> str:
+        if op.name in self.raw:
+            return self.graph.node(kind, inputs, self.result(op), **attributes)
+        real = self.graph.node(kind, inputs, f"{op.name}/exact", **attributes)
+        return self.quantize(self.clamped(op, real), op.name)
+
+    def _parameters(self, op: Op) -> list[str]:
+        exponents = {
+            "weight": self.constant(op, "weight_exponent"),
+            "bias": self.program.accumulator_exponent(op).cpu().numpy(),
+        }
+        return [self._parameter(op, name, exponent) for name, exponent in exponents.items()]
+
+    def _parameter(self, op: Op, name: str, exponent: np.ndarray) -> str:
+        value = self.constant(op, name)
+        parts = {
+            "quantized": value,
+            "scale": float32_scale(exponent, op.name),
+            "zero_point": np.zeros(len(value), value.dtype),
+        }
+        inputs = [self.graph.constant(f"{op.name}/{name}/{part}", array) for part, array in parts.items()]
+        return self.graph.node("DequantizeLinear", inputs, f"{op.name}/{name}", axis=0)
+
+
+def float32_scale(exponent: np.ndarray | int, owner: str) -> np.ndarray:
+    """2**-exponent in float32, shaped as `exponent`.
+
+    Raises:
+        ValueError: If it is not a normal float32 number, naming `owner`.
+    """
+    if np.any(np.abs(exponent) > 126):
+        raise ValueError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")
+    return np.ldexp(np.float32(1), np.negative(exponent))

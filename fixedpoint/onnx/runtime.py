@@ -1,0 +1,116 @@
+"""Running an exported file in ONNX Runtime, on the CPU."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+
+from fixedpoint.onnx.graph import OUTPUT
+from fixedpoint.program import INPUT, Program
+
+
+def _off(options: onnxruntime.SessionOptions) -> None:
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+
+def _int8(options: onnxruntime.SessionOptions) -> None:
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+
+
+# By name, what each execution changes in ONNX Runtime's options: default is what a user gets who sets nothing, off
+# runs the graph as it is written, int8 keeps int8 activations of a QDQ file int8 (by default x86 turns them to uint8).
+EXECUTIONS: dict[str, Callable[[onnxruntime.SessionOptions], None]] = {
+    "default": lambda options: None,
+    "off": _off,
+    "int8": _int8,
+}
+
+
+class OnnxModel:
+    """An exported file as a function of a batch.
+
+    Args:
+        path: Of the .onnx file.
+        execution: A name in EXECUTIONS.
+        threads: Within an operator.
+        outputs: Names of tensors that `tensors` gives. They become outputs of the graph, so optimized executions may
+            fuse it differently.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the execution or a tensor is unknown, ONNX Runtime refuses the file, or no writer
+            of this package wrote it.
+    """
+
+    def __init__(self, path: str | Path, execution: str = "default", threads: int = 1, outputs: Sequence[str] = ()):
+        if execution not in EXECUTIONS:
+            raise ValueError(f"{execution!r} is not an execution: {', '.join(EXECUTIONS)}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors only
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads let whoever is next compute
+        EXECUTIONS[execution](options)
+        content = Path(path).read_bytes()
+        self.outputs = tuple(outputs)
+        if outputs:
+            content = _with_outputs(path, content, outputs)
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors share no other base class
+            raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if "input_normalization" not in metadata:
+            raise ValueError(f"{path} does not say how its input is normalized: it was not exported from a program")
+        self._integer = "logit_exponent" in metadata
+        if self._integer:
+            self._logit_scale = np.ldexp(np.float32(1), -np.array(json.loads(metadata["logit_exponent"])))
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """The logits, float32 [batch, classes].
+
+        Args:
+            x: Pixels as (p - 128) / 128, float32 [batch, channels, height, width]. The integer file gets them as int8,
+                and its accumulators become float32 without rounding.
+        """
+        return self._logits(self._run([OUTPUT], x)[0])
+
+    def tensors(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """The tensors named in `outputs` and the logits for `x`, both as in `__call__`."""
+        logits, *values = self._run([OUTPUT, *self.outputs], x)
+        return dict(zip(self.outputs, values, strict=True)) | {OUTPUT: self._logits(logits)}
+
+    def _run(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
+        return self._session.run(names, {INPUT: (x * 128).astype(np.int8) if self._integer else x})
+
+    def _logits(self, value: np.ndarray) -> np.ndarray:
+        value = value.reshape(len(value), -1)
+        return value.astype(np.float32) * self._logit_scale if self._integer else value
+
+
+def saturating_weights(program: Program) -> dict[str, int]:
+    """For each conv and linear of an integer program that has any, how many of its weights lie outside [-64, 64].
+
+    An empty result says that the QDQ file is exact on every x86 CPU under ONNX Runtime's default options. There the
+    activations become uint8, and without VNNI the CPU adds pairs of products in saturating 16 bits (vpmaddubsw):
+    255 * (|w1| + |w2|) <= 32767 holds for all pairs of weights up to 64, and fails for some pairs beyond.
+    """
+    weights = {op.name: program.constants[f"{op.name}.weight"] for op in program.ops if op.weighted}
+    counts = {name: int((weight.int().abs() > 64).sum()) for name, weight in weights.items()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _with_outputs(path: str | Path, content: bytes, names: Sequence[str]) -> bytes:
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError:
+        raise ValueError(f"{path} is not an ONNX file") from None
+    known = {name for node in model.graph.node for name in node.output}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{path} has no tensor {name!r}")
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return model.SerializeToString()

@@ -1,0 +1,73 @@
+"""The float evaluator: what the program computes before quantization."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fixedpoint.program import AvgPool, Conv, Evaluator, Lookup, MaxPool, Op, Pad, Program
+from fixedpoint.program.functions import evaluate
+
+
+class FloatEvaluator(Evaluator):
+    """Runs a float program; input and results are float32."""
+
+    def __init__(self, program: Program):
+        self.program = program
+
+    def conv(self, op: Conv, x: Tensor) -> Tensor:
+        weight, bias = self._constant(op, "weight", x), self._constant(op, "bias", x)
+        return _clamp(op, F.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups))
+
+    def linear(self, op: Op, x: Tensor) -> Tensor:
+        return _clamp(op, F.linear(x, self._constant(op, "weight", x), self._constant(op, "bias", x)))
+
+    def batch_norm(self, op: Op, x: Tensor) -> Tensor:
+        shape = (-1,) + (1,) * (x.dim() - 2)
+        scale, shift = (self._constant(op, name, x).reshape(shape) for name in ("scale", "shift"))
+        return _clamp(op, x * scale + shift)
+
+    def clamp(self, op: Op, x: Tensor) -> Tensor:
+        return _clamp(op, x)
+
+    def lookup(self, op: Lookup, x: Tensor) -> Tensor:
+        return evaluate(op, x)
+
+    def pad(self, op: Pad, x: Tensor) -> Tensor:
+        return pad(x, op, [-float("inf") if value is None else value for value in op.value])
+
+    def mul(self, op: Op, a: Tensor, b: Tensor) -> Tensor:
+        return _clamp(op, a * b)
+
+    def add(self, op: Op, *operands: Tensor) -> Tensor:
+        return _clamp(op, sum(operands[1:], operands[0]))
+
+    def avg_pool(self, op: AvgPool, x: Tensor) -> Tensor:
+        return _clamp(op, F.avg_pool2d(x, op.kernel, op.stride))
+
+    def max_pool(self, op: MaxPool, x: Tensor) -> Tensor:
+        return _clamp(op, F.max_pool2d(x, op.kernel, op.stride, op.padding))
+
+    def concat(self, op: Op, *operands: Tensor) -> Tensor:
+        return _clamp(op, torch.cat(operands, dim=1))
+
+    def flatten(self, op: Op, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def _constant(self, op: Op, name: str, x: Tensor) -> Tensor:
+        return self.program.constants[f"{op.name}.{name}"].to(x.device)
+
+
+def pad(x: Tensor, op: Pad, values: Sequence[float]) -> Tensor:
+    """`x` [batch, channels, h, w] with rows and columns of `values`, one number for all channels or one for each."""
+    top, bottom, left, right = op.padding
+    sides = (left, right, top, bottom)
+    if len(values) == 1:
+        return F.pad(x, sides, value=values[0])
+    offset = torch.tensor(values, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
+    return torch.where(F.pad(torch.ones_like(x[:1], dtype=torch.bool), sides), F.pad(x, sides), offset)
+
+
+def _clamp(op: Op, x: Tensor) -> Tensor:
+    return x if op.clamp == (None, None) else x.clamp(*op.clamp)

@@ -1,0 +1,214 @@
+"""Portable arithmetic: a program whose results do not depend on how a runtime rounds, and the proof that one is such.
+
+Runtimes agree on everything but ties: to even, up, away from zero, or twice. So a portable program has none. Weights
+are even and the biases' parity keeps accumulators away from ties (`fixedpoint.program.constants`), add and concat need
+no rounding because their operands have their result's exponent, and a mean is a convolution. docs/arithmetic.md has the
+derivation, and the runtimes.
+"""
+
+from dataclasses import replace
+from math import prod
+
+import torch
+from torch import Tensor
+
+from fixedpoint.program import (
+    INPUT,
+    PORTABLE,
+    Add,
+    AvgPool,
+    Clamp,
+    Concat,
+    Conv,
+    Flatten,
+    MaxPool,
+    Op,
+    Program,
+)
+from fixedpoint.program.bounds import layer_bounds
+from fixedpoint.program.constants import layer_grid
+
+WEIGHT_LIMIT = 126
+# Runtimes round twice, or scale by a float32 product: either is off by less than 1 up to the first limit, and beyond it
+# a shift by at most MAX_SHIFT saturates. XNNPACK multiplies by less than 256.
+SAFE_ACCUMULATOR, MIN_SHIFT, MAX_SHIFT = 2**23, -7, 15
+
+
+def lower(program: Program) -> Program:
+    """A folded float program in the operations of portable arithmetic; it computes the same.
+
+    An average pool becomes a convolution of each channel by itself, with one even weight. Where no such weight is
+    exactly 1 / n, the factor it is off by is taken back in the weights that read the mean, if weights alone do.
+
+    Raises:
+        ValueError: If products of tensors or tables are among the operations; it names them.
+    """
+    refused = {op.name: op.not_portable for op in program.ops if op.not_portable}
+    if refused:
+        some = ", ".join(f"{name} ({why})" for name, why in [*refused.items()][:5])
+        more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
+        raise ValueError(
+            f"portable arithmetic has no products of tensors and no tables, as of {some}{more}; "
+            "set calibrate.arithmetic to exact8"
+        )
+    program = replace(program, arithmetic=PORTABLE, weight_limit=WEIGHT_LIMIT)
+    for op in program.ops:
+        if isinstance(op, AvgPool):
+            program = _mean_as_conv(program, op)
+        elif isinstance(op, Add) and len(op.inputs) > 2:
+            program = _in_pairs(program, op)
+    return program
+
+
+def mean_weight(count: int) -> tuple[int, int]:
+    """The even integer w and the exponent e for which w * 2**-e is nearest to 1 / count; w is the least of its kind."""
+    greatest = min(WEIGHT_LIMIT, (SAFE_ACCUMULATOR - 2) // (128 * count))
+    exponent = (count * greatest).bit_length() - 1
+    weight = 2 * round(2**exponent / (2 * count))
+    while weight > greatest:
+        exponent -= 1
+        weight = 2 * round(2**exponent / (2 * count))
+    if weight < 2:
+        raise ValueError(f"a mean over {count} values has no weight in portable arithmetic")
+    while weight % 4 == 0:
+        weight, exponent = weight // 2, exponent - 1
+    return weight, exponent
+
+
+def _mean_as_conv(program: Program, pool: AvgPool) -> Program:
+    count, channels = prod(pool.kernel), pool.shape[0]
+    try:
+        weight, exponent = mean_weight(count)
+    except ValueError as error:
+        raise ValueError(f"{pool.name}: {error}; set calibrate.arithmetic to exact8") from None
+    real = weight * 2.0**-exponent
+    conv = Conv(
+        pool.name,
+        pool.inputs,
+        pool.shape,
+        pool.stride,
+        (0, 0),
+        (1, 1),
+        channels,
+        fixed=True,
+        clamp=pool.clamp,
+    )
+    constants = {
+        f"{pool.name}.weight": torch.full((channels, 1, *pool.kernel), real),
+        f"{pool.name}.bias": torch.zeros(channels),
+        f"{pool.name}.weight_exponent": torch.full((channels,), exponent, dtype=torch.int32),
+    }
+    factor = 1 / (real * count)
+    scaled = _scaled_readers(program, pool.name, torch.full((channels,), factor, dtype=torch.float64))
+    if factor != 1 and scaled is not None and _is_scalable(pool):
+        constants = scaled | constants
+    ops = tuple(conv if op is pool else op for op in program.ops)
+    return replace(program, ops=ops, constants=program.constants | constants)
+
+
+def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, Tensor] | None:
+    """The weights with which nothing changes if channel c of the tensor `name` is divided by `factors[c]`.
+
+    None if something reads the tensor that has no weights.
+    """
+    constants: dict[str, Tensor] = {}
+    for op in program.ops:
+        if name not in op.inputs:
+            continue
+        known = replace(program, constants=program.constants | constants)
+        if op.weighted:
+            changed: dict[str, Tensor] | None = _scaled_weights(known, op, factors)
+        elif isinstance(op, Concat):
+            shapes = {INPUT: program.input_shape} | {o.name: o.shape for o in program.ops}
+            parts = [factors if x == name else torch.ones(shapes[x][0], dtype=torch.float64) for x in op.inputs]
+            changed = _scaled_readers(known, op.name, torch.cat(parts)) if _is_scalable(op) else None
+        elif isinstance(op, Flatten):
+            changed = _scaled_readers(known, op.name, factors.repeat_interleave(op.shape[0] // len(factors)))
+        elif isinstance(op, MaxPool | Clamp) and _is_scalable(op):
+            changed = _scaled_readers(known, op.name, factors)
+        else:
+            changed = None
+        if changed is None:
+            return None
+        constants |= changed
+    return constants
+
+
+def _scaled_weights(program: Program, op: Op, factors: Tensor) -> dict[str, Tensor]:
+    weight = program.constants[f"{op.name}.weight"].double()
+    groups = op.groups if isinstance(op, Conv) else 1
+    rows = factors.reshape(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
+    return {f"{op.name}.weight": (weight * rows.reshape(*rows.shape, *[1] * (weight.dim() - 2))).float()}
+
+
+def _is_scalable(op: Op) -> bool:
+    """Whether a positive factor passes through the clamp of `op`."""
+    return set(op.clamp) <= {None, 0}
+
+
+def _in_pairs(program: Program, op: Add) -> Program:
+    """A sum of several tensors as sums of two: what the runtimes have."""
+    first, *others = op.inputs
+    ops: list[Op] = []
+    for i, other in enumerate(others[:-1], start=1):
+        ops.append(Add(f"{op.name}.sum{i}", (first, other), op.shape))
+        first = ops[-1].name
+    ops.append(replace(op, inputs=(first, others[-1])))
+    return replace(program, ops=tuple(new for old in program.ops for new in (ops if old is op else [old])))
+
+
+def check_portable(program: Program) -> None:
+    """Prove that no result of an integer program depends on how a runtime rounds.
+
+    Raises:
+        ValueError: Naming the operation and, for a conv or linear, the channel.
+    """
+    if program.int8_logit_exponent is None:
+        raise ValueError("a portable program has an exponent of its int8 logits, and this one has none")
+    for op in program.ops:
+        if op.not_portable or isinstance(op, AvgPool):
+            raise ValueError(f"{op.name} is a {op.kind}, which portable arithmetic has not")
+        exponents = {name: program.exponents.get(name) for name in (*op.inputs, op.name)}
+        if isinstance(op, Add | Concat) and len({*exponents.values()}) > 1:
+            raise ValueError(f"{op.name}: operands and result must have one exponent, not {exponents}")
+        if isinstance(op, Add) and len(op.inputs) > 2:
+            raise ValueError(f"{op.name} adds {len(op.inputs)} tensors, of which a runtime clips each partial sum")
+        if op.name in program.exponents:
+            _check_clamp(program, op)
+    bounds = layer_bounds(program)
+    for op in program.ops:
+        if op.weighted:
+            _check_layer(program, op, bounds[op.name])
+
+
+def _check_layer(program: Program, op: Op, bound: Tensor) -> None:
+    weight, bias = (program.constants[f"{op.name}.{name}"].long() for name in ("weight", "bias"))
+    shift, (step, offset) = program.shift(op), layer_grid(program, op)
+    checks = {
+        "an odd weight": (weight % 2 != 0).flatten(1).any(dim=1),
+        "a bias that lets its accumulators be ties": bias % step != offset,
+        f"a shift below {MIN_SHIFT}": shift < MIN_SHIFT,
+        f"a shift above {MAX_SHIFT} and accumulators that can reach 2**23": (shift > MAX_SHIFT)
+        & (bound >= SAFE_ACCUMULATOR),
+    }
+    for what, wrong in checks.items():
+        if wrong.any():
+            c = int(wrong.int().argmax())
+            raise ValueError(
+                f"{op.name}: channel {c} has {what} (bias {int(bias[c])}, shift {int(shift[c])}, accumulators up to "
+                f"{int(bound[c])}), so runtimes may round it differently"
+            )
+
+
+def _check_clamp(program: Program, op: Op) -> None:
+    """A bound that lies between two integers is rounded by the runtime, too; halfway it is a tie."""
+    for bound in op.clamp:
+        scaled = 0.0 if bound is None else bound * 2.0 ** program.exponents[op.name]
+        if abs(scaled) < 128 and scaled % 1 == 0.5:
+            raise ValueError(f"{op.name}: its clamp at {bound:g} is {scaled:g} of its steps, halfway between integers")
+
+
+def least_exponent(op: Op) -> int:
+    """The least exponent of the result of `op` for which bounds of its clamp that are whole numbers are integers."""
+    whole = [int(bound) for bound in op.clamp if bound and bound == int(bound)]
+    return max((-(abs(bound) & -abs(bound)).bit_length() + 1 for bound in whole), default=-126)

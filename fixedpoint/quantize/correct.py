@@ -1,0 +1,59 @@
+"""Bias correction: quantization shifts the mean of a layer's channels, and the biases can take that back.
+
+Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2, with the means measured instead of derived, and taken
+after the clamp: that is what the next layer sees. What the clamp cuts off does not move with the bias, so the error is
+divided by the number of values inside it.
+"""
+
+from dataclasses import replace
+from math import inf
+
+import torch
+from torch import Tensor
+
+from fixedpoint.program import INPUT, Bounds, Program, is_fixed
+from fixedpoint.program.floating import FloatEvaluator
+from fixedpoint.quantize.qat import FakeQuantModel
+
+FEWEST = 200  # values inside the clamp by which an error is divided at least, lest a few of them move a bias far
+
+
+@torch.no_grad()
+def correct_biases(program: Program, images: Tensor) -> Program:
+    """Bring the mean of each channel of each conv and linear, after its clamp, to that of the float network.
+
+    Layer by layer, so that each one sees what the corrected layers before it give.
+
+    Args:
+        program: Calibrated, with float constants.
+        images: Network input, float32 [images, channels, h, w]; all of it is in memory at once, with the tensors of the
+            network that are still to be read, twice.
+
+    Returns:
+        The program with other biases.
+    """
+    quantized, floating = FakeQuantModel(program).to(images.device), FloatEvaluator(program)
+    last_use = {name: op.name for op in program.ops for name in op.inputs}
+    fake, real = {INPUT: images}, {INPUT: images}
+    for op in program.ops:
+        operands = [[values[name] for name in op.inputs] for values in (fake, real)]
+        if op.weighted and not is_fixed(op):
+            expected = getattr(floating, op.kind)(replace(op, clamp=(None, None)), *operands[1])
+            found = quantized.accumulator(op, *operands[0])
+            quantized.constants(op)[1].sub_(mean_error(found, expected, op.clamp))
+        fake[op.name] = getattr(quantized, op.kind)(op, *operands[0])
+        real[op.name] = getattr(floating, op.kind)(op, *operands[1])
+        for name in {*op.inputs}:
+            if last_use[name] == op.name:
+                del fake[name], real[name]
+    quantized.project()
+    return quantized.trained()
+
+
+def mean_error(found: Tensor, expected: Tensor, bounds: Bounds) -> Tensor:
+    """By how much a bias [channels] is to be lowered, for the values [images, channels, ...] before a clamp."""
+    low, high = (end if bound is None else bound for bound, end in zip(bounds, (-inf, inf), strict=True))
+    others = [dim for dim in range(found.dim()) if dim != 1]
+    inside = ((low < expected) & (expected < high)).sum(others)
+    error = found.clamp(low, high) - expected.clamp(low, high)
+    return error.sum(others) / inside.clamp(min=min(FEWEST, found[:, 0].numel()))

@@ -1,0 +1,51 @@
+"""Networks by name: those of this package and every other one that timm or torchvision knows."""
+
+from difflib import get_close_matches
+from typing import Any
+
+import timm
+import torchvision
+from timm.models import is_model_in_modules
+from torch import nn
+from torchvision.models import get_model, list_models
+
+from models import vargconvnet as vargconvnet  # its import registers VarGConvNet with timm
+from models.normalization import Normalized
+
+TORCHVISION = "torchvision/"
+
+
+def create_model(
+    name: str, num_classes: int | None, image_size: int, arguments: dict, normalization: dict | None = None
+) -> nn.Module:
+    """Build a network with random weights.
+
+    Args:
+        name: a model of timm's registry, or "torchvision/" and one of torchvision's.
+        num_classes: number of logits; None for the model's own default.
+        image_size: height and width of the input in pixels, which VarGConvNet checks against its stride.
+        arguments: further arguments of the model's constructor.
+        normalization: "mean" and "std" of pixels in 0..1, lists of three, with which the network is fed; None feeds it
+            with pixels p as (p - 128) / 128.
+
+    Raises:
+        ValueError: naming an unknown model with its near matches, or the argument that the model does not take.
+    """
+    library, own = ("torchvision", name.removeprefix(TORCHVISION)) if name.startswith(TORCHVISION) else ("timm", name)
+    known = list_models(module=torchvision.models) if library == "torchvision" else timm.list_models()
+    if own not in known:
+        near = get_close_matches(own, known)
+        raise ValueError(f"model {own!r} is not known to {library}; near matches: {', '.join(near) or 'none'}")
+    given: dict[str, Any] = {"num_classes": num_classes, "pretrained": False, "checkpoint_path": ""}
+    if library == "torchvision":
+        given = {"weights": None} | ({} if num_classes is None else {"num_classes": num_classes})
+    elif is_model_in_modules(name, ["vargconvnet"]):
+        given["img_size"] = image_size
+    if clash := sorted(given.keys() & arguments.keys()):
+        raise ValueError(f"model {name}: {', '.join(clash)} cannot be among the arguments")
+    try:
+        model = (get_model if library == "torchvision" else timm.create_model)(own, **given, **arguments)
+    except (TypeError, KeyError, AssertionError, ArithmeticError) as error:  # of timm, for values too
+        reason = f"{type(error).__name__} {error}".strip()
+        raise ValueError(f"model {name} does not take the arguments {arguments}: {reason}") from error
+    return Normalized(model, **normalization) if normalization else model

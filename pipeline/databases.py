@@ -1,0 +1,102 @@
+"""The packed databases as batches for the stages."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from imagedb.reader import ImageDatabase
+from pipeline.params import Params
+from pipeline.paths import require
+from pixels.augmentation import Augmentation
+from pixels.batches import ALL, OrderedBatches, Pixels, Share, TrainingBatches
+from pixels.gpu import DeviceRenderer
+from pixels.views import center_views, random_views
+from storage.model_file import ModelInfo
+
+Split = Literal["train", "val"]
+
+
+def database_path(params: Params, split: Split) -> Path:
+    """Where the database of a split is."""
+    return Path(f"artifacts/db/{split}.{params.pack.format}")
+
+
+def open_database(params: Params, split: Split) -> ImageDatabase:
+    """The database of a split.
+
+    Raises:
+        ValueError: If it has annotations in place of labels, or its classes are not as many as model.num_classes.
+    """
+    path = database_path(params, split)
+    database = ImageDatabase(require(path, "make pack"))
+    if database.header.annotated:
+        raise ValueError(f"{path} holds annotations, and networks are trained on labels")
+    if len(database.class_names) != params.model.num_classes:
+        raise ValueError(
+            f"{path} has {len(database.class_names)} classes, but model.num_classes is {params.model.num_classes}"
+        )
+    return database
+
+
+def check_same_classes(one: ImageDatabase, other: ImageDatabase) -> None:
+    """Make sure that a label means the same in two databases.
+
+    Raises:
+        ValueError: Naming classes that only one of them has.
+    """
+    if one.class_names != other.class_names:
+        alone = ", ".join(sorted(set(one.class_names) ^ set(other.class_names))[:5])
+        reason = f"only one has {alone}" if alone else "in another order"
+        raise ValueError(f"{one.path} and {other.path} have different classes: {reason}")
+
+
+def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
+    """Make sure that a model file is for the pictures that `params` describe.
+
+    Raises:
+        ValueError: Naming the file and the value that differs.
+    """
+    described = {
+        "image_size": ("input.size", params.input.size),
+        "color_space": ("input.color_space", params.input.color_space),
+        "num_classes": ("model.num_classes", params.model.num_classes),
+    }
+    for name, (parameter, value) in described.items():
+        if getattr(info, name) != value:
+            raise ValueError(f"{path} has {name} {getattr(info, name)}, but {parameter} is {value}")
+
+
+def training_batches(
+    params: Params, augment: Augmentation, batch_size: int, share: Share = ALL, sizes: Mapping[int, int] | None = None
+) -> dict[int, TrainingBatches]:
+    """Shuffled, augmented training batches; on the GPU if machine.decode says so.
+
+    Args:
+        share: What this process computes of each batch.
+        sizes: Of the pictures, by the first epoch that has them; None: the input's.
+
+    Returns:
+        One for each of `sizes`.
+    """
+    database = open_database(params, "train")
+
+    def of_size(size: int) -> TrainingBatches:
+        input_format = params.input.model_copy(update={"size": size})
+        pixels = Pixels(database, random_views(augment, params.input, size), input_format, params.seed)
+        on_device = params.machine.decode == "cuda"
+        renderer = (
+            DeviceRenderer(input_format, torch.device("cuda", torch.cuda.current_device())) if on_device else None
+        )
+        return TrainingBatches(pixels, batch_size, params.machine.workers, renderer, share)
+
+    return {first: of_size(size) for first, size in (sizes or {1: params.input.size}).items()}
+
+
+def plain_batches(
+    params: Params, split: Split = "val", images: int | None = None, share: Share = ALL
+) -> OrderedBatches:
+    """`images` evenly spaced records of a split (all if None) in order, as validation sees them; `share`'s of them."""
+    pixels = Pixels(open_database(params, split), center_views(params.input), params.input)
+    return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, images, share)

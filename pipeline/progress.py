@@ -1,0 +1,165 @@
+"""What a person sees of training: a bar, a line an epoch, curves; and speeds, kept in the run's folder alone."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from dvclive import Live
+from tqdm import tqdm
+
+from storage.files import whole_file, write_json
+from training.engine import Observer, Row, Steps, Wish
+
+EVERY = 2  # seconds from one look at the figures of an epoch under way to the next
+
+
+@contextmanager
+def noted_signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGINT are put into a list in the block; a second SIGINT does what it always does.
+
+    A second SIGTERM does not: a scheduler may send one to all processes, of which a parent sends its own to the others.
+    """
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
+
+    before = {int(number): signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Watchman(Observer):
+    """Wishes a checkpoint every few minutes, and an end after a signal.
+
+    Args:
+        minutes: From one checkpoint to the next.
+        signals: Numbers of signals that have come.
+    """
+
+    def __init__(self, minutes: float, signals: list[int]):
+        self.seconds, self.signals = 60 * minutes, signals
+        self.saved = time.monotonic()
+
+    def row(self, row: Row) -> None:
+        self.saved = time.monotonic()
+
+    def wish(self) -> Wish:
+        if self.signals:
+            return Wish.STOP
+        if time.monotonic() - self.saved < self.seconds:
+            return Wish.GO_ON
+        self.saved = time.monotonic()
+        return Wish.SAVE
+
+
+class Display(Watchman):
+    """Shows training on the screen, in DVCLive's files, and in `folder`.
+
+    There, log.jsonl gets a line of figures and speeds an epoch, and now.json has the epoch under way.
+
+    Args:
+        live: Gets the rows, without times.
+        folder: Of the run.
+        epochs: Of the whole run.
+        steps: Of an epoch.
+        batch_size: Images of a step, of all processes.
+        minutes: From one checkpoint to the next.
+        signals: Numbers of signals that have come.
+    """
+
+    def __init__(
+        self, live: Live, folder: Path, epochs: int, steps: int, batch_size: int, minutes: float, signals: list[int]
+    ):
+        super().__init__(minutes, signals)
+        self.live, self.folder = live, folder
+        self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
+        self.bar: tqdm | None = None
+        self.waited, self.looked, self.begun = 0.0, 0.0, 0.0
+        self.speed: Row = {}  # of the last epoch that this process has trained
+        self.step_seconds, self.validation_seconds = 0.0, 0.0
+        self.log = folder / "log.jsonl"
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.rows: dict[int, Row] = {row["epoch"]: row for row in map(json.loads, lines)}
+
+    def epoch(self, steps: Steps, epoch: int, done: int) -> Steps:
+        label = f"epoch {epoch}/{self.epochs}"
+        self.number, self.done, self.waited = epoch, done, 0.0
+        self.first, self.begun = done, time.monotonic()
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
+        self.bar = tqdm(total=self.steps, initial=done, desc=label, unit="batch", leave=False, disable=None)
+        iterator = iter(steps)
+        while True:
+            asked = time.monotonic()
+            batch = next(iterator, None)
+            self.waited += time.monotonic() - asked
+            if batch is None:
+                break
+            yield batch
+        self.bar.close()
+        self.speed, self.ended = self._speed(), time.monotonic()
+
+    def step(self, figures: Callable[[], Row]) -> None:
+        self.done += 1
+        assert self.bar is not None
+        self.bar.update()
+        if time.monotonic() - self.looked > EVERY:
+            self.looked = time.monotonic()
+            now, speed = figures(), self._speed()
+            shown = {"loss": now["train_loss"], "top1": now["train_top1"], "lr": now["lr"], **speed}
+            self.bar.set_postfix_str("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+            left = self._seconds_left(self.epochs - self.number + 1)
+            state = {"epoch": self.number, "epochs": self.epochs, "done": self.done, "steps": self.steps}
+            write_json(self.folder / "now.json", {**state, **now, **speed, "seconds_left": left})
+
+    def row(self, row: Row) -> None:
+        super().row(row)
+        self.live.step = int(row["epoch"])
+        figures = {name: value for name, value in row.items() if name != "epoch"}
+        for name, value in figures.items():
+            self.live.log_metric(name, value, timestamp=False)
+        self.live.make_summary()
+        text = "  ".join(f"{name} {value:.6g}" for name, value in figures.items())
+        if self.speed:
+            self.validation_seconds = time.monotonic() - self.ended
+            left = _duration(self._seconds_left(self.epochs - self.number))
+            text += f"  {self.speed['images_per_second']:,.0f} images/s  {left} left"
+        if row["epoch"] not in self.rows:  # those of the run before its interruption are
+            self.rows[int(row["epoch"])] = row | self.speed
+            with whole_file(self.log) as partial:
+                partial.write_text("".join(json.dumps(each) + "\n" for each in self.rows.values()))
+        print(f"epoch {self.live.step}/{self.epochs}  {text}", flush=True)
+
+    def _speed(self) -> Row:
+        """Of the epoch under way, since it began or went on; nothing before a step."""
+        seconds, made = time.monotonic() - self.begun, self.done - self.first
+        if not made:
+            return {}
+        self.step_seconds = seconds / made
+        speed: Row = {
+            "images_per_second": round(made * self.batch_size / seconds, 1),
+            "waiting_for_data": round(self.waited / seconds, 4),
+        }
+        if torch.cuda.is_initialized():
+            speed["gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+        return speed
+
+    def _seconds_left(self, validations: int) -> float:
+        steps = (self.epochs - self.number + 1) * self.steps - self.done
+        return round(steps * self.step_seconds + validations * self.validation_seconds)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

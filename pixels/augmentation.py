@@ -1,0 +1,44 @@
+"""What the network sees of a picture, and how training changes it: the parameters."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from pixels.section import HueStrength, Ratio, Section, Share, Strength
+
+
+def _ascending(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError(f"{list(values)} is not allowed, the smaller value comes first")
+    return values
+
+
+class InputFormat(Section):
+    """What the network sees: `size` x `size` pixels in `color_space`, each 8-bit value p as (p - 128) / 128."""
+
+    size: int = Field(ge=1)
+    color_space: Literal["yuv444", "rgb"]
+    resize: int | None = Field(ge=1, description="short side before the centre crop of validation; null: as it is")
+
+
+class Augmentation(Section):
+    """Random changes of a training picture."""
+
+    crop: Literal["resized", "padded"]
+    crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = Field(
+        description="area of a resized crop, as a share of the picture"
+    )
+    crop_ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(_ascending)] = Field(
+        description="width / height of a resized crop"
+    )
+    crop_padding: int = Field(ge=0, description="pixels added on each side before a padded crop")
+    flip: float = Field(ge=0, le=1, description="probability of a horizontal flip")
+    color_jitter: tuple[Strength, Strength, Strength, HueStrength] = Field(
+        description="brightness, contrast, saturation, hue"
+    )
+    policy: Literal["trivial_augment", "rand_augment", "auto_augment"] | None = Field(
+        description="random operations on the RGB pixels, as torchvision defines them; null: none"
+    )
+    policy_operations: int = Field(ge=1, description="of rand_augment: operations on a picture, one after the other")
+    policy_magnitude: int = Field(ge=0, le=30, description="of rand_augment: their strength")
+    erase: float = Field(ge=0, le=1, description="probability that a random rectangle becomes grey")

@@ -1,0 +1,70 @@
+"""Colour spaces and colour jitter, all in one affine map of the colour vector, in 16-bit fixed point."""
+
+import math
+
+import numpy as np
+
+# JPEG's full-range BT.601 (ITU-T T.871, section 7), rounded, in the 16-bit fixed point of JPEG encoders; the half less
+# one keeps 255.5 at 255. Pillow's own conversion rounds down, which makes grey 11 a Y of 10.
+YCBCR = np.array([[19595, 38470, 7471], [-11059, -21709, 32768], [32768, -27439, -5329]], dtype=np.int32)
+YCBCR_OFFSET = np.array([1 << 15, (128 << 16) + (1 << 15) - 1, (128 << 16) + (1 << 15) - 1], dtype=np.int32)
+
+LUMA = np.array([0.299, 0.587, 0.114])
+TO_YUV = np.array([LUMA, [-0.299 / 1.772, -0.587 / 1.772, 0.5], [0.5, -0.587 / 1.402, -0.114 / 1.402]])
+TO_RGB = np.array([[1, 0, 1.402], [1, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587], [1, 1.772, 0]])
+CENTER = np.array([0, 128, 128])  # of Y, U, V
+_INTO_YUV = {"yuv444": (np.eye(3), -CENTER), "rgb": (TO_YUV, np.zeros(3))}  # centred YUV: matrix and offset
+_OUT_OF_YUV = {"yuv444": (np.eye(3), CENTER), "rgb": (TO_RGB, np.zeros(3))}
+
+
+def color_map(
+    source: str, target: str, jitter: tuple[float, float, float, float] | None = None, mean: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The map from colours in `source` to jittered colours in `target`, for `pixels.native.map_colors`.
+
+    Args:
+        source: "yuv444" or "rgb".
+        target: the same.
+        jitter: as in `View`.
+        mean: the mean colour of the picture in `source`, float [3]; needed with jitter.
+
+    Returns:
+        int32 [3, 3] and [3]; None if colours stay what they are.
+    """
+    if jitter is None and source == target:
+        return None
+    if jitter is None and (source, target) == ("rgb", "yuv444"):
+        return YCBCR, YCBCR_OFFSET
+    matrix, offset, of_mean = affine_map(source, target, jitter)
+    if mean is not None:
+        offset = offset + of_mean @ mean
+    return np.rint(matrix * 65536).astype(np.int32), np.rint(offset * 65536).astype(np.int32) + (1 << 15)
+
+
+def affine_map(
+    source: str, target: str, jitter: tuple[float, float, float, float] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same map before rounding: a colour x becomes matrix x + offset + of_mean mean, float64 [3, 3], [3], [3, 3].
+
+    In YUV brightness, contrast, saturation and hue are affine: Y is scaled by brightness and contrast, and
+    moved towards the picture's mean by contrast; U and V are scaled by all three and turned by the hue. That is
+    torchvision's ColorJitter, in any order of its four changes, but for clipping, and for the hue, which turns at
+    constant luma here and at constant HSV value there.
+    """
+    into, start = _INTO_YUV[source]
+    out, end = _OUT_OF_YUV[target]
+    change, of_mean = np.eye(3), np.zeros((3, 3))
+    if jitter is not None:
+        brightness, contrast, saturation, hue = jitter
+        luma = brightness * contrast
+        cosine, sine = (luma * saturation * f(2 * math.pi * hue) for f in (math.cos, math.sin))
+        change = np.array([[luma, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+        of_mean[0] = (1 - contrast) * brightness * into[0]
+    out_change = out @ change
+    return out_change @ into, out_change @ start + end, out @ of_mean
+
+
+def float_color_map(target: str, jitter: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    """`affine_map` from RGB in one array, float64 [3, 7]: matrix, offset and dependence on the mean."""
+    matrix, offset, of_mean = affine_map("rgb", target, jitter)
+    return np.concatenate([matrix, offset[:, None], of_mean], axis=1)

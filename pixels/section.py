@@ -1,0 +1,24 @@
+"""A block of parameters, and the types of numbers in it."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Section(BaseModel):
+    """A block of parameters: read once, never changed, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switches(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError(f"{str(value).lower()} is not allowed, no parameter is a switch")
+        return value
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(gt=0)]
+Strength = Annotated[float, Field(ge=0, le=1)]
+HueStrength = Annotated[float, Field(ge=0, le=0.5)]

@@ -1,0 +1,195 @@
+"""Which part of a picture a network sees, and where: drawn at random for training, the centre for validation."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, partial
+
+import torch
+
+from pixels.augmentation import Augmentation, InputFormat
+from pixels.policies import Operation, draw_operations
+
+Box = tuple[float, float, float, float]
+Rectangle = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a picture, resampled to a part of the pixels; the rest of the pixels is black.
+
+    Attributes:
+        box: left, top, right, bottom in pixels of the picture.
+        clipped: whether pixels beyond the box have no influence, as if the picture had been cropped first.
+        target: left, top, width, height in the pixels.
+        flip: whether left and right change places.
+        jitter: factors of brightness, contrast and saturation, and turns of the hue; None: colours stay.
+        reduce: 1, 2, 4 or 8: a JPEG file may be decoded at this fraction of its size first.
+        operations: what a policy then does to the pixels, in RGB.
+        erase: left, top, width, height in the pixels of what becomes grey in the end; None: nothing.
+    """
+
+    box: Box
+    clipped: bool
+    target: Rectangle
+    flip: bool = False
+    jitter: tuple[float, float, float, float] | None = None
+    reduce: int = 1
+    operations: tuple[Operation, ...] = ()
+    erase: Rectangle | None = None
+
+
+Views = Callable[[int, int, torch.Generator], View]  # of the width and height of a picture
+
+
+def random_views(augmentation: Augmentation, input_format: InputFormat, size: int | None = None) -> Views:
+    """Views as `augmentation` describes them.
+
+    A padded crop is one of the picture as `center_views` have it, resized or not, so that things are as large in
+    training as in validation; where `size` is another than the input's, all of it is smaller or larger in proportion.
+
+    The draws of crop and flip are those of torchvision's v2 RandomResizedCrop, RandomCrop (with pad_if_needed) and
+    RandomHorizontalFlip, one after the other, from the same generator; then come the factors of ColorJitter, and again
+    as torchvision draws them the policy and RandomErasing.
+
+    Args:
+        augmentation: What is random.
+        input_format: Of the network.
+        size: Height and width of what is seen; None: the input's.
+
+    Raises:
+        ValueError: if a padded crop could miss the picture.
+    """
+    padding = augmentation.crop_padding
+    if augmentation.crop == "padded" and padding >= input_format.size:
+        raise ValueError(f"crop_padding {padding} is not allowed, must be below the input's size {input_format.size}")
+    return partial(_random_view, augmentation, input_format, size or input_format.size)
+
+
+def _random_view(
+    augmentation: Augmentation,
+    input_format: InputFormat,
+    size: int,
+    width: int,
+    height: int,
+    generator: torch.Generator,
+) -> View:
+    if augmentation.crop == "resized":
+        box, (left, top, across, down) = _resized_crop(augmentation, size, width, height, generator)
+    else:
+        scale = Fraction(size, input_format.size)
+        resized = [int(side * scale) or 1 for side in _resized(input_format, width, height)]
+        padding = int(augmentation.crop_padding * scale)
+        box, (left, top, across, down) = _padded_crop(padding, size, resized, (width, height), generator)
+    flip = bool(torch.rand(1, generator=generator) < augmentation.flip)
+    jitter = None
+    if any(augmentation.color_jitter):
+        draws = (2 * torch.rand(4, generator=generator) - 1).tolist()
+        shifts = [strength * draw for strength, draw in zip(augmentation.color_jitter, draws, strict=True)]
+        jitter = (1 + shifts[0], 1 + shifts[1], 1 + shifts[2], shifts[3])
+    target = (size - left - across if flip else left, top, across, down)
+    ratio = min((box[2] - box[0]) / across, (box[3] - box[1]) / down)
+    reduce = next(r for r in (8, 4, 2, 1) if r <= max(ratio, 1))
+    operations = draw_operations(augmentation, size, generator)
+    return View(box, True, target, flip, jitter, reduce, operations, _erased(augmentation, size, generator))
+
+
+def center_views(input_format: InputFormat) -> Views:
+    """The centre size x size pixels after the short side has been made `resize` pixels long, if it is not None.
+
+    Sizes and positions are rounded as torchvision's Resize and CenterCrop do.
+    """
+    return partial(_center_view, input_format)
+
+
+def _center_view(input_format: InputFormat, width: int, height: int, generator: torch.Generator) -> View:
+    size, resized = input_format.size, _resized(input_format, width, height)
+    left, top = (_center(whole, size) for whole in resized)
+    return _place((left, top), size, resized, (width, height))
+
+
+def _resized(input_format: InputFormat, width: int, height: int) -> tuple[int, int]:
+    """Width and height after the short side has been resized."""
+    if not input_format.resize:
+        return width, height
+    long = int(input_format.resize * max(width, height) / min(width, height))
+    return (input_format.resize, long) if width <= height else (long, input_format.resize)
+
+
+def _center(whole: int, part: int) -> int:
+    return round((whole - part) / 2) if whole >= part else -((part - whole) // 2)
+
+
+def _place(corner: tuple[int, int], size: int, resized: Sequence[int], picture: tuple[int, int]) -> View:
+    """The size x size pixels at `corner` of a picture that has been resized; both are (x, y)."""
+    box, target = [], []
+    for start, whole, original in zip(corner, resized, picture, strict=True):
+        first, last = max(start, 0), min(start + size, whole)
+        box.append((first * original / whole, last * original / whole))
+        target.append((first - start, last - first))
+    (left, right), (top, bottom) = box
+    return View((left, top, right, bottom), False, (target[0][0], target[1][0], target[0][1], target[1][1]))
+
+
+def _resized_crop(
+    augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator
+) -> tuple[Box, Rectangle]:
+    for _ in range(10):
+        area = width * height * _uniform(augmentation.crop_scale, generator).item()
+        ratio = torch.exp(_uniform(_logarithms(augmentation.crop_ratio), generator)).item()
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            top = _integer(height - down, generator)
+            left = _integer(width - across, generator)
+            break
+    else:  # the centre, as near to the allowed ratios as it can be
+        low, high = augmentation.crop_ratio
+        across, down = width, height
+        if width / height < low:
+            down = round(width / low)
+        elif width / height > high:
+            across = round(height * high)
+        top, left = (height - down) // 2, (width - across) // 2
+    return (left, top, left + across, top + down), (0, 0, size, size)
+
+
+def _padded_crop(
+    padding: int, size: int, resized: Sequence[int], picture: tuple[int, int], generator: torch.Generator
+) -> tuple[Box, Rectangle]:
+    corner = []
+    for whole in reversed(resized):
+        margin = padding + max(0, size - whole - 2 * padding)
+        room = whole + 2 * margin - size
+        corner.append((_integer(room, generator) if room > 0 else 0) - margin)
+    view = _place((corner[1], corner[0]), size, resized, picture)
+    return view.box, view.target
+
+
+def _erased(augmentation: Augmentation, size: int, generator: torch.Generator) -> Rectangle | None:
+    """Random erasing, https://arxiv.org/abs/1708.04896, with torchvision's ranges of areas and ratios."""
+    if not augmentation.erase or torch.rand(1, generator=generator) >= augmentation.erase:
+        return None
+    for _ in range(10):
+        area = size * size * _uniform((0.02, 0.33), generator).item()
+        ratio = torch.exp(_uniform(_logarithms((0.3, 3.3)), generator)).item()
+        down, across = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if down < size and across < size:
+            top = _integer(size - down, generator)
+            return _integer(size - across, generator), top, across, down
+    return None
+
+
+@cache
+def _logarithms(values: tuple[float, float]) -> tuple[float, float]:
+    low, high = torch.log(torch.tensor(values)).tolist()
+    return low, high
+
+
+def _uniform(bounds: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
+    return torch.empty(1).uniform_(*bounds, generator=generator)
+
+
+def _integer(most: int, generator: torch.Generator) -> int:
+    """From 0 to `most`."""
+    return int(torch.randint(0, most + 1, (1,), generator=generator))

@@ -1,0 +1,28 @@
+"""What each stage depends on, of code and packages: artifacts/code/<script>.txt.
+
+python -m stages.code
+
+DVC runs it each time, as no other stage can know what is installed; the others run if their file changes.
+"""
+
+import argparse
+from pathlib import Path
+
+from pipeline.cli import run
+from pipeline.code import dependencies
+from storage.files import whole_file
+
+FOLDER = Path("artifacts/code")
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    scripts = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py") if path != Path(__file__))
+    for script in scripts:
+        with whole_file(FOLDER / f"{script}.txt") as partial:
+            partial.write_text(dependencies(script), encoding="utf-8")
+    print(f"the code of {len(scripts)} scripts in {FOLDER}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,105 @@
+import io
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from benchmarks import data as bench_data
+from benchmarks import data_peers as bench_data_peers
+from benchmarks.data import QUICK, make_pictures
+from benchmarks.data_ours import Repeated
+from imagedb.reader import ImageDatabase
+from imagedb.writer import write_database
+
+PEERS = {
+    "packing": {
+        "webdataset",
+        *(f"FFCV, {how}" for how in ("512 px, 2 workers", "256 px, 1 worker", "256 px, 2 workers")),
+    },
+    "loading": {"webdataset", "FFCV, 512 px", "FFCV, 256 px"},
+}
+OURS = ["as it is, 1 worker", "as it is, 2 workers", "256 px, 1 worker", "256 px, 2 workers"]
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return make_pictures(tmp_path_factory.mktemp("made") / "pictures", QUICK)
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """A function that runs the script with the arguments, as if no peer were installed, and gives what it wrote."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bench_data", "--quick", "--rounds", "1", *map(str, arguments)])
+        monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+        monkeypatch.setattr(bench_data_peers, "find_spec", lambda name: None)
+        bench_data.main()
+        return json.loads((tmp_path / "bench_data_quick.json").read_text())
+
+    return run
+
+
+def test_pictures(pictures):
+    files = sorted(pictures.glob("*/*.jpg"))
+    assert len({file.read_bytes() for file in files}) == len(files) == 40
+    assert len({file.parent for file in files}) == 10
+    assert {Image.open(file).size for file in files} == {(100, 75)}
+    make_pictures(pictures, QUICK)
+    assert sorted(pictures.glob("*/*.jpg")) == files
+
+
+def test_packing(bench, pictures, capsys):
+    results = bench("--images", pictures, "--parts", "packing")["packing"]
+    assert {name for name, result in results.items() if result == "not installed"} == PEERS["packing"]
+    assert capsys.readouterr().out.count("not installed") == 4
+    measured = {name: result for name, result in results.items() if name not in PEERS["packing"]}
+    assert [*measured] == ["cp -r", "tar", *(f"ours, {what}" for what in OURS)]
+    for result in measured.values():
+        assert 0 < result["warm"] <= result["warm, synced"] and 0 < result["cold"] <= result["cold, synced"]
+    size = sum(file.stat().st_size for file in pictures.glob("*/*.jpg")) / 2**20
+    assert measured["cp -r"]["MiB"] == size < measured["tar"]["MiB"] < measured["ours, as it is, 1 worker"]["MiB"]
+
+
+def test_loading(bench, capsys):
+    results = bench("--parts", "loading")["loading"]
+    assert [*results] == ["2 workers", "0 workers"]
+    for speeds in results.values():
+        assert {name for name, speed in speeds.items() if speed == "not installed"} == PEERS["loading"]
+        assert len(speeds) == 13
+        assert all(speed > 0 for name, speed in speeds.items() if name not in PEERS["loading"])
+    assert capsys.readouterr().out.count("not installed") == 2 * 3
+
+
+def test_scale(bench):
+    results = bench("--parts", "scale")["scale"]
+    assert results["records"] == 2000
+    assert all(results[name] > 0 for name in ("packing, s", "imports, s", "open to the first batch, s"))
+    memory = results["anonymous memory, MiB"]
+    assert len(memory) == 8 and min(memory) > 0  # after each batch of 250
+
+
+def test_large_database(pictures, tmp_path):
+    write_database(Repeated(next(pictures.glob("*/*.jpg")), 2000), tmp_path / "db")
+    database = ImageDatabase(tmp_path / "db")
+    assert (len(database), len(database.class_names)) == (2000, 1000)
+    assert [database[index].label for index in (0, 1, 2, 1999)] == [0, 0, 1, 999]
+    assert database[2].name == "n00000001/n00000001_2.JPEG"
+    assert Image.open(io.BytesIO(database[1999].image)).size == (32, 32)
+    assert 500 < len(database[0].image) < 1500
+
+
+def test_too_few_pictures(bench, tmp_path):
+    (tmp_path / "few" / "class").mkdir(parents=True)
+    (tmp_path / "few" / "class" / "a.jpg").touch()
+    with pytest.raises(ValueError, match=f"^{tmp_path}/few holds 1 pictures, at least 16 are needed$"):
+        bench("--images", tmp_path / "few", "--parts", "loading")
+
+
+def test_pictures_that_are_not_there(bench, tmp_path):
+    with pytest.raises(ValueError, match=f"^{tmp_path}/no is not a folder; expected {tmp_path}/no/<class>/<picture>$"):
+        bench("--images", tmp_path / "no")

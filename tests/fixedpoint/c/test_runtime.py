@@ -1,0 +1,107 @@
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from programs import PROGRAMS, hard_inputs
+
+from fixedpoint.c import runtime as c_runtime
+from fixedpoint.c.runtime import CModel
+from fixedpoint.c.source import c_source
+
+PROGRAM = PROGRAMS["conv_logits"]
+X = hard_inputs(PROGRAM, 1)
+FAST = ["-O0"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The sources, and the programs `network` and `trace` as main.c says how to compile them."""
+    path = tmp_path_factory.mktemp("c")
+    for name, text in c_source(PROGRAM, {}).items():
+        (path / name).write_text(text)
+    for name, options in (("network", []), ("trace", ["-DNETWORK_TRACE"])):
+        subprocess.run(["cc", "-std=c99", *options, "network.c", "main.c", "-o", name], cwd=path, check=True)
+    X.tofile(path / "pictures.bin")
+    return path
+
+
+def call(folder: Path, *command: str, **arguments) -> tuple[int, bytes, str]:
+    """Exit code, what was written to stdout, and to stderr."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, **arguments)
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_main_reads_a_file_or_stdin(folder):
+    expected = CModel(folder, options=FAST)(X).astype("<i4").tobytes()
+    assert len(expected) == len(X) * 5 * 4
+    assert call(folder, "./network", "pictures.bin") == (0, expected, "")
+    assert call(folder, "./network", input=X.tobytes()) == (0, expected, "")
+    assert call(folder, "./network", "-", input=X.tobytes()) == (0, expected, "")
+    assert call(folder, "./trace", "pictures.bin") == (0, expected, "")
+    assert call(folder, "./network", input=b"") == (0, b"", "")
+
+
+def test_main_writes_each_tensor(folder, tmp_path):
+    stale = tmp_path / "x.bin"
+    stale.write_bytes(b"stale")
+    code, logits, message = call(folder, "./trace", "pictures.bin", str(tmp_path))
+    assert (code, message) == (0, "")
+    names = [op.name for op in PROGRAM.ops]
+    assert (tmp_path / "tensors.txt").read_text() == "1 x\n1 global\n4 logits\n4 classes\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*(f"{name}.bin" for name in names), "tensors.txt"])
+    assert (tmp_path / "classes.bin").read_bytes() == (tmp_path / "logits.bin").read_bytes() == logits
+    assert stale.stat().st_size == len(X) * 6 * 8 * 8
+
+
+def test_main_says_what_is_wrong(folder):
+    assert call(folder, "./network", "nothing.bin") == (1, b"", "error: cannot read nothing.bin\n")
+    code, logits, message = call(folder, "./network", input=X.tobytes() + b"\0")
+    assert (code, len(logits), message) == (1, len(X) * 20, "error: the last picture is not whole in -\n")
+    message = "error: cannot write nowhere/tensors.txt\n"
+    assert call(folder, "./trace", "pictures.bin", "nowhere") == (1, b"", message)
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(["./network", "pictures.bin"], cwd=folder, stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"error: cannot write the logits\n")
+
+
+def test_a_folder_and_its_texts_are_the_same_model(folder):
+    texts = {name: (folder / name).read_text() for name in ("network.c", "network.h", "main.c")}
+    assert np.array_equal(CModel(folder, options=FAST)(X), CModel(texts, options=FAST)(X))
+
+
+def test_a_picture_does_not_depend_on_its_batch(folder):
+    model = CModel(folder, trace=True, options=FAST)
+    assert np.array_equal(model(X), np.concatenate([model(picture[None]) for picture in X]))
+    assert {name: len(value) for name, value in model.tensors(X).items()} == dict.fromkeys(
+        ["x", "global", "logits", "classes"], len(X)
+    )
+
+
+@pytest.mark.parametrize(
+    "x",
+    [X.astype(np.float32), X.transpose(0, 2, 3, 1), X[:, :, :4], X[0], X[:0]],
+    ids=["float", "channels last", "smaller", "one picture", "none"],
+)
+def test_another_input_is_refused(folder, x):
+    with pytest.raises(ValueError, match=r"the input must be int8 \[batch, 4, 8, 8\], not "):
+        CModel(folder, options=FAST)(x)
+
+
+def test_tensors_need_the_trace(folder):
+    with pytest.raises(ValueError, match="trace=True"):
+        CModel(folder, options=FAST).tensors(X)
+
+
+def test_what_fails_is_named(folder, tmp_path, monkeypatch):
+    sources = c_source(PROGRAM, {})
+    with pytest.raises(ValueError, match=r"cc -std=c99 -O0 network.c main.c -o network: (?s:.*)mistake"):
+        CModel(sources | {"main.c": "mistake"}, options=FAST)
+    broken = CModel(sources | {"main.c": "int main(void) { return 7; }"}, options=FAST)
+    with pytest.raises(OSError, match="the C program ended with code 7"):
+        broken(X)
+    with pytest.raises(FileNotFoundError, match=r"network\.c"):
+        CModel(tmp_path)
+    monkeypatch.setattr(c_runtime, "COMPILER", "no-such-compiler")
+    with pytest.raises(OSError, match="there is no C compiler 'no-such-compiler'; install one"):
+        CModel(folder)

@@ -1,0 +1,93 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+from programs import PROGRAMS, hard_inputs
+
+from fixedpoint.onnx.integer import IntegerWriter
+from fixedpoint.onnx.qoperator import QOperatorWriter
+from fixedpoint.onnx.runtime import EXECUTIONS, OnnxModel, saturating_weights
+
+PROGRAM = PROGRAMS["network"]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    path.write_bytes(QOperatorWriter.export(PROGRAM, {}).SerializeToString())
+    return path
+
+
+def pixels(count=2):
+    return hard_inputs(PROGRAM, count).astype(np.float32) / 128
+
+
+def test_logits_do_not_depend_on_threads_batch_or_form(path, tmp_path):
+    x = pixels()
+    logits = OnnxModel(path)(x)
+    assert logits.dtype == np.float32 and logits.shape == (len(x), 5)
+    assert np.array_equal(OnnxModel(path, threads=2)(x), logits)
+    assert np.array_equal(OnnxModel(path)(x[:1]), logits[:1])
+    integer = tmp_path / "integer.onnx"
+    integer.write_bytes(IntegerWriter.export(PROGRAM, {}).SerializeToString())
+    assert np.array_equal(OnnxModel(integer)(x), logits)
+    assert OnnxModel(integer)(x).dtype == np.float32
+
+
+def test_tensors_are_the_named_ones_and_the_logits(path):
+    x = pixels()
+    tensors = OnnxModel(path, "off", outputs=["sum", "mix"]).tensors(x)
+    assert list(tensors) == ["sum", "mix", "logits"]
+    assert tensors["sum"].dtype == np.int8 and tensors["sum"].shape == (len(x), 8, 16, 16)
+
+
+def test_mistakes_are_one_clear_line(path, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing\.onnx"):
+        OnnxModel(tmp_path / "missing.onnx")
+    with pytest.raises(ValueError, match=f"'fast' is not an execution: {', '.join(EXECUTIONS)}"):
+        OnnxModel(path, "fast")
+    with pytest.raises(ValueError, match="no tensor 'summ'"):
+        OnnxModel(path, outputs=["summ"])
+
+
+@pytest.mark.parametrize("outputs", [(), ("sum",)])
+def test_a_file_that_is_not_onnx_is_named(tmp_path, outputs):
+    path = tmp_path / "junk.onnx"
+    path.write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"junk\.onnx[^\n]*$"):
+        OnnxModel(path, outputs=outputs)
+
+
+def test_a_file_that_onnx_runtime_refuses_is_named(path, tmp_path):
+    model = onnx.load(path)
+    model.opset_import[0].version = 999
+    future = tmp_path / "future.onnx"
+    onnx.save(model, future)
+    with pytest.raises(ValueError, match=r"future\.onnx: [^\n]*opset[^\n]*$"):
+        OnnxModel(future)
+
+
+def test_a_file_from_elsewhere_is_named(path, tmp_path):
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    other = tmp_path / "other.onnx"
+    onnx.save(model, other)
+    with pytest.raises(ValueError, match=r"other\.onnx does not say how its input is normalized"):
+        OnnxModel(other)
+
+
+def test_saturating_weights_are_those_beyond_64():
+    weight = torch.zeros_like(PROGRAM.constants["left.weight"])
+    small = {
+        f"{op.name}.weight": PROGRAM.constants[f"{op.name}.weight"].clamp(-64, 64)
+        for op in PROGRAM.ops
+        if op.kind == "conv"
+    }
+    program = PROGRAM.with_constants(**small)
+    assert saturating_weights(program) == {}
+    weight.view(-1)[:3] = torch.tensor([65, -65, 64])
+    assert saturating_weights(program.with_constants(**{"left.weight": weight})) == {"left": 2}
+
+
+def test_weights_up_to_64_cannot_saturate_a_pair_of_products():
+    assert 255 * (64 + 64) <= 2**15 - 1 < 255 * (64 + 65)

@@ -1,0 +1,116 @@
+"""The classifier "which of red, green and blue is brightest" for 8x8 pictures in every form, without any training."""
+
+import io
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import yaml
+from PIL import Image
+
+from fixedpoint.litert.writer import litert_model
+from fixedpoint.onnx.float import FloatWriter
+from fixedpoint.onnx.qoperator import QOperatorWriter
+from fixedpoint.program import INPUT, PORTABLE, Conv, Flatten, Program
+from fixedpoint.quantize.qat import FakeQuantModel
+from imagedb.sources.source import Item, ListSource
+from imagedb.writer import write_database
+from pipeline.model_files import FILES, metadata
+from storage.model_file import ModelInfo, save_model
+
+REPOSITORY = Path(__file__).parents[2]
+CLASSES = ["red", "green", "blue"]
+INFO = ModelInfo("brightest", {}, 3, 8, "rgb", CLASSES)
+
+
+def program(dtype: torch.dtype = torch.int8) -> Program:
+    """Logit c is the sum over channel c of the pixels p as (p - 128) / 256: a weight is 1 or 0, times 2**-1."""
+    whole = dtype == torch.int8
+    weight = torch.zeros(3, 3, 8, 8, dtype=dtype)
+    for channel in range(3):
+        weight[channel, channel] = 1 if whole else 0.5
+    constants = {
+        "conv.weight": weight,
+        "conv.bias": torch.zeros(3, dtype=torch.int32 if whole else dtype),
+        "conv.weight_exponent": torch.ones(3, dtype=torch.int32),
+    }
+    ops = (Conv("conv", (INPUT,), (3, 1, 1), (1, 1), (0, 0), (1, 1), 1), Flatten("classes", ("conv",), (3,)))
+    return Program((3, 8, 8), ops, constants, {INPUT: 7})
+
+
+def portable_program() -> Program:
+    """The same in portable arithmetic; of pictures in one colour, the int8 logits are those of `logits`, too."""
+    made = program()
+    constants = {
+        "conv.weight": made.constants["conv.weight"] * 2,
+        "conv.bias": torch.ones(3, dtype=torch.int32),
+        "conv.weight_exponent": torch.full((3,), 2, dtype=torch.int32),
+    }
+    return Program(made.input_shape, made.ops, constants, made.exponents, 126, PORTABLE, 2)
+
+
+def write_forms() -> None:
+    """The model files of the int, qat, ONNX and LiteRT forms, in the places of the pipeline."""
+    for form, dtype in (("int", torch.int8), ("qat", torch.float32)):
+        made = program(dtype)
+        save_model(FILES[form], form, made.constants, INFO, made.to_json())
+    FILES["onnx_float"].parent.mkdir(parents=True)
+    for form, writer, made in (
+        ("onnx_float", FloatWriter, program(torch.float32)),
+        ("onnx_int8", QOperatorWriter, program()),
+    ):
+        FILES[form].write_bytes(writer.export(made, metadata(INFO)).SerializeToString())
+    FILES["litert"].parent.mkdir(parents=True)
+    FILES["litert"].write_bytes(litert_model(portable_program(), metadata(INFO)))
+
+
+def write_params(classes: int = 3) -> None:
+    values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    values["input"] |= {"size": 8, "color_space": "rgb", "resize": None}
+    values["model"] |= {"num_classes": classes}
+    values["pack"] |= {"format": "lmdb"}
+    values["validation"] |= {"batch_size": 4}
+    values["machine"] |= {"device": "cpu", "threads": 1, "workers": 0}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+
+
+def picture(*color: int) -> Image.Image:
+    return Image.new("RGB", (8, 8), color)
+
+
+def checkpoint(form: str = "qat", **changes: object) -> dict:
+    """What training writes, with a red that counts twice; `changes` of its description of a model file."""
+    made = program(torch.float32)
+    kept = {name: value.clone() for name, value in FakeQuantModel(made).state_dict().items()}
+    kept["parameters_of.conv/weight"][0] *= 2
+    described = {"form": form, "info": asdict(INFO), "program": made.to_json(), "constants": made.constants}
+    return {"step": 7, "kept": kept, "model_file": described | changes}
+
+
+class Pictures(ListSource):
+    """PNG files of the given colours, each with its label."""
+
+    class_names = CLASSES
+
+    def __init__(self, colors: list[tuple[tuple[int, int, int], int]]):
+        self.colors = colors
+
+    def __len__(self) -> int:
+        return len(self.colors)
+
+    def __getitem__(self, index: int) -> Item:
+        color, label = self.colors[index]
+        buffer = io.BytesIO()
+        picture(*color).save(buffer, "PNG")
+        return Item(f"{index}.png", label, buffer.getvalue())
+
+
+def write_pictures(colors: list[tuple[tuple[int, int, int], int]]) -> None:
+    """The validation database."""
+    Path("artifacts/db").mkdir(parents=True)
+    write_database(Pictures(colors), Path("artifacts/db/val.lmdb"))
+
+
+def logits(color: tuple[int, int, int]) -> list[float]:
+    """Of a picture in one colour, by hand."""
+    return [(value - 128) * 64 / 256 for value in color]

@@ -1,0 +1,145 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import run
+from pipeline.paths import require
+from storage.files import alone, whole_file, write_json
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def raising(error: BaseException):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("error", [ValueError("lr is wrong"), FileNotFoundError("lr is wrong")])
+def test_mistakes_become_one_line(error, monkeypatch):
+    monkeypatch.delenv("TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as stop:
+        run(raising(error))
+    assert stop.value.code == "error: lr is wrong"
+
+
+def test_processes_that_share_a_stage_leave_their_mistakes_to_what_started_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("STAGE_MISTAKES", str(tmp_path))
+    for rank, error in enumerate((ValueError("nan"), OSError("no space"), ConnectionResetError("the other is gone"))):
+        monkeypatch.setenv("RANK", str(rank))
+        with pytest.raises(SystemExit) as stop:
+            run(raising(error))
+        assert stop.value.code == (1 if rank < 2 else "error: the other is gone")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0.txt": "nan", "1.txt": "no space"}
+
+
+def test_traceback_on_request(monkeypatch):
+    monkeypatch.setenv("TRACEBACK", "1")
+    with pytest.raises(ValueError, match="lr is wrong"):
+        run(raising(ValueError("lr is wrong")))
+
+
+def test_bugs_are_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 / 0)
+
+
+def test_interruption_by_the_keyboard():
+    with pytest.raises(SystemExit) as stop:
+        run(raising(KeyboardInterrupt()))
+    assert stop.value.code == 130
+
+
+@pytest.mark.parametrize(("traceback", "lines"), [("0", 1), ("1", 5)])
+def test_a_stage_that_fails_as_a_process(traceback, lines):
+    code = "from pipeline.cli import run\ndef main(): raise ValueError('no')\nrun(main)"
+    environment = os.environ | {"TRACEBACK": traceback, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == ("error: no" if traceback == "0" else "ValueError: no")
+    assert (done.stderr.count("\n") == 1) == (lines == 1)
+
+
+def test_whole_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    with whole_file(path) as partial:
+        partial.write_text("text")
+        assert not path.exists()
+        assert partial.parent == path.parent
+    assert path.read_text() == "text"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_whole_file_leaves_the_old_one_on_an_error(tmp_path, error):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(error), whole_file(path) as partial:
+        partial.write_text("ne")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whole_file_leaves_nothing_where_nothing_was(tmp_path):
+    with pytest.raises(ValueError), whole_file(tmp_path / "file.txt") as partial:
+        partial.write_text("ne")
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whole_file_names_the_file_that_a_full_disk_has_no_room_for(tmp_path):
+    path = tmp_path / "file"
+    with pytest.raises(OSError, match=f"^cannot write {path}: .* No space left"), whole_file(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path):
+    code = f"from storage.files import alone\nwith alone({str(tmp_path)!r}): print('held', flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=f"^another process is writing {tmp_path};"), alone(tmp_path):
+            pytest.fail("this process writes, too")
+        other.kill()
+        other.wait()
+        with alone(tmp_path):
+            assert list(tmp_path.iterdir()) == [], "a process that was killed leaves nothing behind"
+
+
+def test_write_json(tmp_path):
+    write_json(tmp_path / "a.json", {"top1": 91.25, "images": 2})
+    text = (tmp_path / "a.json").read_text()
+    assert text == '{\n  "top1": 91.25,\n  "images": 2\n}\n'
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"top1": object()})
+    assert json.loads((tmp_path / "a.json").read_text())["images"] == 2
+
+
+def test_require(tmp_path):
+    assert require(str(tmp_path), "make it") == tmp_path
+    with pytest.raises(FileNotFoundError, match=r"^model\.bin does not exist; `make train` makes it$"):
+        require("model.bin", "make train")
+
+
+def test_text_is_utf8_whatever_the_locale_is(tmp_path):
+    code = """
+import locale
+assert locale.getpreferredencoding(False) != "utf-8", "the test needs another one"
+from storage.files import write_csv
+from pipeline.params import load_params
+write_csv("names.csv", [[load_params().card.data]])
+"""
+    params = (REPOSITORY / "params.yaml").read_text(encoding="utf-8").replace("data: Fashion-MNIST", "data: Fünf 类")
+    (tmp_path / "params.yaml").write_text(params, encoding="utf-8")
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | plain, check=True)
+    assert (tmp_path / "names.csv").read_bytes().startswith('"Fünf 类, ©'.encode())

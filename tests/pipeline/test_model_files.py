@@ -1,0 +1,82 @@
+"""Checkpoints of training in the place of model files."""
+
+import dataclasses
+from pathlib import Path
+
+import brightest
+import pytest
+import torch
+
+from models.registry import create_model
+from pipeline.model_files import float_model, read_model, stored_program
+from storage.model_file import ModelInfo, save_model
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_checkpoint_of_float_training_is_the_scored_network():
+    arguments = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
+    info = ModelInfo("vargconvnet_32", arguments, 3, 32, "yuv444", brightest.CLASSES)
+    network = create_model(info.name, 3, 32, arguments)
+    described = {"form": "float", "info": dataclasses.asdict(info), "program": None, "constants": {}}
+    torch.save({"kept": network.state_dict(), "model": None, "model_file": described}, "best.pt")
+    stored = read_model(Path("best.pt"), "float")
+    assert (stored.form, stored.info, stored.program) == ("float", info, None)
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(float_model(stored)(x), network.eval()(x))
+
+
+def test_a_checkpoint_of_qat_is_the_program_with_the_scored_weights():
+    torch.save(brightest.checkpoint(), "step_00000007.pt")
+    stored = read_model(Path("step_00000007.pt"), "qat")
+    assert (stored.form, stored.info) == ("qat", brightest.INFO)
+    program = stored_program(stored)
+    calibrated = brightest.program(torch.float32)
+    assert (program.ops, program.exponents) == (calibrated.ops, calibrated.exponents)
+    assert [float(program.constants["conv.weight"][c, c].mean()) for c in range(3)] == [1, 0.5, 0.5]
+
+
+def test_a_model_file_is_read_as_before():
+    made = brightest.program()
+    save_model("model.safetensors", "int", made.constants, brightest.INFO, made.to_json())
+    assert stored_program(read_model(Path("model.safetensors"), "int")).to_json() == made.to_json()
+
+
+def without(key):
+    return {name: value for name, value in brightest.checkpoint().items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("contents", "form", "message"),
+    [
+        (brightest.checkpoint(), "float", "x.pt is a checkpoint of form 'qat', expected 'float'"),
+        (brightest.checkpoint(), "int", "x.pt is a checkpoint of form 'qat', expected 'int'"),
+        (without("kept"), "qat", "x.pt is no checkpoint of this version's train_float or train_qat"),
+        (without("model_file"), "qat", "x.pt is no checkpoint of this version's train_float or train_qat"),
+        (brightest.checkpoint(info={"name": "x"}), "qat", "x.pt is no checkpoint of this version's"),
+        ([1, 2], "qat", "x.pt is no checkpoint of this version's"),
+        (brightest.checkpoint() | {"kept": {}}, "qat", "the weights in x.pt do not fit its program: .* Missing key"),
+    ],
+)
+def test_another_checkpoint_is_refused_in_one_line(contents, form, message):
+    torch.save(contents, "x.pt")
+    with pytest.raises(ValueError, match=message) as error:
+        read_model(Path("x.pt"), form)
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_checkpoint_is_refused_and_runs_no_code():
+    torch.save(brightest.checkpoint(), "x.pt")
+    whole = Path("x.pt").read_bytes()
+    for contents in (b"", b"text", whole[: len(whole) // 2]):
+        Path("x.pt").write_bytes(contents)
+        with pytest.raises(ValueError, match=r"x\.pt is damaged, or no checkpoint"):
+            read_model(Path("x.pt"), "qat")
+    torch.save({"kept": test_a_damaged_checkpoint_is_refused_and_runs_no_code}, "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt is damaged, or no checkpoint"):
+        read_model(Path("x.pt"), "qat")
+    with pytest.raises(OSError, match=r"No such file or directory: 'none\.pt'"):
+        read_model(Path("none.pt"), "qat")

@@ -1,0 +1,355 @@
+import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import decode_planes, difference, encode, look, noise, photo, resize
+from PIL import Image
+from torchvision.transforms import v2
+
+from pixels import native as module
+from pixels.augmentation import InputFormat
+from pixels.colors import color_map
+from pixels.native import jpeg_pixels, jpeg_size, map_colors, mean_color, rgb_pixels
+from pixels.views import View, center_views
+
+BLACK = (0, 128, 128)
+KINDS = {
+    "4:4:4": {"subsampling": 0},
+    "4:2:2": {"subsampling": 1},
+    "4:2:0": {"subsampling": 2},
+    "progressive": {"subsampling": 2, "progressive": True},
+    "restarts": {"subsampling": 2, "restart_marker_rows": 1},
+}
+
+
+def whole(width, height, size, **changes):
+    return View(**{"box": (0, 0, width, height), "clipped": True, "target": (0, 0, size, size)} | changes)
+
+
+def random_view(random, width, height, size):
+    """A clipped view of at least one pixel, resampled to a rectangle in size x size pixels."""
+    left, top = random.integers(0, (width, height)).tolist()
+    right, bottom = random.integers((left + 1, top + 1), (width + 1, height + 1)).tolist()
+    x, y = random.integers(0, size, 2).tolist()
+    across, down = random.integers(1, (size - x + 1, size - y + 1)).tolist()
+    view = View((left, top, right, bottom), True, (x, y, across, down), bool(random.integers(2)))
+    return view if random.integers(2) else whole(width, height, size, box=view.box, flip=view.flip)
+
+
+def decoded(jpeg, view, size):
+    return jpeg_pixels(jpeg, view, size).transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_resampling_is_pillows(seed):
+    random = np.random.default_rng(seed)
+    width, height, size = random.integers(1, (150, 150, 70)).tolist()
+    pixels, view = noise(width, height, seed), random_view(random, width, height, size)
+    assert (rgb_pixels(pixels, view, size).transpose(1, 2, 0) == look(pixels, view, size)).all()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_pixels_beyond_a_box_that_is_not_clipped_have_influence(seed):
+    """Pillow's argument `box` means the same; it makes the columns of some pictures first, but not of grey stripes."""
+    random = np.random.default_rng(seed)
+    width, height = random.integers(20, 100, 2)
+    left, top, right, bottom = random.uniform((0, 0, width / 2, height / 2), (width / 2, height / 2, width, height))
+    values = random.integers(0, 256, (height, width), np.uint8)
+    values[:] = values[0] if seed % 2 else values[:, :1]
+    picture = Image.fromarray(values).convert("RGB")
+    expected = picture.resize((24, 24), Image.BILINEAR, (left, top, right, bottom))
+    found = rgb_pixels(np.asarray(picture), View((left, top, right, bottom), False, (0, 0, 24, 24)), 24)
+    assert (found.transpose(1, 2, 0) == np.asarray(expected)).all()
+
+
+def test_a_picture_of_any_memory_layout():
+    pixels = noise(20, 30)
+    view = whole(15, 10, 8)
+    expected = rgb_pixels(pixels[::2, 5:][:10].copy(), view, 8)
+    assert (rgb_pixels(pixels[::2, 5:][:10], view, 8) == expected).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(64, 48), (61, 77), (17, 9), (130, 3), (1, 1)])
+def test_luma_of_a_jpeg_file_is_that_of_libjpeg_resampled(kind, shape):
+    jpeg, random = encode(noise(*shape), "JPEG", **KINDS[kind]), np.random.default_rng(0)
+    planes = decode_planes(jpeg)
+    assert jpeg_size(jpeg) == shape
+    for size in (1, 20, 33):
+        view = random_view(random, *shape, size)
+        found, expected = decoded(jpeg, view, size), look(planes, view, size, BLACK)
+        assert (found[..., 0] == expected[..., 0]).all()
+        if kind == "4:4:4":
+            assert (found == expected).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("short", [9, 64, 120, 190])
+def test_luma_of_a_centre_includes_the_rows_around_it(kind, short):
+    """Although a file is decoded only as far as it is needed."""
+    views = center_views(InputFormat(size=8, color_space="yuv444", resize=short))
+    for height in range(100, 200):
+        jpeg = encode(noise(100, height, seed=height), "JPEG", **KINDS[kind])
+        found = decoded(jpeg, views(100, height, torch.Generator()), 8)
+        resized = resize(decode_planes(jpeg), short, short * height // 100)
+        expected = v2.CenterCrop(8)(Image.fromarray(resized))
+        assert (found[..., 0] == np.asarray(expected)[..., 0]).all()
+
+
+@pytest.mark.parametrize("shape", [(128, 96), (61, 77)])
+@pytest.mark.parametrize(("kind", "across", "down"), [("4:2:2", 2, 1), ("4:2:0", 2, 2), ("progressive", 2, 2)])
+def test_chroma_is_resampled_once_from_its_own_resolution(kind, across, down, shape):
+    """A pixel of chroma is the mean of the pixels that it stands for, but for its own rounding."""
+    jpeg = encode(noise(*shape), "JPEG", quality=100, **KINDS[kind])
+    edges = [(0, -length % step) for length, step in zip(shape[::-1], (down, across), strict=True)]
+    planes = np.pad(np.asarray(Image.fromarray(noise(*shape)).convert("YCbCr")).astype(float), [*edges, (0, 0)], "edge")
+    height, width, _ = planes.shape
+    means = planes.reshape(height // down, down, width // across, across, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+    box = (4, 8, 40, 60)
+    part = means[8 // down : 60 // down, 4 // across : 40 // across]
+    view = whole(*part.shape[1::-1], 32)
+    error = difference(decoded(jpeg, whole(*shape, 32, box=box), 32), look(part, view, 32))[..., 1:]
+    assert error.max() <= 3
+    assert error.mean() < 0.7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("box", [(0, 0, 121, 83), (11, 7, 80, 60)])
+def test_soft_chroma_is_that_of_libjpeg(kind, box):
+    jpeg, view = encode(photo(121, 83), "JPEG", quality=95, **KINDS[kind]), whole(121, 83, 40, box=box)
+    error = difference(decoded(jpeg, view, 40), look(decode_planes(jpeg), view, 40))
+    assert error.max() <= 4
+    assert error.mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "sampling", "shape"),
+    [("4:2:2", 0x12, (160, 480)), ("4:2:0", 0x41, (640, 120)), ("4:2:0", 0x14, (160, 480))],
+)
+def test_rare_subsampling(kind, sampling, shape):
+    """An MCU of other factors and as many blocks: a file of other proportions, with the same planes of chroma in it."""
+    jpeg = bytearray(encode(photo(320, 240), "JPEG", quality=95, **KINDS[kind]))
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", *shape[::-1])
+    jpeg[at + 11] = sampling
+    jpeg, view = bytes(jpeg), whole(*shape, 40, box=(20, 30, 151, 120))
+    found, expected = decoded(jpeg, view, 40), look(decode_planes(jpeg), view, 40)
+    assert (found[..., 0] == expected[..., 0]).all()
+    assert difference(found, expected).max() <= 1
+    assert expected.std(axis=(0, 1)).min() > 15
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_grey_jpeg_file_has_no_chroma(options):
+    jpeg, view = encode(noise(37, 50)[..., 0], "JPEG", **options), whole(37, 50, 24, target=(3, 4, 20, 19))
+    assert jpeg_size(jpeg) == (37, 50)
+    assert (decoded(jpeg, view, 24) == look(decode_planes(jpeg), view, 24, BLACK)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reduce", [2, 4, 8])
+def test_a_reduced_jpeg_file_looks_like_a_whole_one(kind, reduce):
+    jpeg = encode(photo(251, 187), "JPEG", quality=95, **KINDS[kind])
+    for box in ((0, 0, 251, 187), (37, 11, 250, 180), (251 - 8 * reduce, 187 - 8 * reduce, 251, 187)):
+        size = min(box[2] - box[0], box[3] - box[1]) // reduce
+        views = [whole(251, 187, size, box=box, reduce=factor) for factor in (1, reduce)]
+        error = difference(*(jpeg_pixels(jpeg, view, size) for view in views))
+        assert error.mean() < 0.6
+        assert error.max() <= 3
+
+
+def test_what_a_truncated_jpeg_file_lacks_is_grey():
+    jpeg = encode(noise(64, 64), "JPEG", subsampling=0)
+    view = whole(64, 64, 64)
+    found, complete = (decoded(data, view, 64) for data in (jpeg[: len(jpeg) // 2], jpeg))
+    assert (found[:16] == complete[:16]).all()
+    assert (found[48:] == 128).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "what"),
+    [
+        (b"", "nothing"),
+        (b"garbage" * 99, "garbage"),
+        (encode(noise(9, 9)), "PNG"),
+        (encode(Image.fromarray(noise(9, 9)).convert("CMYK"), "JPEG"), "CMYK"),
+        (encode(noise(9, 9), "JPEG", keep_rgb=True), "JPEG of RGB"),
+        (encode(noise(9, 9), "JPEG")[:100], "JPEG without a frame"),
+    ],
+)
+def test_anything_else_is_none_of_our_jpeg_files(image, what):
+    assert jpeg_size(image) is None, what
+
+
+def claiming(width, height):
+    """A JPEG file that claims to be larger than it is."""
+    jpeg = bytearray(encode(noise(16, 16), "JPEG"))
+    at = jpeg.index(b"\xff\xc0") + 5
+    jpeg[at : at + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(jpeg)
+
+
+def test_a_decompression_bomb_is_none_of_our_jpeg_files():
+    assert jpeg_size(claiming(2**14, 2**13)) == (2**14, 2**13)
+    assert jpeg_size(claiming(2**14, 2**13 + 1)) is None
+    assert jpeg_size(claiming(65500, 65500)) is None
+
+
+def test_a_jpeg_file_without_quantization_tables_is_damaged():
+    jpeg = encode(noise(16, 16), "JPEG").replace(b"\xff\xdb", b"\xff\xef")
+    assert jpeg_size(jpeg) == (16, 16)
+    with pytest.raises(ValueError, match=r"^the image cannot be decoded: damaged JPEG data$"):
+        jpeg_pixels(jpeg, whole(16, 16, 8), 8)
+    with pytest.raises(ValueError, match="damaged"):
+        jpeg_pixels(b"garbage", whole(16, 16, 8), 8)
+
+
+def test_threads_do_not_disturb_each_other():
+    files = [encode(noise(150, 110, seed), "JPEG", **options) for seed, options in enumerate(KINDS.values())]
+    views = [whole(150, 110, 64), whole(150, 110, 64, box=(10, 50, 90, 110), flip=True)]
+    work = [(file, view, 64) for file in files for view in views] * 10
+    alone = [jpeg_pixels(*each).tobytes() for each in work]
+    with ThreadPoolExecutor(4) as threads:
+        assert [found.tobytes() for found in threads.map(lambda each: jpeg_pixels(*each), work)] == alone
+
+
+FUZZ = """
+import sys, warnings
+import numpy as np, torch
+from pixels.render import render
+from pixels.augmentation import Augmentation, InputFormat
+from pixels.views import center_views, random_views
+
+warnings.simplefilter("ignore")
+crops = {"crop": "resized", "crop_scale": (0.01, 1), "crop_ratio": (0.5, 2), "crop_padding": 0}
+policy = {"policy": "trivial_augment", "policy_operations": 2, "policy_magnitude": 9, "erase": 0.5}
+augmentation = Augmentation(**crops, **policy, flip=0.5, color_jitter=(0.4, 0.4, 0.4, 0.1))
+given = InputFormat(size=24, color_space="yuv444", resize=20)
+random, found = np.random.default_rng(0), {"pixels": 0, "refused": 0}
+for path in sys.argv[1:]:
+    whole = open(path, "rb").read()
+    for number in range(100):
+        data = bytearray(whole)
+        for _ in range(random.integers(1, 8)):
+            data[random.integers(len(data) if number % 2 else 700)] = random.integers(256)
+        if number % 3 == 0:
+            del data[random.integers(len(data)) :]
+        views = random_views(augmentation, given) if number % 4 else center_views(given)
+        try:
+            assert render(bytes(data), views, given, torch.Generator()).shape == (3, 24, 24)
+            found["pixels"] += 1
+        except ValueError:
+            found["refused"] += 1
+assert min(found.values()) > 50, found
+"""
+
+
+def test_no_damage_ends_the_process(tmp_path):
+    paths = [tmp_path / name for name in ("4:2:0", "progressive", "grey")]
+    for path in paths:
+        pixels = noise(90, 70)
+        path.write_bytes(encode(pixels[..., 0] if path.name == "grey" else pixels, "JPEG", **KINDS.get(path.name, {})))
+    command = [sys.executable, "-c", FUZZ, *map(str, paths)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_map_colors_rounds_down_and_clips():
+    pixels = np.array([[0, 10, 255], [100, 0, 255], [3, 200, 255]], np.uint8).reshape(3, 1, 3)
+    matrix = np.array([[1, 2, 0], [-1, 0, 1], [0, 0, 0.5]]) * 65536
+    map_colors(pixels, matrix, np.array([0, 65536 * 5.25, 65535]))
+    assert pixels[:, 0].tolist() == [[200, 10, 255], [8, 195, 5], [2, 100, 128]]
+
+
+@pytest.mark.parametrize("strength", [0.3, 1])
+def test_map_colors_of_every_size_and_the_strongest_jitter(strength):
+    random = np.random.default_rng(0)
+    for width in range(1, 34):
+        planes = random.integers(0, 256, (3, 1, width), np.uint8)
+        factors = random.choice([1 - strength, 1 + strength], 3)
+        matrix, offset = color_map("yuv444", "rgb", (*factors, random.uniform(-0.5, 0.5)), random.uniform(0, 255, 3))
+        exact = np.einsum("ij,jyx->iyx", matrix.astype(np.int64), planes) + offset[:, None, None]
+        map_colors(planes, matrix, offset)
+        assert (planes == np.clip(exact >> 16, 0, 255)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 9), (300, 500)])
+def test_mean_color(shape):
+    planes = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
+    planes[0] = 255
+    assert (mean_color(planes) == planes.astype(int).sum(axis=(1, 2)) / (shape[0] * shape[1])).all()
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """An empty cache; gives the folder of the library."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    module._library.cache_clear()
+    yield tmp_path / "vargconvnet-int8"
+    module._library.cache_clear()
+
+
+def test_the_library_is_compiled_once(fresh, monkeypatch):
+    for _ in range(2):
+        assert jpeg_size(encode(noise(16, 16), "JPEG")) == (16, 16)
+        module._library.cache_clear()
+        monkeypatch.setattr(module.subprocess, "run", None)
+    assert len(list(fresh.iterdir())) == 1
+
+
+def test_a_processor_without_avx2_computes_the_same(fresh, monkeypatch):
+    jpeg, view = encode(noise(90, 70), "JPEG"), whole(90, 70, 33, box=(3, 4, 80, 70), flip=True)
+
+    def results():
+        pixels = jpeg_pixels(jpeg, view, 33)
+        map_colors(pixels, *color_map("yuv444", "rgb", (1.4, 1.3, 1.4, 0.1), mean_color(pixels)))
+        return pixels.tobytes()
+
+    expected = results()
+    monkeypatch.setattr(module, "OPTIONS", [option for option in module.OPTIONS if option != "-mavx2"])
+    module._library.cache_clear()
+    assert results() == expected
+    assert len(list(fresh.iterdir())) == 2, "one for each choice of options"
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a library"])
+def test_a_damaged_library_is_compiled_again(fresh, monkeypatch, tmp_path, damage):
+    whole = Path(module._library()._name)
+    damaged = tmp_path / "other" / fresh.name / whole.name  # a process looks at a file that it has loaded only once
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(damage)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    module._library.cache_clear()
+    assert jpeg_size(encode(noise(16, 16), "JPEG")) == (16, 16)
+    assert damaged.read_bytes() == whole.read_bytes()
+
+
+def test_a_missing_compiler(fresh, monkeypatch):
+    monkeypatch.setattr(module, "COMPILER", "no-such-compiler")
+    message = r"^there is no C compiler 'no-such-compiler'; install a C compiler and .* apt install gcc libjpeg-dev$"
+    with pytest.raises(OSError, match=message):
+        jpeg_size(b"")
+    assert list(fresh.iterdir()) == []
+
+
+def test_a_missing_header(fresh, monkeypatch, tmp_path):
+    source = tmp_path / "pixels.c"
+    source.write_text(module.SOURCE.read_text().replace("jpeglib.h", "no_such_jpeglib.h"))
+    monkeypatch.setattr(module, "SOURCE", source)
+    message = r"^native\.c cannot be compiled: .*no_such_jpeglib\.h: No such.*; install a C compiler and libjpeg"
+    with pytest.raises(OSError, match=message) as caught:
+        jpeg_size(b"")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_library(fresh, monkeypatch):
+    monkeypatch.setattr(module, "LIBRARIES", ("-lno_such_jpeg",))
+    message = r"^native\.c cannot be compiled: .*cannot find -lno_such_jpeg.*; install a C compiler and libjpeg"
+    with pytest.raises(OSError, match=message) as caught:
+        jpeg_size(b"")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,107 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.cli import run
+from pipeline.params import Gate
+from tools import gate
+
+REPOSITORY = Path(__file__).parents[2]
+LIMITS = Gate(quantization_drop=0.5, regression=0.25, macs_growth=10)
+GOOD = {"int_top1": 90.0, "int_top1_drop": 0.5, "mismatches": 0, "macs": 1000}
+
+
+def changes(old: dict, **new: float) -> dict[str, dict]:
+    here = GOOD | new
+    return {name: {"old": old.get(name), "new": here.get(name)} for name in old | here}
+
+
+def crossed(changes: dict, limits: Gate = LIMITS) -> list[str]:
+    return [check.name for check in gate.checks(changes, limits, "main") if check.crossed]
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        ({}, None),
+        ({"int_top1_drop": 0.501}, "top-1 of float above integer, points"),
+        ({"int_top1_drop": -3}, None),
+        ({"int_top1": 89.75}, None),
+        ({"int_top1": 89.7499}, "top-1 of integer below main, points"),
+        ({"int_top1": 99}, None),
+        ({"macs": 1100}, None),
+        ({"macs": 1101}, "multiply-accumulates above main, %"),
+        ({"macs": 1}, None),
+        ({"mismatches": 1}, "values that differ between integer forms"),
+    ],
+)
+def test_each_limit_is_the_last_value_that_passes(new, expected):
+    assert crossed(changes(GOOD, **new)) == ([expected] if expected else [])
+
+
+def test_several_at_once():
+    assert len(crossed(changes(GOOD, int_top1=80, macs=2000, mismatches=7, int_top1_drop=9))) == 4
+
+
+def test_a_revision_without_results_leaves_the_conditions_on_these_results():
+    results = gate.checks(changes({}), LIMITS, "main")
+    assert [check.value for check in results] == [0, 0.5, None, None]
+    assert crossed(changes({}, mismatches=3)) == ["values that differ between integer forms"]
+
+
+def test_a_number_that_is_missing_here_stops():
+    with pytest.raises(ValueError, match="has no int_top1; `make validate` makes it"):
+        gate.checks(changes(GOOD, int_top1=None), LIMITS, "main")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """The current folder: a repository of git and DVC with these results committed, and `dvc` on the path."""
+    for variable in ("GIT_DIR", "GIT_WORK_TREE", "DVC_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+    values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump(values | {"gate": LIMITS.model_dump()}))
+    Path("dvc.yaml").write_text("metrics:\n  - metrics/summary.json\n")
+    write()
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "--quiet"], ["add", "--all"], [*author, "commit", "--quiet", "--message", "state"]):
+        subprocess.run(["git", *command], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True)
+
+
+def write(**new: float) -> None:
+    Path("metrics").mkdir(exist_ok=True)
+    Path("metrics/summary.json").write_text(json.dumps(GOOD | new))
+
+
+def stop(monkeypatch, *arguments: str) -> str | None:
+    monkeypatch.setattr(sys, "argv", ["gate", *arguments])
+    try:
+        run(gate.main)
+    except SystemExit as stopped:
+        return stopped.code
+    return None
+
+
+def test_the_command_passes_and_stops(repository, monkeypatch, capsys):
+    assert stop(monkeypatch) is None
+    assert "| multiply-accumulates above HEAD, % | 0 | 10 | ok |" in capsys.readouterr().out
+    write(int_top1=89.5, macs=1200)
+    assert stop(monkeypatch, "--against", "HEAD") == (
+        "error: crossed: top-1 of integer below HEAD, points; multiply-accumulates above HEAD, % "
+        "(limits: `gate` in params.yaml)"
+    )
+    assert "| multiply-accumulates above HEAD, % | 20 | 10 | **crossed** |" in capsys.readouterr().out
+
+
+def test_mistakes_are_one_line(repository, monkeypatch):
+    assert (
+        stop(monkeypatch, "--against", "nowhere") == "error: dvc metrics diff nowhere: unknown Git revision 'nowhere'"
+    )
+    Path("metrics/summary.json").unlink()
+    assert stop(monkeypatch) == "error: metrics/summary.json does not exist; `make validate` makes it"

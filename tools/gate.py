@@ -1,0 +1,97 @@
+"""The gate of a change: fails if the results are worse than `gate` in params.yaml allows, or if a value differs.
+
+python -m tools.gate [--against main]
+
+The results are metrics/summary.json as it is here; they are compared with those of another revision by
+`dvc metrics diff --json`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from pipeline.cli import run
+from pipeline.params import Gate, load_params
+from pipeline.paths import require
+
+METRICS = "metrics/summary.json"
+Change = dict[str, float | None]  # "old" and "new" value of one number; None where a revision has none
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition: `value` must be at most `limit`; without a value there was nothing to compare with."""
+
+    name: str
+    value: float | None
+    limit: float
+
+    @property
+    def crossed(self) -> bool:
+        return self.value is not None and self.value > self.limit
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--against", default="HEAD", metavar="REVISION", help="a commit of git (default: HEAD)")
+    revision = parser.parse_args().against
+    require(METRICS, "make validate")
+    results = checks(metrics_diff(revision), load_params().gate, revision)
+    print("| gate | value | at most | |\n|---|---:|---:|---|")
+    for check in results:
+        value = "nothing to compare with" if check.value is None else f"{check.value:g}"
+        print(f"| {check.name} | {value} | {check.limit:g} | {'**crossed**' if check.crossed else 'ok'} |")
+    if crossed := [check.name for check in results if check.crossed]:
+        sys.stdout.flush()
+        raise ValueError(f"crossed: {'; '.join(crossed)} (limits: `gate` in params.yaml)")
+
+
+def metrics_diff(revision: str) -> dict[str, Change]:
+    """Each number of metrics/summary.json in `revision` and here.
+
+    Raises:
+        ValueError: With what DVC says, if it cannot compare.
+    """
+    command = [sys.executable, "-m", "dvc", "metrics", "diff", revision, "--all", "--json", "--targets", METRICS]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["no reason given"]
+        raise ValueError(f"dvc metrics diff {revision}: {said[0].removeprefix('ERROR: ')}")
+    return json.loads(done.stdout).get(METRICS, {})
+
+
+def checks(changes: dict[str, Change], limits: Gate, revision: str) -> list[Check]:
+    """The conditions on the numbers of two revisions.
+
+    Raises:
+        ValueError: If a number is missing here.
+    """
+
+    def here(name: str) -> float:
+        value = changes.get(name, {}).get("new")
+        if value is None:
+            raise ValueError(f"{METRICS} has no {name}; `make validate` makes it")
+        return value
+
+    top1, macs = here("int_top1"), here("macs")
+    old_top1, old_macs = changes["int_top1"].get("old"), changes["macs"].get("old")
+    return [
+        Check("values that differ between integer forms", here("mismatches"), 0),
+        Check("top-1 of float above integer, points", here("int_top1_drop"), limits.quantization_drop),
+        Check(
+            f"top-1 of integer below {revision}, points",
+            None if old_top1 is None else round(old_top1 - top1, 4),
+            limits.regression,
+        ),
+        Check(
+            f"multiply-accumulates above {revision}, %",
+            None if old_macs is None else round(100 * (macs / old_macs - 1), 4),
+            limits.macs_growth,
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,91 @@
+"""Classify picture files: prints the five likeliest classes of each, and draws them beside it.
+
+python -m tools.predict cat.jpg dog.png                 by the integer model; draws runs/predictions/cat.png, dog.png
+python -m tools.predict cat.jpg --step float --checkpoint runs/float-…/best.pt --output DIR
+
+A picture is cut out and resized as in validation; the drawing has a frame around what the network sees of it. Of two
+pictures with the same name, the second one's drawing is <name>_2.png.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from evaluation.score import ranked
+from imagedb.images import decode_image
+from models.normalization import normalize
+from pipeline.cli import run
+from pipeline.forms import load_form
+from pipeline.machine import prepare
+from pipeline.model_files import FILES
+from pipeline.params import Params, load_params
+from pipeline.paths import runs_folder
+from pixels.render import render
+from pixels.views import center_views
+from reports.pictures import labelled
+from storage.files import whole_file
+
+LIKELIEST = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image", nargs="+", type=Path, help="a picture file")
+    parser.add_argument("--step", default="int", choices=FILES, help="form of the model (default: %(default)s)")
+    parser.add_argument("--checkpoint", help="a model file, or a checkpoint in runs (default: the pipeline's file)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="of the drawings (default: runs/predictions)")
+    arguments = parser.parse_args()
+    params = load_params()
+    device = prepare(params.machine)
+    pixels = torch.stack([read_pixels(path, params) for path in arguments.image])
+    form = load_form(arguments.step, arguments.checkpoint, device, params)
+    with torch.no_grad():
+        batches = pixels.split(params.validation.batch_size)
+        logits = torch.cat([form(normalize(batch.to(device))).float().cpu() for batch in batches])
+    drawings = drawing_paths(arguments.image, arguments.output or runs_folder() / "predictions")
+    for path, drawing, probabilities, labels in zip(
+        arguments.image, drawings, *(values.tolist() for values in ranked(logits, LIKELIEST)), strict=True
+    ):
+        classes = [(form.info.class_names[c], p) for c, p in zip(labels, probabilities, strict=True)]
+        picture = decode_image(path.read_bytes(), tolerant=True)
+        seen = center_views(params.input)(*picture.size, torch.Generator()).box
+        with whole_file(drawing) as partial:
+            labelled(picture, seen, path.name, classes).save(partial, "PNG")
+        print(path, *(f"  {100 * p:6.2f} %  {name}" for name, p in classes), f"  drawn in {drawing}", sep="\n")
+
+
+def read_pixels(path: Path, params: Params) -> Tensor:
+    """The network's pixels of a picture file, uint8 [3, size, size], as validation sees them.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is a folder, or not a picture.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name pictures in it")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        return render(path.read_bytes(), center_views(params.input), params.input, torch.Generator())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def drawing_paths(images: Sequence[Path], folder: Path) -> list[Path]:
+    """<folder>/<name of the picture>.png, each once and none of them one of the pictures."""
+    taken, paths = {path.resolve() for path in images}, []
+    for path in images:
+        drawing, number = folder / f"{path.stem}.png", 1
+        while drawing.resolve() in taken:
+            number += 1
+            drawing = folder / f"{path.stem}_{number}.png"
+        taken.add(drawing.resolve())
+        paths.append(drawing)
+    return paths
+
+
+if __name__ == "__main__":
+    run(main)
