@@ -112,9 +112,9 @@ TABLE = dvc exp show --no-pager --only-changed --drop '/|^(models|imagedb|traini
 sweep: setup  ## an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
 	@test -n '$(LR)' || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
 	@dvc exp run --queue -S 'lr=$(LR)'
-	@failed() { dvc queue status | grep -cw Failed; }; before=$$(failed); dvc queue start -j $(JOBS); \
-	  while dvc queue status > runs/queue.txt; grep -qwE 'Queued|Running' runs/queue.txt; do \
-	    if grep -q 'Worker status: 0 active, 0 idle' runs/queue.txt; then dvc queue start -j $(JOBS); fi; sleep 5; done; \
+	@failed() { dvc queue status | grep -cw Failed; }; left() { dvc queue status | grep -qwE 'Queued|Running'; }; \
+	  before=$$(failed); dvc queue start -j $(JOBS); \
+	  while left; do pgrep -f 'exp queue-worker' >/dev/null || ! left || { echo 'error: the workers are gone; dvc queue start goes on'; exit 1; }; sleep 5; done; \
 	  $(TABLE); test $$(failed) -le $$before || { echo 'error: an experiment has failed; dvc queue logs NAME says why'; exit 1; }
 experiments: setup  ## the table of experiments
 	@$(TABLE)
@@ -128,28 +128,27 @@ recipe:  ## put recipes/NAME.yaml in place of params.yaml, e.g. make recipe NAME
 	@test -f recipes/$(NAME).yaml || { echo "error: no recipes/$(NAME).yaml; there are: $(notdir $(basename $(wildcard recipes/*.yaml)))"; exit 1; }
 	cp recipes/$(NAME).yaml params.yaml
 
-.PHONY: bench
-bench: setup  ## measure images per second of each file on this machine, and which is fastest; NETWORK=resnet18 SIZE=224: of another network
-	@PYTHONPATH=$(wildcard runs/runtimes) python -m benchmarks.deploy $(if $(NETWORK),--network $(NETWORK) --size $(or $(SIZE),224))
+ONLY ?= deploy
+.PHONY: bench bench-deploy bench-quantize bench-data bench-train
+bench: $(if $(filter $(ONLY),deploy quantize data train),bench-$(ONLY),$(error ONLY=$(ONLY) is not allowed, must be deploy, quantize, data or train))  ## measure speeds on this machine, beside others: ONLY=deploy (default; NETWORK=resnet18 SIZE=224), quantize, data, train (DATA=1)
 
-PEERS = torchao==0.18.0 brevitas==0.13.4 dependencies==2.0.1 unfoldNd==0.2.3
-.PHONY: bench-peers
-bench-peers: setup  ## compare QAT and integer inference with torchao and Brevitas on this machine
-	@test -d runs/peers || { rm -rf runs/peers.partial; python -m pip install -qq --no-deps --target runs/peers.partial $(PEERS) && mv runs/peers.partial runs/peers; }
-	@PYTHONPATH=runs/peers python -m benchmarks.quantize
+bench-deploy: setup
+	@PYTHONPATH=$(wildcard runs/runtimes) python -m benchmarks deploy $(if $(NETWORK),--network $(NETWORK) --size $(or $(SIZE),224))
 
-DATA_PEERS = webdataset==1.0.2 braceexpand==0.1.7
+QUANTIZERS = torchao==0.18.0 brevitas==0.13.4 dependencies==2.0.1 unfoldNd==0.2.3
+bench-quantize: setup
+	@$(call beside,peers,$(QUANTIZERS))
+	@PYTHONPATH=runs/peers python -m benchmarks quantize
+
+LOADERS = webdataset==1.0.2 braceexpand==0.1.7
 FFCV = ffcv==1.0.2 numba==0.68.1 llvmlite==0.50.0 opencv-python-headless==5.0.0.93 assertpy==1.1 terminaltables==3.1.10
-.PHONY: bench-data
-bench-data: setup  ## compare packing and loading with torchvision, timm, webdataset and FFCV on this machine
-	@test -d runs/data_peers || { rm -rf runs/data_peers.partial; python -m pip install -qq --no-deps --target runs/data_peers.partial $(DATA_PEERS) && \
-	  { python -m pip install -qq --no-deps --target runs/data_peers.partial $(FFCV) || echo 'FFCV is left out: see benchmarks/data_peers.py for what it needs'; } && \
-	  mv runs/data_peers.partial runs/data_peers; }
-	@PYTHONPATH=runs/data_peers python -m benchmarks.data
+bench-data: setup
+	@$(call beside,data_peers,$(LOADERS))
+	@$(call beside,ffcv,$(FFCV))
+	@PYTHONPATH=runs/data_peers:runs/ffcv python -m benchmarks data
 
-.PHONY: bench-train
-bench-train: setup  ## compare training steps with timm's, and with other settings, on this machine; DATA=1: reading, too
-	@python -m benchmarks.train $(if $(DATA),--data)
+bench-train: setup
+	@python -m benchmarks train $(if $(DATA),--data)
 
 .PHONY: clean
 clean:  ## remove what can be made again: artifacts, runs, DVC's cache

@@ -1,6 +1,6 @@
 """Packing, loading and opening measured beside what else people use, on this machine.
 
-    make bench-data     installs the peers beside the project's packages, and runs this
+    make bench ONLY=data     installs the peers beside the project's packages, and runs this
 
 Packing takes 4,000 made pictures of 500 x 375 pixels, about 96 KB each, or those of --images. Each contestant packs
 them once with their files in the page cache and once without, which is dropped for just these files (a hypervisor may
@@ -34,7 +34,7 @@ from PIL import Image
 
 from benchmarks import data_ours as ours
 from benchmarks import data_peers as peers
-from benchmarks.deploy import interleaved
+from benchmarks.timing import interleaved
 from imagedb.sources.folder import FolderSource
 from pipeline.cli import run
 from pipeline.machine import keep_memory

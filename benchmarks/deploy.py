@@ -1,7 +1,7 @@
 """Pictures per second of each file on this machine, one and 100 at a time, on one thread and on two.
 
-    python -m benchmarks.deploy [--rounds 7]                    after `make repro`
-    python -m benchmarks.deploy --network vargconvnet --size 224       another network, with random weights
+    python -m benchmarks deploy [--rounds 7]                    after `make repro`
+    python -m benchmarks deploy --network vargconvnet --size 224       another network, with random weights
 
 The contestants take turns, round by round, so that a change of the machine's speed hits them alike; shown are medians
 and, in parentheses, times float.onnx in ONNX Runtime, then which file is fastest. Before they are timed, the outputs of
@@ -16,11 +16,11 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
 
+from benchmarks.timing import interleaved
 from fixedpoint.c.runtime import CModel
 from fixedpoint.c.source import c_source, flash_bytes
 from fixedpoint.capture.fold import fold
@@ -37,7 +37,6 @@ from fixedpoint.program.integer import IntegerEvaluator, int8_logits, integer_lo
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
 from models.registry import create_model
-from pipeline.cli import run
 from pipeline.machine import prepare
 from pipeline.model_files import FILES, MADE_BY, float_program, read_model, stored_program
 from pipeline.params import load_params
@@ -72,18 +71,6 @@ def main() -> None:
         }
     print("\n".join(table(results)))
     write_json(runs_folder() / "bench.json", results)
-
-
-def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, float]:
-    """Median images per second of each contestant, a function that works once and gives its number of images."""
-    speeds: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(rounds + 1):  # the first one warms up
-        for name, work in contestants.items():
-            start = time.perf_counter()
-            images = work()
-            if number:
-                speeds[name].append(images / (time.perf_counter() - start))
-    return {name: median(values) for name, values in speeds.items()}
 
 
 def stored() -> tuple[Program, Program]:
@@ -198,7 +185,3 @@ def _short(speed: float) -> str:
 
 def _int8(x: np.ndarray) -> np.ndarray:
     return (x * 128).astype(np.int8)
-
-
-if __name__ == "__main__":
-    run(main)

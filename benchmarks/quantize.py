@@ -1,6 +1,6 @@
 """The cost of quantization, ours, PyTorch's (torchao, PT2E) and Brevitas', each in times of the float network's.
 
-    make bench-peers     installs the peers beside the project's packages, and runs this
+    make bench ONLY=quantize     installs the peers beside the project's packages, and runs this
 
 A training step is forward, cross-entropy, backward and SGD on a batch of random pixels; "distilled" has the float
 network as a teacher besides, as qat.distill sets it. All quantize to int8, weights with a scale an output channel,
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from benchmarks.deploy import interleaved
+from benchmarks.timing import interleaved
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
 from fixedpoint.program.integer import integer_logits

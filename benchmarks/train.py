@@ -1,6 +1,6 @@
 """Images per second of training on this machine: precisions, compiling, timm's loop; with --data, of real pictures.
 
-    make bench-train     or python -m benchmarks.train [--model vargconvnet] [--size 224] [--batch 256] [--data]
+    make bench ONLY=train     or python -m benchmarks train [--model vargconvnet] [--size 224] [--batch 256] [--data]
 
 The contestants of a table take turns, round by round; shown are medians, and ratios to the first. Without a GPU, the
 network and the batch are those of params.yaml; with one, vargconvnet and ResNet-50 at 224 px, in batches of 256 and of
@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.deploy import interleaved
+from benchmarks.timing import interleaved
 from benchmarks.train_data import loading, splits
 from benchmarks.train_steps import GROUPED, Contestants, evaluation, grouped, training, works
-from pipeline.cli import run
 from pipeline.machine import prepare
 from pipeline.params import load_params
 from pipeline.paths import runs_folder
@@ -84,7 +83,3 @@ def show(title: str, values: Mapping[str, float], notes: Mapping[str, str] = {})
             f"  {name:40}{value:10.{0 if value >= 100 else 2}f}{value / first:8.2f}  {notes.get(name, '')}".rstrip(),
             flush=True,
         )
-
-
-if __name__ == "__main__":
-    run(main)

@@ -24,7 +24,7 @@ from statistics import median
 import torch
 from timm.data import ImageDataset, create_loader
 
-from benchmarks.deploy import interleaved
+from benchmarks.timing import interleaved
 from benchmarks.train_steps import plain_recipe
 from imagedb.reader import ImageDatabase
 from imagedb.sources.folder import FolderSource
