@@ -13,7 +13,7 @@ help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ /' | awk '{t=$$1; $$1=""; printf "  make %-17s%s\n", t, $$0}'
 
 .PHONY: setup repository
-setup: repository .venv/.installed  ## install the pinned packages into .venv
+setup: repository .venv/.installed .venv/.native  ## install the pinned packages into .venv, compile pixels/native.c
 
 repository:
 	@test -e .git || { echo "error: no git repository, which DVC needs: git init && git add --all && git commit -m start"; exit 1; }
@@ -24,6 +24,10 @@ repository:
 	@echo 'installing the pinned packages into .venv (PyTorch is large: some minutes)'
 	@$(PYTHON) -m venv --clear .venv
 	@.venv/bin/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv/.native: .venv/.installed pixels/native.c pixels/build_native.py
+	@python -m pixels.build_native
 	@touch $@
 
 .PHONY: repro

@@ -1,4 +1,4 @@
-"""What a new user meets before anything runs: no git repository, another Python, no packages."""
+"""What a new user meets before anything runs: no git repository, another Python, no packages, no C compiler."""
 
 import os
 import shutil
@@ -50,6 +50,30 @@ def test_setup_with_another_python(folder):
         code, message = make(folder, "setup", f"PYTHON={python}")
         assert (code, message.split(";")[0]) == (2, f"error: {python} is not there or not Python 3.11")
         assert not (folder / ".venv").exists()
+
+
+def test_setup_compiles_what_has_changed_and_only_that(folder):
+    for package in ("pixels", "imagedb"):
+        shutil.copytree(REPOSITORY / package, folder / package)
+    (folder / ".venv").mkdir()
+    (folder / ".venv/.installed").touch()  # the packages are those of this Python
+    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def setup() -> tuple[int, str]:
+        done = subprocess.run(["make", "setup"], cwd=folder, env=os.environ | path, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    assert setup() == (0, "")
+    built = (folder / ".venv/.native").stat().st_mtime_ns
+    assert setup() == (0, "")
+    assert (folder / ".venv/.native").stat().st_mtime_ns == built
+    source = folder / "pixels/native.c"
+    source.write_text("#include <no_such_header.h>\n" + source.read_text())
+    code, message = setup()
+    assert code == 2
+    assert message.startswith("error: pixels/native.c cannot be compiled: ")
+    assert "no_such_header.h: No such file or directory; install a C compiler and the headers" in message
+    assert [line.split("[")[0] for line in message.splitlines()[1:]] == ["make: *** "]
 
 
 def test_unknown_recipe(folder):

@@ -1,8 +1,11 @@
+import shutil
 import struct
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -11,12 +14,13 @@ from pictures import decode_planes, difference, encode, look, noise, photo, resi
 from PIL import Image
 from torchvision.transforms import v2
 
-from pixels import native as module
+from pixels import build_native, native
 from pixels.augmentation import InputFormat
 from pixels.colors import color_map
 from pixels.native import jpeg_pixels, jpeg_size, map_colors, mean_color, rgb_pixels
 from pixels.views import View, center_views
 
+REPOSITORY = Path(__file__).parents[2]
 BLACK = (0, 128, 128)
 KINDS = {
     "4:4:4": {"subsampling": 0},
@@ -255,7 +259,7 @@ def test_no_damage_ends_the_process(tmp_path):
         pixels = noise(90, 70)
         path.write_bytes(encode(pixels[..., 0] if path.name == "grey" else pixels, "JPEG", **KINDS.get(path.name, {})))
     command = [sys.executable, "-c", FUZZ, *map(str, paths)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -285,71 +289,124 @@ def test_mean_color(shape):
     assert (mean_color(planes) == planes.astype(int).sum(axis=(1, 2)) / (shape[0] * shape[1])).all()
 
 
+def test_other_threads_run_while_a_picture_is_made():
+    picture, ticks, done = noise(6000, 6000), [], Event()
+
+    def tick():
+        while not done.wait(0.001):
+            ticks.append(time.monotonic())
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(tick)
+        begun = time.monotonic()
+        rgb_pixels(picture, whole(6000, 6000, 224), 224)
+        ended = time.monotonic()
+        done.set()
+    assert sum(begun < moment < ended for moment in ticks) > 3, f"of {1000 * (ended - begun):.0f} ms"
+
+
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    """An empty cache; gives the folder of the library."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    module._library.cache_clear()
-    yield tmp_path / "vargconvnet-int8"
-    module._library.cache_clear()
+    """An environment in which nothing has been built; gives the folder of its packages."""
+    monkeypatch.setattr(build_native, "FOLDER", tmp_path / "packages")
+    monkeypatch.setattr(build_native, "LIBRARIES", ("-ljpeg", "-lm"))  # another digest than the module in use has
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    native._native.cache_clear()
+    yield tmp_path / "packages"
+    native._native.cache_clear()
+    for name in [name for name in sys.modules if name.startswith(build_native.PREFIX)]:
+        del sys.modules[name]
 
 
-def test_the_library_is_compiled_once(fresh, monkeypatch):
-    for _ in range(2):
-        assert jpeg_size(encode(noise(16, 16), "JPEG")) == (16, 16)
-        module._library.cache_clear()
-        monkeypatch.setattr(module.subprocess, "run", None)
-    assert len(list(fresh.iterdir())) == 1
+def test_the_module_is_built_once_and_alone(fresh, monkeypatch):
+    build_native.build()
+    monkeypatch.setattr(build_native, "subprocess", None)
+    build_native.build()
+    assert jpeg_size(encode(noise(17, 16), "JPEG")) == (17, 16)
+    assert [path.suffix for path in fresh.iterdir()] == [".so"]
 
 
 def test_a_processor_without_avx2_computes_the_same(fresh, monkeypatch):
     jpeg, view = encode(noise(90, 70), "JPEG"), whole(90, 70, 33, box=(3, 4, 80, 70), flip=True)
 
     def results():
+        build_native.build()
+        native._native.cache_clear()
         pixels = jpeg_pixels(jpeg, view, 33)
         map_colors(pixels, *color_map("yuv444", "rgb", (1.4, 1.3, 1.4, 0.1), mean_color(pixels)))
         return pixels.tobytes()
 
     expected = results()
-    monkeypatch.setattr(module, "OPTIONS", [option for option in module.OPTIONS if option != "-mavx2"])
-    module._library.cache_clear()
+    monkeypatch.setattr(build_native, "OPTIONS", [option for option in build_native.OPTIONS if option != "-mavx2"])
     assert results() == expected
     assert len(list(fresh.iterdir())) == 2, "one for each choice of options"
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a library"])
-def test_a_damaged_library_is_compiled_again(fresh, monkeypatch, tmp_path, damage):
-    whole = Path(module._library()._name)
-    damaged = tmp_path / "other" / fresh.name / whole.name  # a process looks at a file that it has loaded only once
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(damage)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    module._library.cache_clear()
-    assert jpeg_size(encode(noise(16, 16), "JPEG")) == (16, 16)
-    assert damaged.read_bytes() == whole.read_bytes()
+def other_source(folder, text, other):
+    """A copy of the source with a change in it."""
+    source = folder / "native.c"
+    source.write_text(build_native.SOURCE.read_text().replace(text, other))
+    return source
 
 
-def test_a_missing_compiler(fresh, monkeypatch):
-    monkeypatch.setattr(module, "COMPILER", "no-such-compiler")
-    message = r"^there is no C compiler 'no-such-compiler'; install a C compiler and .* apt install gcc libjpeg-dev$"
-    with pytest.raises(OSError, match=message):
+def test_what_has_not_been_built(fresh, monkeypatch, tmp_path):
+    with pytest.raises(OSError, match=r"^pixels/native\.c has not been built: run make setup$"):
         jpeg_size(b"")
+    build_native.build()
+    changed = {
+        "SOURCE": other_source(tmp_path, "#define LANES 8 ", "#define LANES 16 "),
+        "OPTIONS": build_native.OPTIONS[1:],
+        "INTERFACE": build_native.INTERFACE + "int more(void);",
+    }
+    for name, value in changed.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(build_native, name, value)
+            with pytest.raises(OSError, match=r"^pixels/native\.c has changed since it was built: run make setup$"):
+                jpeg_size(b"")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a library"])
+def test_a_damaged_module_is_built_again(fresh, damage):
+    build_native.build()
+    (module,) = fresh.iterdir()
+    module.unlink()  # a process looks at a file that it has loaded only once
+    module.write_bytes(damage)
+    command = (
+        "import sys; from pathlib import Path; from pixels import build_native as b; b.FOLDER = Path(sys.argv[1]); "
+    )
+    command += f"b.LIBRARIES = {build_native.LIBRARIES}; sys.path.insert(0, sys.argv[1]); b."
+    for call, says in (("load", "cannot be loaded: "), ("build", ""), ("load", "")):
+        arguments = [sys.executable, "-c", f"{command}{call}()", str(fresh)]
+        done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True)
+        assert (says in done.stderr) and bool(done.stderr) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("COMPILER", "no-such-compiler", "there is no C compiler 'no-such-compiler'"),
+        (
+            "SOURCE",
+            ("jpeglib.h", "no_such_jpeglib.h"),
+            r"pixels/native\.c cannot be compiled: .*no_such_jpeglib\.h: No ",
+        ),
+        ("LIBRARIES", ("-lno_such_jpeg",), r"pixels/native\.c cannot be compiled: .*cannot find -lno_such_jpeg"),
+        ("INTERFACE", "int jpeg_size(void);", r"pixels/native\.c cannot be compiled: .*jpeg_size"),
+    ],
+)
+def test_what_the_compiler_lacks(fresh, monkeypatch, tmp_path, name, value, message):
+    monkeypatch.setattr(build_native, name, other_source(tmp_path, *value) if name == "SOURCE" else value)
+    install = "install a C compiler and the headers of Python and libjpeg-turbo, such as by apt install gcc "
+    with pytest.raises(SystemExit, match=f"^error: {message}.*; {install}python3.11-dev libjpeg-dev$") as caught:
+        build_native.main()
+    assert "\n" not in str(caught.value)
     assert list(fresh.iterdir()) == []
 
 
-def test_a_missing_header(fresh, monkeypatch, tmp_path):
-    source = tmp_path / "pixels.c"
-    source.write_text(module.SOURCE.read_text().replace("jpeglib.h", "no_such_jpeglib.h"))
-    monkeypatch.setattr(module, "SOURCE", source)
-    message = r"^native\.c cannot be compiled: .*no_such_jpeglib\.h: No such.*; install a C compiler and libjpeg"
-    with pytest.raises(OSError, match=message) as caught:
-        jpeg_size(b"")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_library(fresh, monkeypatch):
-    monkeypatch.setattr(module, "LIBRARIES", ("-lno_such_jpeg",))
-    message = r"^native\.c cannot be compiled: .*cannot find -lno_such_jpeg.*; install a C compiler and libjpeg"
-    with pytest.raises(OSError, match=message) as caught:
-        jpeg_size(b"")
-    assert "\n" not in str(caught.value)
+def test_another_checkout_of_the_same_content_finds_the_module(tmp_path):
+    for folder in ("pixels", "imagedb"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
+    command = "from pixels import build_native, native; build_native.subprocess = None; build_native.build(); "
+    command += "print(native.jpeg_size(b''), build_native.SOURCE)"
+    done = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"None {tmp_path / 'pixels/native.c'}\n", "")

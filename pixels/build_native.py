@@ -1,0 +1,113 @@
+"""Compiles pixels/native.c for the environment of this Python, as `make setup` does.
+
+python -m pixels.build_native
+
+The product is an extension module in site-packages, shared by all checkouts that use the environment. Its name holds a
+digest of everything that it is made from, so that no checkout loads what another source has become.
+"""
+
+import hashlib
+import importlib
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+
+from cffi import FFI
+
+SOURCE = Path(__file__).with_name("native.c")
+FOLDER = Path(sysconfig.get_path("platlib"))
+PREFIX = "_pixels_native_"  # of the module's name
+COMPILER = "cc"
+# Exact integers and no contraction of floating-point operations: every compiler makes the same results.
+OPTIONS = ("-std=gnu11", "-O3", "-mavx2", "-ffp-contract=off", "-shared", "-fPIC")
+LIBRARIES = ("-ljpeg",)
+INSTALL = (
+    "install a C compiler and the headers of Python and libjpeg-turbo, such as by "
+    "apt install gcc python3.11-dev libjpeg-dev"
+)
+INTERFACE = """
+typedef struct { double left, top, right, bottom; } Box;
+typedef struct { int32_t left, top, width, height; } Rectangle;
+int jpeg_size(const uint8_t *data, size_t bytes, int32_t size[2]);
+int jpeg_pixels(const uint8_t *data, size_t bytes, int32_t reduce, const Box *box, int clipped, const Rectangle *target,
+                int flip, int32_t size, uint8_t *out);
+int rgb_pixels(const uint8_t *picture, int32_t width, int32_t height, const Box *box, int clipped,
+               const Rectangle *target, int flip, int32_t size, uint8_t *out);
+void sum_colors(const uint8_t *pixels, int32_t count, uint64_t sums[3]);
+void map_colors(uint8_t *pixels, int32_t count, const int32_t matrix[9], const int32_t offset[3]);
+"""
+
+
+def main() -> None:
+    try:
+        build()
+    except OSError as error:
+        sys.exit(f"error: {error}")
+
+
+def load() -> ModuleType:
+    """The compiled module, with cffi's `ffi` and `lib`.
+
+    Raises:
+        OSError: If it has not been built, was built from another source, or cannot be loaded.
+    """
+    name = _module_name()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        state = "has changed since it was built" if any(FOLDER.glob(f"{PREFIX}*")) else "has not been built"
+        raise OSError(f"pixels/native.c {state}: run make setup") from None
+    except ImportError as error:
+        rebuild = "touch pixels/native.c and run make setup"
+        raise OSError(f"pixels/native.c as it was built cannot be loaded: {error}; {rebuild}") from None
+
+
+def build() -> None:
+    """Compile the module whole or not at all, unless there is one that can be loaded.
+
+    Raises:
+        OSError: If something is missing that the compiler needs, or the module cannot be written.
+    """
+    try:
+        load()
+        return
+    except OSError:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+    name = _module_name()
+    ffi = FFI()
+    ffi.cdef(INTERFACE)
+    ffi.set_source(name, SOURCE.read_text(encoding="utf-8"), compiler_verbose=False)
+    with TemporaryDirectory(dir=FOLDER, prefix=".") as temporary:
+        made = Path(temporary, name + sysconfig.get_config_var("EXT_SUFFIX"))
+        generated = made.with_suffix(".c")
+        ffi.emit_c_code(str(generated))
+        _compile(generated, made)
+        made.replace(FOLDER / made.name)  # others may do the same at the same time
+    importlib.invalidate_caches()
+    load()
+
+
+def _compile(source: Path, product: Path) -> None:
+    include = f"-I{sysconfig.get_path('include')}"
+    command = [COMPILER, *OPTIONS, include, str(source), "-o", str(product), *LIBRARIES]
+    try:
+        compiled = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+    except FileNotFoundError:
+        raise OSError(f"there is no C compiler {COMPILER!r}; {INSTALL}") from None
+    if compiled.returncode:
+        lines = compiled.stderr.splitlines()
+        reason = next((line for line in lines if "error" in line or "cannot find" in line), "").strip()
+        raise OSError(f"pixels/native.c cannot be compiled: {reason}; {INSTALL}")
+
+
+def _module_name() -> str:
+    parts = SOURCE.read_bytes(), INTERFACE, COMPILER, OPTIONS, LIBRARIES
+    return PREFIX + hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main()
