@@ -4,8 +4,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import torch.utils.data
-
 from imagedb.images import decode_image
 from imagedb.lmdb_file import LmdbReader
 from imagedb.parallel import ordered_map
@@ -13,7 +11,7 @@ from imagedb.record import Digest, Header, Record, pack_record
 from imagedb.recordio import RecordIOReader
 
 
-class ImageDatabase(torch.utils.data.Dataset):
+class ImageDatabase:
     """The records of a finished database, as `write_database` made it: an LMDB file or a RecordIO folder.
 
     It opens the files once in each process that uses it, so it can be pickled, and passed to forked and spawned

@@ -7,7 +7,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,11 +32,15 @@ class Packed:
 
     Attributes:
         header: of the database.
+        bytes: of all encoded pictures.
+        per_class: how many pictures, or objects if the source has annotations, each class has.
         bad: what is wrong with each damaged image and what was done ("kept", "skipped"), by name.
         notes: the names of remarkable images (see `inspect_image`) by what they are.
     """
 
     header: Header
+    bytes: int
+    per_class: list[int]
     bad: dict[str, str] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
@@ -83,18 +87,20 @@ def write_database(
                 notes[note].append(found.name)
             if found.record:
                 records.put(found.record, found.value, found.digest, kept=bool(found.problem))
-        header = records.finish(
+        packed = records.finish(
             annotated=source.annotated,
             shard=(shard.number, shard.count),
             encoding=encoding.describe() if encoding else None,
         )
-    return Packed(header, bad, dict(sorted(notes.items())))
+    return replace(packed, bad=bad, notes=dict(sorted(notes.items())))
 
 
 def merge_databases(
     paths: Sequence[str | Path], path: str | Path, progress: Callable[[Record], None] | None = None
-) -> Header:
+) -> Packed:
     """Join all shards of a source to the database that packing it at once would have made, byte for byte.
+
+    What was found in the pictures is not in databases, and so not in what is returned.
 
     Raises:
         ValueError: if the shards are not all parts of one whole, each once, or a name occurs twice.
@@ -174,22 +180,25 @@ class _Records:
         self._digest = Digest()
         self._names: set[str] = set()
         self._kept: list[int] = []
+        self._bytes, self._per_class = 0, [0] * len(self._class_names)
 
     def put(self, record: Record, value: bytes, digest: bytes, kept: bool) -> None:
         for label in record.labels:
             if not 0 <= label < len(self._class_names):
                 raise ValueError(f"image {record.name}: label {label}, allowed: 0 to {len(self._class_names) - 1}")
+            self._per_class[label] += 1
         if record.name in self._names:
             raise ValueError(f"image {record.name}: the name occurs twice in the source")
         if kept:
             self._kept.append(len(self._names))
         self._names.add(record.name)
+        self._bytes += len(record.image)
         self._digest.add_digest(digest)
         self._writer.put(record, value)
         if self._progress:
             self._progress(record)
 
-    def finish(self, shard: tuple[int, int], **fields: Any) -> Header:
+    def finish(self, shard: tuple[int, int], **fields: Any) -> Packed:
         if not self._names and shard == (1, 1):
             raise ValueError("the source holds no images")
         header = Header(
@@ -201,7 +210,7 @@ class _Records:
             **fields,
         )
         self._writer.finish(header)
-        return header
+        return Packed(header, self._bytes, self._per_class)
 
 
 @contextmanager

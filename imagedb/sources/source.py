@@ -45,6 +45,12 @@ class Shard:
         """The indices of this part of `total` things; the parts differ by one at most."""
         return range((self.number - 1) * total // self.count, self.number * total // self.count)
 
+    def file(self, whole: Path) -> Path:
+        """Where this part of the database `whole` is packed: train-03-of-16.lmdb for train.lmdb; all of it: there."""
+        if self == WHOLE:
+            return whole
+        return whole.with_stem(f"{whole.stem}-{self.number:0{len(str(self.count))}}-of-{self.count}")
+
 
 WHOLE = Shard(1, 1)
 

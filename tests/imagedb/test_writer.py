@@ -203,7 +203,9 @@ def test_remarkable_images_are_named(png, tmp_path):
 def test_annotations_are_packed(png, tmp_path):
     annotation = Annotation((Object(1, (0, 0, 2, 2), ("crowd",), png),), {"class": png})
     source = Items(Item("a", None, png, annotation=lambda: annotation), annotated=True)
-    assert write_database(source, tmp_path / "db", workers=1).header.annotated
+    packed = write_database(source, tmp_path / "db", workers=1)
+    assert packed.header.annotated
+    assert (packed.per_class, packed.bytes) == ([0, 1], len(png)), "objects are counted, masks are not"
     assert ImageDatabase(tmp_path / "db")[0].annotation == annotation
     assert ImageDatabase(tmp_path / "db").verify() == 1
     with pytest.raises(ValueError, match=r"^annotations are in pixels of the pictures as they are"):
@@ -221,9 +223,10 @@ def test_merged_shards_are_the_database_packed_at_once(picture_root, tmp_path, s
     for k, path in enumerate(shards, 1):
         write_database(source, path, shard=Shard(k, count))
     seen = []
-    header = merge_databases(reversed(shards), tmp_path / f"all.{suffix}", seen.append)
-    whole = write_database(source, tmp_path / f"whole.{suffix}").header
-    assert header == whole
+    merged = merge_databases(reversed(shards), tmp_path / f"all.{suffix}", seen.append)
+    assert merged == write_database(source, tmp_path / f"whole.{suffix}")
+    assert merged.per_class == [23, 23, 24]
+    assert merged.bytes == sum(file.stat().st_size for file in picture_root.rglob("*.*"))
     assert len(seen) == 70
     assert content(tmp_path / f"all.{suffix}") == content(tmp_path / f"whole.{suffix}")
 
@@ -232,7 +235,7 @@ def test_merging_moves_the_numbers_of_kept_images(tmp_path):
     source = Items(*Damaged.items[:2], *(Item(f"{i.name}2", i.label, i.image) for i in Damaged.items[:2]))
     for k in (1, 2):
         write_database(source, tmp_path / str(k), shard=Shard(k, 2), on_bad_image="keep")
-    assert merge_databases([tmp_path / "1", tmp_path / "2"], tmp_path / "all").kept == (1, 3)
+    assert merge_databases([tmp_path / "1", tmp_path / "2"], tmp_path / "all").header.kept == (1, 3)
 
 
 def test_shards_that_do_not_belong_together_are_refused(picture_root, png, tmp_path):

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -70,6 +71,15 @@ def test_folder_by_hand(call, tmp_path, capsys):
     metrics = json.loads(Path("out/val.json").read_text())
     assert metrics["images_per_class"] == {"min": 1, "max": 2}
     assert not Path("metrics").exists()
+
+
+def test_only_what_a_source_needs_is_imported(pictures):
+    """Networks and the annotations of other sources are no business of a folder of pictures."""
+    command = "import sys; sys.path[0] = sys.argv.pop(1); from pipeline.cli import run; from stages import pack; "
+    command += "run(pack.main); print(*{'torch', 'torchvision', 'scipy', 'pycocotools'} & {*sys.modules})"
+    arguments = [str(REPOSITORY), "--split-name", "val"]
+    done = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("5 images in artifacts/db/val.lmdb\n\n", "")
 
 
 def change(**keys):

@@ -1,0 +1,59 @@
+"""Packing a split or a part of it, and joining the parts, behind a progress bar."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from imagedb.encode import Encoding
+from imagedb.sources.source import Shard, Source
+from imagedb.summary import joined_summary, summary
+from imagedb.writer import Packed, merge_databases, write_database
+from pipeline.params import Pack
+from pipeline.paths import require
+
+
+def pack(source: Source, path: Path, params: Pack, shard: Shard, workers: int) -> dict:
+    """Write one part of a source to `path`, and give its metrics.
+
+    Raises:
+        ValueError, OSError: As `write_database`.
+    """
+    encode = params.encoding
+    write = partial(
+        write_database,
+        source,
+        path,
+        encoding=None if encode.type == "original" else Encoding(**encode.model_dump()),
+        on_bad_image=params.on_bad_image,
+        shard=shard,
+        workers=workers,
+    )
+    return summary(_behind_a_bar(write, *source.expected(shard)))
+
+
+def merge(path: Path, count: int) -> dict:
+    """Join `count` shards, which lie beside `path` with their metrics, to the database there, and give its metrics.
+
+    Raises:
+        FileNotFoundError: If a shard has not been packed.
+        ValueError: If `count` is less than 2, or the shards are not parts of one whole.
+    """
+    if count < 2:
+        raise ValueError(f"--merge {count} is not allowed, must be 2 or more")
+    paths = [Shard(k, count).file(path) for k in range(1, count + 1)]
+    summaries = []
+    for k, part in enumerate(paths, 1):
+        file = require(part.with_suffix(".json"), f"python -m stages.pack ... --shard {k}/{count}")
+        summaries.append(json.loads(file.read_text()))
+    images = sum(each["images"] for each in summaries)
+    return joined_summary(_behind_a_bar(partial(merge_databases, paths, path), images, "image"), summaries)
+
+
+def _behind_a_bar(write: Callable[..., Packed], total: int, unit: str) -> Packed:
+    with tqdm(total=total, unit=unit, unit_scale=unit == "B", disable=None) as bar:
+        packed = write(progress=lambda record: bar.update(len(record.image) if unit == "B" else 1))
+        bar.update(total - bar.n)  # bytes of an archive that are no pictures; pictures that are left out
+        return packed

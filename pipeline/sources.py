@@ -1,0 +1,61 @@
+"""The source of pictures that params.yaml or the command line names; only what it needs is imported."""
+
+from pathlib import Path
+
+from imagedb.sources.source import Source
+
+
+def open_source(kind: str, root: str, split: str, dataset: str | None) -> Source:
+    """A source.
+
+    Args:
+        kind: As pack.source.
+        root: Its folder or file.
+        split: Its name in the source.
+        dataset: A class of torchvision.datasets, for that kind alone.
+
+    Raises:
+        FileNotFoundError: If something of it is missing.
+        ValueError: If it is damaged, or there is no such kind, split or dataset.
+    """
+    match kind:
+        case "torchvision":
+            from imagedb.sources.torchvision import TorchvisionSource
+
+            if dataset is None:
+                raise ValueError("pack.dataset is null: name a class of torchvision.datasets there or with --dataset")
+            return TorchvisionSource(dataset, root, split)
+        case "folder":
+            from imagedb.sources.folder import FolderSource
+
+            return FolderSource(root, split)
+        case "imagenet":
+            from imagedb.sources.imagenet import imagenet_source
+
+            return imagenet_source(root, split)
+        case "list":
+            from imagedb.sources.listing import ListingSource
+
+            return ListingSource(root, split)
+        case "voc":
+            from imagedb.sources.voc import VocSource
+
+            return VocSource(root, split)
+        case "coco":
+            from imagedb.sources.coco import CocoSource
+
+            return CocoSource(root, split)
+        case "cityscapes":
+            from imagedb.sources.cityscapes import CityscapesSource
+
+            return CityscapesSource(root, split)
+        case "reference":
+            from imagedb.sources.packed import ReferenceSource
+
+            return ReferenceSource(root, split)
+        case "database":
+            from imagedb.sources.packed import DatabaseSource
+
+            return DatabaseSource(Path(root, split))
+        case _:
+            raise ValueError(f"there is no source {kind}")
