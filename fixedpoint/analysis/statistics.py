@@ -183,13 +183,12 @@ def _operations(
     program: Program, x: Tensor, run: Iterator[tuple[str, Tensor]]
 ) -> Iterator[tuple[Op, list[Tensor], Tensor]]:
     """Each operation with its operands and its result, from the tensors of an evaluator's run on `x`."""
-    last_use = {name: op.name for op in program.ops for name in op.inputs}
     values = {INPUT: x}
     for op, (name, result) in zip(program.ops, run, strict=True):
         yield op, [values[source] for source in op.inputs], result
         values[name] = result
         for source in {*op.inputs}:
-            if last_use[source] == name:
+            if program.last_reader[source] == name:
                 del values[source]
 
 

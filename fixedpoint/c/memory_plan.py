@@ -44,7 +44,7 @@ class _Buffer:
 
 def plan(program: Program) -> Plan:
     """Place all tensors of an integer program, and prove the result with `check`."""
-    last_read = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
+    index = {op.name: i for i, op in enumerate(program.ops)}
     tensors: dict[str, _Buffer | None] = dict.fromkeys({INPUT, *program.raw})
     patches: dict[str, _Buffer] = {}
     for i, op in enumerate(program.ops):
@@ -60,7 +60,7 @@ def plan(program: Program) -> Plan:
             buffer = free[0] if free else _Buffer(prod(op.shape), i, i)
         tensors[op.name] = buffer
         if buffer:
-            buffer.last = max(buffer.last, last_read.get(op.name, i))
+            buffer.last = max(buffer.last, index[program.last_reader.get(op.name, op.name)])
     placed = {name: buffer for name, buffer in tensors.items() if buffer}
     buffers = [*dict.fromkeys([*placed.values(), *patches.values()])]  # no set, whose order would vary
     largest, longest = (lambda b: (-b.size, b.first)), (lambda b: (b.first - b.last, -b.size, b.first))
@@ -94,7 +94,7 @@ def check(program: Program, plan: Plan) -> None:
     Raises:
         ValueError: If an operation would read what another has written over, or write over what it still reads.
     """
-    sizes = {name: prod(shape) for name, shape in shapes(program).items()}
+    sizes = {name: prod(shape) for name, shape in program.shapes.items()}
     memory = np.full(plan.peak, -1)
     writers: dict[str, int] = {}
 
@@ -129,11 +129,6 @@ def check(program: Program, plan: Plan) -> None:
                 read(op, name)
 
 
-def shapes(program: Program) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor, without the batch dimension."""
-    return {INPUT: program.input_shape} | {op.name: op.shape for op in program.ops}
-
-
 def is_view(program: Program, op: Op) -> bool:
     """Whether `op` is a flatten that moves nothing: of one column, of one channel, or read by linear layers alone.
 
@@ -141,14 +136,14 @@ def is_view(program: Program, op: Op) -> bool:
     """
     if not isinstance(op, Flatten):
         return False
-    channels, *size = shapes(program)[op.inputs[0]]
-    readers = [reader for reader in program.ops if op.name in reader.inputs]
+    channels, *size = program.shapes[op.inputs[0]]
+    readers = program.readers(op.name)
     return channels == 1 or prod(size) == 1 or all(isinstance(reader, Linear) for reader in readers)
 
 
 def is_depthwise(program: Program, op: Op) -> bool:
     """Whether `op` is a convolution of each channel by itself, with an int8 result."""
-    channels = shapes(program)[op.inputs[0]][0]
+    channels = program.shapes[op.inputs[0]][0]
     return isinstance(op, Conv) and op.groups == op.shape[0] == channels and op.name not in program.raw
 
 

@@ -14,7 +14,7 @@ from string import Template
 
 import numpy as np
 
-from fixedpoint.c.memory_plan import is_depthwise, is_view, plan, shapes
+from fixedpoint.c.memory_plan import is_depthwise, is_view, plan
 from fixedpoint.program import INPUT, AvgPool, Conv, MaxPool, Op, Pad, Program
 from fixedpoint.program.bounds import check_exactness
 
@@ -76,7 +76,7 @@ class CWriter:
         self._index = {op.name: i for i, op in enumerate(program.ops)}
         self._places = {INPUT: "input"} | dict.fromkeys(program.raw, "logits")
         self._places |= {name: f"arena + {offset}" for name, offset in self.plan.offsets.items()}
-        self._shapes = shapes(program)
+        self._shapes = program.shapes
         self._layouts = dict(self._shapes)  # of a view, the shape of the map that it is a view of
         for op in program.ops:
             self._run.append(f"\n    /* {self._index[op.name]}: {_comment(f'{op.kind} {op.name} {list(op.shape)}')} */")

@@ -5,12 +5,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from fixedpoint.program import INPUT, OPS, BatchNorm, Clamp, Conv, Op, Pad, Program
+from fixedpoint.program import INPUT, BatchNorm, Clamp, Conv, Op, Pad, Program
 
 Merged = tuple[Op, dict[str, Tensor]]  # what replaces two operations, and its constants
-FACTOR_AND_OFFSET = {op.kind: ("weight", "bias") for op in OPS.values() if op.weighted} | {
-    BatchNorm.kind: ("scale", "shift")
-}
 
 
 def fold(program: Program) -> Program:
@@ -54,10 +51,10 @@ def _merge(program: Program, kind: str, into: Callable[[Program, Op, Op], Merged
 
 
 def _into_weights(program: Program, before: Op, norm: Op) -> Merged | None:
-    if not (before.weighted or isinstance(before, BatchNorm)) or before.clamp != (None, None):
+    if before.factor_and_offset is None or before.clamp != (None, None):
         return None
     scale, shift = (program.constants[f"{norm.name}.{key}"].double() for key in ("scale", "shift"))
-    factor, offset = (f"{before.name}.{key}" for key in FACTOR_AND_OFFSET[before.kind])
+    factor, offset = (f"{before.name}.{key}" for key in before.factor_and_offset)
     weight, bias = program.constants[factor].double(), program.constants[offset].double()
     weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
     return before, {factor: weight.float(), offset: (bias * scale + shift).float()}
@@ -67,7 +64,7 @@ def _into_next(program: Program, norm: Op) -> Program:
     """Fold `norm` into the convolution or linear that alone reads it, or else make it a convolution."""
     scale, shift = (program.constants[f"{norm.name}.{key}"].double() for key in ("scale", "shift"))
     constants = {k: v for k, v in program.constants.items() if k.rpartition(".")[0] != norm.name}
-    readers = [op for op in program.ops if norm.name in op.inputs]
+    readers = program.readers(norm.name)
     reader = readers[0] if len(readers) == 1 and readers[0].weighted else None
     padding = reader.padding if isinstance(reader, Conv) else (0, 0)
     replaced: dict[str, list[Op]] = {norm.name: []}
@@ -105,7 +102,7 @@ def _scaled_inputs(op: Op, constants: dict[str, Tensor], scale: Tensor, shift: T
 
 
 def _into_bounds(program: Program, before: Op, clamp: Op) -> Merged | None:
-    if before.keeps_exponent and not isinstance(before, Clamp):
+    if not before.takes_clamp:
         return None
     # two clamps that exclude each other are no single one: the later one decides, so both stay
     low, high = ([b for b in pair if b is not None] for pair in zip(before.clamp, clamp.clamp, strict=True))

@@ -11,21 +11,27 @@ from fixedpoint.program.floating import FloatEvaluator
 
 
 def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
-    """The float program of `module` for inputs [any batch, *input_shape].
+    """The float program of `module` for inputs [any batch, *input_shape]; the module itself stays as it is.
 
     Raises:
         ValueError: On an operation that no program has, with its kind, its place in the module and what is supported;
-            or if the program does not compute what the module does.
+            if the module fails on such inputs or torch.export fails on it; or if the program does not compute what the
+            module does.
     """
-    module = module.eval().cpu()
-    example = torch.zeros(2, *input_shape)
+    module = copy.deepcopy(module).eval().cpu()
+    probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
-        exported = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        try:
+            expected = module(probe.clone())
+            batch = {0: torch.export.Dim("batch")}
+            exported = torch.export.export(module, (torch.zeros_like(probe),), dynamic_shapes=(batch,))
+        except Exception as error:  # what a network can make PyTorch raise has no common class
+            sizes, reason = ", ".join(map(str, input_shape)), next(iter(str(error).splitlines()), type(error).__name__)
+            raise ValueError(f"the network cannot be captured for inputs [batch, {sizes}]: {reason}") from error
         program = AtenOperations(exported).program(input_shape)
-        probe = torch.rand(example.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        expected, found = module(probe), FloatEvaluator(program).logits(probe)
+        found = FloatEvaluator(program).logits(probe)
         # a network that has not been trained may amplify the last bits as far as it likes
-        rounding = (expected - copy.deepcopy(module).double()(probe.double())).abs().max()
+        rounding = (expected - module.double()(probe.double())).abs().max()
     # such as an in-place operation on a view, which the exported graph does not show
     if float((expected - found).abs().max()) > 1e-3 * float(expected.abs().max()) + 10 * float(rounding):
         raise ValueError("the captured program computes something else than the network; is a view changed in place?")

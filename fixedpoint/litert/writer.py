@@ -1,10 +1,4 @@
-"""int8.tflite: a portable program as int8 operators of LiteRT, which microcontrollers and NPUs read as well.
-
-Activations have scales of exact powers of two. LiteRT multiplies an accumulator by `s_x * s_w / s_y` in fixed point and
-rounds twice; with an exact power of two the first rounding drops a bit and moves the second one. So the scale of a
-filter is the greatest float32 below 2**-e: the multiplier's mantissa is then 2**31 - 128, the first rounding gives the
-accumulator back, below 2**23 in magnitude, and one rounding is left, which has no ties in portable arithmetic.
-"""
+"""int8.tflite: a portable program as int8 operators of LiteRT, which microcontrollers and NPUs read as well."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fixedpoint.litert.graph import OUTPUT, LiteRtGraph
+from fixedpoint.litert.scales import filter_scale, logit_exponent, power_of_two
 from fixedpoint.program import (
     INPUT,
     Add,
@@ -36,7 +31,6 @@ ACTIVATIONS = {  # bounds in real numbers
     "RELU_N1_TO_1": (-1.0, 1.0),
 }
 MAX_CONCAT = 5  # operands of one operator: XNNPACK's limit; that of microcontrollers is 10
-MIN_INT16_SHIFT = -6  # of an accumulator by the kernel of 16 bits
 
 
 def litert_model(program: Program, metadata: Mapping[str, object], logits: str = "int8") -> bytes:
@@ -46,7 +40,7 @@ def litert_model(program: Program, metadata: Mapping[str, object], logits: str =
 
     Args:
         program: Integer, in portable arithmetic.
-        metadata: JSON values, which `litert_graph.read_metadata` gives back. Added to them are
+        metadata: JSON values, which `graph.read_metadata` gives back. Added to them are
 
             - `input_normalization`: a pixel p is fed as (p - offset) / divisor;
             - `logit_exponent`: a logit stands for itself times 2**-logit_exponent;
@@ -58,9 +52,7 @@ def litert_model(program: Program, metadata: Mapping[str, object], logits: str =
         ValueError: If the program is not portable (`portable.check_portable`), or two names collide.
     """
     if not program.is_portable:
-        raise ValueError(
-            f"a .tflite file needs calibrate.arithmetic: portable, and the program's is {program.arithmetic}"
-        )
+        raise ValueError(f"a .tflite file needs portable arithmetic, and the program's is {program.arithmetic}")
     check_portable(program)
     writer = LiteRtWriter(program, logits)
     own = {
@@ -148,7 +140,7 @@ class LiteRtWriter:
 
     def flatten(self, op: Flatten, x: int) -> int:
         height, width, channels = self.graph.shape(x)
-        readers = [reader for reader in self.program.ops if op.name in reader.inputs]
+        readers = self.program.readers(op.name)
         if height * width == 1 or all(isinstance(reader, Linear) for reader in readers):
             return x
         if channels > 1:
@@ -272,44 +264,12 @@ class LiteRtWriter:
         return self.program.constants[f"{op.name}.{name}"].detach().cpu().numpy()
 
 
-def logit_exponent(program: Program, logits: str) -> int:
-    """The exponent of the logits of that type: int16 has up to 8 more bits, as many as make no tie and can be shifted.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    assert program.int8_logit_exponent is not None
-    if logits == "int8":
-        return program.int8_logit_exponent
-    shifts = program.shift(program.last_layer).tolist()
-    for more in range(8, -1, -1):
-        if min(shifts) - more >= MIN_INT16_SHIFT and not any(k >= 2 and k - more == 1 for k in shifts):
-            return program.int8_logit_exponent + more
-    raise ValueError(f"int16 logits shift accumulators by {MIN_INT16_SHIFT} and more, and int8 ones by {min(shifts)}")
-
-
 def tensor_names(program: Program) -> list[str]:
     """The int8 tensors that a .tflite file holds under their name in the program, in order of computation.
 
     Not there are flattens that move nothing, and the logits.
     """
     return [op.name for op in LiteRtWriter(program).common]
-
-
-def power_of_two(exponent: np.ndarray | int, owner: str) -> np.ndarray:
-    """2**-exponent, float32 [n].
-
-    Raises:
-        ValueError: If it or a float32 number beside it is not normal, naming `owner`.
-    """
-    if np.any(np.abs(exponent) > 125):
-        raise ValueError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")
-    return np.ldexp(np.float32(1), np.negative(np.atleast_1d(exponent)))
-
-
-def filter_scale(exponent: np.ndarray, owner: str) -> np.ndarray:
-    """The greatest float32 numbers below 2**-exponent; raises as `power_of_two` does."""
-    return np.nextafter(power_of_two(exponent, owner), np.float32(0))
 
 
 def _is_same(size: int, out: int, kernel: int, stride: int, dilation: int, padding: int) -> bool:

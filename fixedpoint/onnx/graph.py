@@ -108,7 +108,6 @@ class Writer(ABC):
 
     def __init__(self, program: Program):
         self.program, self.graph, self.raw = program, Graph(), program.raw
-        self.shapes = {INPUT: program.input_shape} | {op.name: op.shape for op in program.ops}
 
     @classmethod
     def export(cls, program: Program, metadata: Mapping[str, object]) -> ModelProto:
@@ -152,7 +151,7 @@ class Writer(ABC):
 
     def is_global(self, op: AvgPool) -> bool:
         """Whether the pool has one window, the whole map."""
-        return op.kernel == self.shapes[op.inputs[0]][1:]
+        return op.kernel == self.program.shapes[op.inputs[0]][1:]
 
     @abstractmethod
     def conv(self, op: Conv, x: str) -> str: ...

@@ -25,12 +25,11 @@ class Evaluator:
 
         `values` changes: at the end it holds the tensors that later operations read.
         """
-        last_use = {name: op.name for op in self.program.ops for name in op.inputs}
         for op in ops:
             values[op.name] = getattr(self, op.kind)(op, *(values[name] for name in op.inputs))
             yield op.name, values[op.name]
             for name in {*op.inputs}:
-                if last_use[name] == op.name:
+                if self.program.last_reader[name] == op.name:
                     del values[name]
 
     def logits(self, x: Tensor) -> Tensor:

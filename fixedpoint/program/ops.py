@@ -16,8 +16,10 @@ class Op:
         inputs: The tensors it reads.
         shape: Of its result, without the batch dimension.
         clamp: Bounds of the result in real numbers, None for unbounded: (0.0, None) is a fused ReLU.
-        weighted: Whether it has the constants weight and bias.
+        factor_and_offset: The constants of an operation that is affine in each channel of its result.
+        weighted: Whether these are a weight and a bias, which are quantized.
         quantized: Whether integer programs have it.
+        takes_clamp: Whether it can have a clamp; what only moves values has none of its own.
         keeps_exponent: Whether the result has the exponent of its operand.
         shares_exponent: Whether in portable arithmetic the operands have the exponent of the result.
         in_place: Whether the result may be written over an operand.
@@ -25,8 +27,10 @@ class Op:
     """
 
     kind: ClassVar[str]
+    factor_and_offset: ClassVar[tuple[str, str] | None] = None
     weighted: ClassVar[bool] = False
     quantized: ClassVar[bool] = True
+    takes_clamp: ClassVar[bool] = True
     keeps_exponent: ClassVar[bool] = False
     shares_exponent: ClassVar[bool] = False
     in_place: ClassVar[bool] = False
@@ -46,6 +50,7 @@ class Conv(Op):
     """
 
     kind = "conv"
+    factor_and_offset = ("weight", "bias")
     weighted = True
     stride: Pair
     padding: Pair
@@ -59,6 +64,7 @@ class Linear(Op):
     """Matrix product; constants `<name>.weight` [out, in] and `<name>.bias` [out]."""
 
     kind = "linear"
+    factor_and_offset = ("weight", "bias")
     weighted = True
 
 
@@ -67,6 +73,7 @@ class BatchNorm(Op):
     """Per-channel `x * scale + shift` of a float program, constants [channels]; `fold` turns it into convolutions."""
 
     kind = "batch_norm"
+    factor_and_offset = ("scale", "shift")
     quantized = False
 
 
@@ -104,6 +111,7 @@ class Pad(Op):
     """
 
     kind = "pad"
+    takes_clamp = False
     keeps_exponent = True
     padding: tuple[int, int, int, int]
     value: tuple[float | None, ...]
@@ -141,6 +149,7 @@ class MaxPool(Op):
     """Maximum over windows."""
 
     kind = "max_pool"
+    takes_clamp = False
     keeps_exponent = True
     kernel: Pair
     stride: Pair
@@ -160,6 +169,7 @@ class Flatten(Op):
     """All dimensions but the batch into one."""
 
     kind = "flatten"
+    takes_clamp = False
     keeps_exponent = True
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from fixedpoint.program import (
-    INPUT,
     PORTABLE,
     Add,
     AvgPool,
@@ -49,7 +48,7 @@ def lower(program: Program) -> Program:
         more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
         raise ValueError(
             f"portable arithmetic has no products of tensors and no tables, as of {some}{more}; "
-            "set calibrate.arithmetic to exact8"
+            "set arithmetic (calibrate.arithmetic) to exact8"
         )
     program = replace(program, arithmetic=PORTABLE, weight_limit=WEIGHT_LIMIT)
     for op in program.ops:
@@ -80,7 +79,7 @@ def _mean_as_conv(program: Program, pool: AvgPool) -> Program:
     try:
         weight, exponent = mean_weight(count)
     except ValueError as error:
-        raise ValueError(f"{pool.name}: {error}; set calibrate.arithmetic to exact8") from None
+        raise ValueError(f"{pool.name}: {error}; set arithmetic (calibrate.arithmetic) to exact8") from None
     real = weight * 2.0**-exponent
     conv = Conv(
         pool.name,
@@ -112,15 +111,13 @@ def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, T
     None if something reads the tensor that has no weights.
     """
     constants: dict[str, Tensor] = {}
-    for op in program.ops:
-        if name not in op.inputs:
-            continue
+    for op in program.readers(name):
         known = replace(program, constants=program.constants | constants)
         if op.weighted:
             changed: dict[str, Tensor] | None = _scaled_weights(known, op, factors)
         elif isinstance(op, Concat):
-            shapes = {INPUT: program.input_shape} | {o.name: o.shape for o in program.ops}
-            parts = [factors if x == name else torch.ones(shapes[x][0], dtype=torch.float64) for x in op.inputs]
+            channels = {x: program.shapes[x][0] for x in op.inputs}
+            parts = [factors if x == name else torch.ones(channels[x], dtype=torch.float64) for x in op.inputs]
             changed = _scaled_readers(known, op.name, torch.cat(parts)) if _is_scalable(op) else None
         elif isinstance(op, Flatten):
             changed = _scaled_readers(known, op.name, factors.repeat_interleave(op.shape[0] // len(factors)))
@@ -169,7 +166,7 @@ def check_portable(program: Program) -> None:
         if op.not_portable or isinstance(op, AvgPool):
             raise ValueError(f"{op.name} is a {op.kind}, which portable arithmetic has not")
         exponents = {name: program.exponents.get(name) for name in (*op.inputs, op.name)}
-        if isinstance(op, Add | Concat) and len({*exponents.values()}) > 1:
+        if op.shares_exponent and len({*exponents.values()}) > 1:
             raise ValueError(f"{op.name}: operands and result must have one exponent, not {exponents}")
         if isinstance(op, Add) and len(op.inputs) > 2:
             raise ValueError(f"{op.name} adds {len(op.inputs)} tensors, of which a runtime clips each partial sum")

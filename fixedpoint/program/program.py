@@ -1,7 +1,7 @@
 """The program: a network as one ordered list of operations with their constants.
 
 Every step from float to deployment is a step on it: `capture` makes it, `fold` simplifies it, `calibrate` gives it
-exponents, `qat` trains its constants, `convert` rounds them, the evaluators run it and the ONNX writers export it.
+exponents, `qat` trains its constants, `convert` rounds them, the evaluators run it and the writers export it.
 
 A tensor is named after the operation that computes it; the network's input is INPUT. In a quantized program the int8
 tensor `t` stands for the real numbers `t * 2**-exponents[t]`, the weight of output channel c for
@@ -9,10 +9,11 @@ tensor `t` stands for the real numbers `t * 2**-exponents[t]`, the weight of out
 """
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 
 from torch import Tensor
 
-from fixedpoint.program.ops import Clamp, Flatten, Lookup, Op, Pad, op_from_json
+from fixedpoint.program.ops import Flatten, Lookup, Op, Pad, op_from_json
 
 INPUT = "input"
 INPUT_EXPONENT = 7  # an 8-bit pixel p is carried as p - 128 and read as (p - 128) / 128
@@ -59,6 +60,20 @@ class Program:
         return self.ops[-1].name
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor, without the batch dimension."""
+        return {INPUT: self.input_shape} | {op.name: op.shape for op in self.ops}
+
+    def readers(self, name: str) -> list[Op]:
+        """The operations that read the tensor `name`."""
+        return [op for op in self.ops if name in op.inputs]
+
+    @cached_property
+    def last_reader(self) -> dict[str, str]:
+        """For each tensor that is read, the name of the last operation that reads it."""
+        return {name: op.name for op in self.ops for name in op.inputs}
+
+    @property
     def last_layer(self) -> Op:
         """The conv or linear whose int32 accumulators are the logits.
 
@@ -102,7 +117,7 @@ class Program:
         if isinstance(source, Lookup):
             table = self.constants[f"{source.name}.table"]
             return int(table.min()), int(table.max())
-        if source.keeps_exponent and not isinstance(source, Clamp):
+        if not source.takes_clamp:
             values = [*self.input_bounds(source), *(self.pad_values(source) if isinstance(source, Pad) else ())]
             return min(values), max(values)
         return self.bounds(source)

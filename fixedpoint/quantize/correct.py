@@ -33,19 +33,14 @@ def correct_biases(program: Program, images: Tensor) -> Program:
         The program with other biases.
     """
     quantized, floating = FakeQuantModel(program).to(images.device), FloatEvaluator(program)
-    last_use = {name: op.name for op in program.ops for name in op.inputs}
     fake, real = {INPUT: images}, {INPUT: images}
     for op in program.ops:
-        operands = [[values[name] for name in op.inputs] for values in (fake, real)]
         if op.weighted and not is_fixed(op):
-            expected = getattr(floating, op.kind)(replace(op, clamp=(None, None)), *operands[1])
-            found = quantized.accumulator(op, *operands[0])
+            expected = getattr(floating, op.kind)(replace(op, clamp=(None, None)), real[op.inputs[0]])
+            found = quantized.accumulator(op, fake[op.inputs[0]])
             quantized.constants(op)[1].sub_(mean_error(found, expected, op.clamp))
-        fake[op.name] = getattr(quantized, op.kind)(op, *operands[0])
-        real[op.name] = getattr(floating, op.kind)(op, *operands[1])
-        for name in {*op.inputs}:
-            if last_use[name] == op.name:
-                del fake[name], real[name]
+        for evaluator, values in ((quantized, fake), (floating, real)):
+            dict(evaluator.resume(values, (op,)))
     quantized.project()
     return quantized.trained()
 

@@ -7,7 +7,7 @@ import oracle
 import pytest
 from programs import PROGRAMS, build, conv, hard_inputs, numpy_constants
 
-from fixedpoint.c.memory_plan import check, is_view, patch_bytes, plan, shapes
+from fixedpoint.c.memory_plan import check, is_view, patch_bytes, plan
 from fixedpoint.c.runtime import CModel
 from fixedpoint.c.source import c_source
 from fixedpoint.program import INPUT, Add, Clamp, Concat, Flatten, MaxPool, Mul, Program
@@ -53,7 +53,7 @@ def test_what_lives_at_the_same_time_does_not_overlap(name):
     found = plan(program)
     index = {op.name: i for i, op in enumerate(program.ops)}
     # the bytes that a value takes, and from which operation to which; a patch is a value of one operation
-    blocks = {n: range(o, o + prod(shapes(program)[n])) for n, o in found.offsets.items() if value_of(program, n) == n}
+    blocks = {n: range(o, o + prod(program.shapes[n])) for n, o in found.offsets.items() if value_of(program, n) == n}
     lives = {n: [index[n], index[n]] for n in blocks}
     for i, op in enumerate(program.ops):
         for tensor in {value_of(program, n) for n in op.inputs} & set(blocks):

@@ -8,7 +8,8 @@ from programs import conv, hard_inputs, numpy_constants
 
 from fixedpoint.litert.graph import read_metadata
 from fixedpoint.litert.runtime import EXECUTIONS, LitertModel
-from fixedpoint.litert.writer import litert_model, logit_exponent
+from fixedpoint.litert.scales import logit_exponent
+from fixedpoint.litert.writer import litert_model
 from fixedpoint.program import INPUT, Program
 
 CONTENT = litert_model(PROGRAMS["network"], {})

@@ -266,7 +266,7 @@ def with_op(op, exponent=7) -> Program:
 
 
 REFUSED = {
-    "needs calibrate.arithmetic: portable, and the program's is exact8": replace(PROGRAMS["conv"], arithmetic=EXACT8),
+    "needs portable arithmetic, and the program's is exact8": replace(PROGRAMS["conv"], arithmetic=EXACT8),
     "x is a lookup": with_op(Lookup("x", (INPUT,), (3, 8, 8), "tanh", ())),
     "x is a mul": with_op(Mul("x", (INPUT, INPUT), (3, 8, 8))),
     "x is a avg_pool": with_op(AvgPool("x", (INPUT,), (3, 8, 8), (1, 1), (1, 1))),

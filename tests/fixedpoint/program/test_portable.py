@@ -175,7 +175,7 @@ def test_products_and_tables_are_refused_by_name_with_the_parameter_to_change():
         calibrate(float_program((3, 8, 8), *layers, *head("gated", 512)), lambda: [pictures()], arithmetic=PORTABLE)
     message = str(error.value)
     assert "act (a table), gated (a product of two tensors)" in message
-    assert message.endswith("set calibrate.arithmetic to exact8") and "\n" not in message
+    assert message.endswith("set arithmetic (calibrate.arithmetic) to exact8") and "\n" not in message
     many = [Lookup(f"f{i}", (f"f{i - 1}" if i else INPUT,), (3, 8, 8), "tanh", ()) for i in range(9)]
     with pytest.raises(ValueError, match=r"f4 \(a table\) and 4 more"):
         lower(float_program((3, 8, 8), *many, *head("f8", 192)))

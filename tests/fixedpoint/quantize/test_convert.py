@@ -1,12 +1,10 @@
 import json
 
 import pytest
-import timm
 import torch
 from programs import PROGRAMS, in_real_numbers
 from torch import nn
 
-import models  # noqa: F401  registers vargconvnet_32
 from evaluation.exactness import Agreement
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
@@ -16,6 +14,7 @@ from fixedpoint.program.integer import IntegerEvaluator, integer_input, integer_
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.qat import FakeQuantModel
+from models.registry import create_model
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -69,7 +68,7 @@ def case(request):
     """A calibrated network with the BatchNorm statistics of a training step, and pictures for it."""
     name, size = request.param
     torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=10)
+    model = create_model(name, 10, size, {})
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0

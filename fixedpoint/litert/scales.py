@@ -1,0 +1,45 @@
+"""The scales of the tensors of int8.tflite, by which its runtimes compute what the program says.
+
+Activations have scales of exact powers of two. LiteRT multiplies an accumulator by `s_x * s_w / s_y` in fixed point and
+rounds twice; with an exact power of two the first rounding drops a bit and moves the second one. So the scale of a
+filter is the greatest float32 below 2**-e: the multiplier's mantissa is then 2**31 - 128, the first rounding gives the
+accumulator back, below 2**23 in magnitude, and one rounding is left, which has no ties in portable arithmetic.
+"""
+
+import numpy as np
+
+from fixedpoint.program import Program
+
+MIN_INT16_SHIFT = -6  # of an accumulator by the kernel of 16 bits
+
+
+def power_of_two(exponent: np.ndarray | int, owner: str) -> np.ndarray:
+    """2**-exponent, float32 [n].
+
+    Raises:
+        ValueError: If it or a float32 number beside it is not normal, naming `owner`.
+    """
+    if np.any(np.abs(exponent) > 125):
+        raise ValueError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")
+    return np.ldexp(np.float32(1), np.negative(np.atleast_1d(exponent)))
+
+
+def filter_scale(exponent: np.ndarray, owner: str) -> np.ndarray:
+    """The greatest float32 numbers below 2**-exponent; raises as `power_of_two` does."""
+    return np.nextafter(power_of_two(exponent, owner), np.float32(0))
+
+
+def logit_exponent(program: Program, logits: str) -> int:
+    """The exponent of the logits of that type: int16 has up to 8 more bits, as many as make no tie and can be shifted.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    assert program.int8_logit_exponent is not None
+    if logits == "int8":
+        return program.int8_logit_exponent
+    shifts = program.shift(program.last_layer).tolist()
+    for more in range(8, -1, -1):
+        if min(shifts) - more >= MIN_INT16_SHIFT and not any(k >= 2 and k - more == 1 for k in shifts):
+            return program.int8_logit_exponent + more
+    raise ValueError(f"int16 logits shift accumulators by {MIN_INT16_SHIFT} and more, and int8 ones by {min(shifts)}")
