@@ -128,9 +128,8 @@ verify: setup  ## read and decode every record of the databases
 	@python -m tools.verify
 
 .PHONY: recipe
-recipe:  ## put recipes/NAME.yaml in place of params.yaml, e.g. make recipe NAME=imagenet
-	@test -f recipes/$(NAME).yaml || { echo "error: no recipes/$(NAME).yaml; there are: $(notdir $(basename $(wildcard recipes/*.yaml)))"; exit 1; }
-	cp recipes/$(NAME).yaml params.yaml
+recipe: setup  ## put recipes/NAME.yaml in place and print what changes in params.yaml: make recipe NAME=imagenet
+	@python -m tools.recipe $(NAME)
 
 ONLY ?= deploy
 .PHONY: bench bench-deploy bench-quantize bench-data bench-train

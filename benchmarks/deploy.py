@@ -76,7 +76,7 @@ def main() -> None:
 def stored() -> tuple[Program, Program]:
     """The pipeline's float and integer program."""
     params = load_params()
-    prepare(params.machine)
+    prepare(params.execution)
     floating, integer = (read_model(require(FILES[form], MADE_BY[form]), form) for form in ("float", "int"))
     return float_program(floating), stored_program(integer)
 

@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
-    prepare(load_params().machine)
+    prepare(load_params().execution)
     torch.use_deterministic_algorithms(False)  # the peers have operations that know no other way
     results = {}
     for name in arguments.networks:

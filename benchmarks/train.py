@@ -34,8 +34,8 @@ def main() -> None:
     arguments = parser.parse_args()
     params = load_params()
     on_gpu = {"device": "cuda"} if torch.cuda.is_available() else {}
-    params = params.model_copy(update={"machine": params.machine.model_copy(update=on_gpu)})
-    device = prepare(params.machine)
+    params = params.model_copy(update={"execution": params.execution.model_copy(update=on_gpu)})
+    device = prepare(params.execution)
 
     given = {"network": arguments.model, "size": arguments.size, "batch": arguments.batch}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value}

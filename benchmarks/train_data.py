@@ -5,8 +5,8 @@ of timm's create_loader. Both read, decode, crop and flip the same pictures, by 
 what params.yaml wants of ours. Shown are images per second, their ratio to those from memory, and the percent of the
 time in which the step waited for its batch.
 
-Splits: seconds of an epoch with each split of the cores into machine.threads and machine.workers, each in a process of
-its own; the processes take turns, round by round.
+Splits: seconds of an epoch with each split of the cores into execution.threads and machine.workers, each in a process
+of its own; the processes take turns, round by round.
 """
 
 import os
@@ -65,7 +65,7 @@ def loading(params: Params, rounds: int) -> tuple[dict[str, float], dict[str, fl
         hflip=plain.flip,
         color_jitter=None,  # type: ignore[arg-type]  # timm's annotation leaves None out
         num_workers=workers,
-        pin_memory=params.machine.device == "cuda",
+        pin_memory=params.execution.device == "cuda",
         device=torch.device("cpu"),
     ).loader  # as bytes: the step normalizes
     step = _step(params)
@@ -84,16 +84,19 @@ def loading(params: Params, rounds: int) -> tuple[dict[str, float], dict[str, fl
 
 def splits(params: Params, rounds: int) -> dict[str, float]:
     """Seconds of an epoch by "threads/workers", params.yaml's first."""
-    own = params.machine
+    own, own_workers = params.execution, params.machine.workers
     cores = len(os.sched_getaffinity(0))
     counts = sorted({2**power for power in range(cores.bit_length())} | {cores})
     threads = counts if own.device == "cpu" else [own.threads]
-    tried = dict.fromkeys([(own.threads, own.workers), *product(threads, [0, *counts])])
+    tried = dict.fromkeys([(own.threads, own_workers), *product(threads, [0, *counts])])
     with ExitStack() as stack:
         turns = {}
         for threads_of, workers in tried:
-            machine = own.model_copy(update={"threads": threads_of, "workers": workers})
-            text = params.model_copy(update={"machine": machine}).model_dump_json()
+            split = {
+                "execution": own.model_copy(update={"threads": threads_of}),
+                "machine": params.machine.model_copy(update={"workers": workers}),
+            }
+            text = params.model_copy(update=split).model_dump_json()
             process = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
             turns[f"{threads_of}/{workers}"] = lambda process=process, text=text: process.submit(_part, text).result()
         speeds = interleaved(turns, rounds)
@@ -110,7 +113,7 @@ def _part(text: str) -> int:
 def _training(text: str) -> tuple[TrainingStep, TrainingBatches]:
     """What a process of `splits` has to do, of parameters as JSON."""
     params = Params.model_validate_json(text)
-    prepare(params.machine)
+    prepare(params.execution)
     (batches,) = training_batches(params, params.augment, params.batch_size).values()
     return _step(params), batches
 
@@ -118,8 +121,8 @@ def _training(text: str) -> tuple[TrainingStep, TrainingBatches]:
 def _step(params: Params) -> TrainingStep:
     model = create_model(params.model.name, params.model.num_classes, params.input.size, params.model.arguments)
     recipe = plain_recipe(params)
-    model.to("cuda" if params.machine.device == "cuda" else "cpu")
-    step = TrainingStep(model, recipe, label_loss(recipe.label_smoothing), execution(params.machine))
+    model.to("cuda" if params.execution.device == "cuda" else "cpu")
+    step = TrainingStep(model, recipe, label_loss(recipe.label_smoothing), execution(params.execution))
     step.train()
     return step
 

@@ -71,7 +71,7 @@ def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
 def training_batches(
     params: Params, augment: Augmentation, batch_size: int, share: Share = ALL, sizes: Mapping[int, int] | None = None
 ) -> dict[int, TrainingBatches]:
-    """Shuffled, augmented training batches; on the GPU if machine.decode says so.
+    """Shuffled, augmented training batches; on the GPU if execution.decode says so.
 
     Args:
         share: What this process computes of each batch.
@@ -85,7 +85,7 @@ def training_batches(
     def of_size(size: int) -> TrainingBatches:
         input_format = params.input.model_copy(update={"size": size})
         pixels = Pixels(database, random_views(augment, params.input, size), input_format, params.seed)
-        on_device = params.machine.decode == "cuda"
+        on_device = params.execution.decode == "cuda"
         renderer = (
             DeviceRenderer(input_format, torch.device("cuda", torch.cuda.current_device())) if on_device else None
         )

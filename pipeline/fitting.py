@@ -81,7 +81,7 @@ def fit_stage(
     some = next(iter(train.values()))
     databases = [data.pixels.database for data in (some, val)]
     check_same_classes(*databases)
-    start_processes(recipe.processes, params.machine.threads)
+    start_processes(recipe.processes, params.execution.threads)
     with ExitStack() as stack:
         signals = stack.enter_context(noted_signals())
         group = stack.enter_context(joined(recipe.processes, device))
@@ -90,7 +90,7 @@ def fit_stage(
             augment=augment.model_dump(),
             settings=settings,
             params=params.model_dump(include={"seed", "input", "model", "validation"}),
-            machine=params.machine.of_results,
+            execution=params.execution.model_dump(),
             inputs=[digest_files([file]) for file in files] + [database.header.digest for database in databases],
             code=dependencies(f"train_{stage}"),
         )
@@ -111,7 +111,7 @@ def fit_stage(
             model,
             recipe,
             loss_of,
-            execution(params.machine),
+            execution(params.execution),
             group,
             Mixing(recipe, params.model.num_classes) if recipe.mixes else None,
             **options,

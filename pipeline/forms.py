@@ -67,10 +67,10 @@ def load_form(step: str, path: str | Path | None, device: torch.device, params: 
     if not path.is_file():
         raise FileNotFoundError(f"model file {path} does not exist")
     if step.startswith("onnx"):
-        model = OnnxModel(path, "default", params.machine.threads)
+        model = OnnxModel(path, "default", params.execution.threads)
         form = Form(path, _onnx_info(step, path), lambda x: torch.from_numpy(model(x.cpu().numpy())))
     elif step == "litert":
-        litert = LitertModel(path, "xnnpack", params.machine.threads)
+        litert = LitertModel(path, "xnnpack", params.execution.threads)
         form = Form(path, _exported_info(path, litert.metadata), litert_logits(litert))
     else:
         stored = read_model(path, step)

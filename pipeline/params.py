@@ -10,49 +10,24 @@ from pydantic_core import ErrorDetails
 
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.section import Ratio, Section
-from training.recipe import FineTuning, FloatTraining, QatRecipe, Recipe
-
-
-class Machine(Section):
-    """Where and how the work runs; what `of_results` leaves out changes no result, the rest may."""
-
-    device: Literal["cpu", "cuda"]
-    threads: int = Field(ge=1)
-    workers: int = Field(ge=0, description="threads that pack, decode and augment")
-    decode: Literal["cpu", "cuda"] = Field(description="where training pictures are decoded and augmented")
-    precision: Literal["auto", "float32", "tf32", "bf16", "fp16"] = Field(description="of training; auto: by device")
-    compile: Literal["auto", "always", "never"] = Field(description="the training step; auto: on cuda")
-    algorithms: Literal["auto", "deterministic", "fastest"] = Field(description="auto: fastest on cuda")
-    checkpoint_minutes: float = Field(gt=0, description="from one checkpoint to the next within an epoch")
-    checkpoints: int = Field(ge=1, description="how many of the last are kept, beside the best")
-
-    @model_validator(mode="after")
-    def _cuda_decodes_for_cuda(self) -> Self:
-        if self.decode == "cuda" and self.device != "cuda":
-            raise ValueError("machine.decode is cuda, but machine.device is cpu")
-        return self
-
-    @property
-    def of_results(self) -> dict[str, Any]:
-        """The parameters that may change a result."""
-        return self.model_dump(exclude={"workers", "checkpoint_minutes", "checkpoints"})
+from training.recipe import FineTuning, FloatTraining, QatRecipe, Recipe, Steps
 
 
 class Splits(Section):
-    """The name of each split in the source."""
-
-    train: str
-    val: str
+    train: str = Field(description="name in the source of the training pictures")
+    val: str = Field(description="name in the source of the validation pictures")
 
 
 class Encode(Section):
     """How pictures are stored: as they are, or encoded again; they are made smaller, never larger."""
 
-    type: Literal["original", "resized", "raw"]
-    side: Literal["short", "long"]
+    type: Literal["original", "resized", "raw"] = Field(
+        description="bytes untouched, encoded again at `size`, or bare pixels"
+    )
+    side: Literal["short", "long"] = Field(description="the side that `size` is of")
     size: int | None = Field(ge=1, description="pixels of that side at most; null: any")
-    format: Literal["jpeg", "png", "webp"]
-    quality: int = Field(ge=1, le=100)
+    format: Literal["jpeg", "png", "webp"] = Field(description="of resized")
+    quality: int = Field(ge=1, le=100, description="of jpeg and webp")
 
     @model_validator(mode="after")
     def _size_belongs_to_another_type(self) -> Self:
@@ -64,36 +39,46 @@ class Encode(Section):
 class Pack(Section):
     """Where the pictures come from, and how they are stored."""
 
-    source: Literal["torchvision", "folder", "imagenet", "list", "voc", "coco", "cityscapes", "reference", "database"]
-    dataset: str | None = Field(description="class name in torchvision.datasets; null for another source")
-    root: str
+    source: Literal[
+        "torchvision", "folder", "imagenet", "list", "voc", "coco", "cityscapes", "reference", "database"
+    ] = Field(description="docs/data.md")
+    dataset: str | None = Field(description="class in torchvision.datasets; null for other sources")
+    root: str = Field(description="folder or file of the source")
     splits: Splits
-    format: Literal["lmdb", "recordio"]
+    format: Literal["lmdb", "recordio"] = Field(description="of the databases; recordio is MXNet's")
     encoding: Encode
-    on_bad_image: Literal["error", "skip", "keep"]
+    on_bad_image: Literal["error", "skip", "keep"] = Field(
+        description="keep: a JPEG file that is cut short; each is named in metrics/pack_*.json"
+    )
 
 
 class Normalization(Section):
     """A network that is fed with (p / 255 - mean) / std."""
 
-    mean: tuple[float, float, float]
-    std: tuple[Ratio, Ratio, Ratio]
+    mean: tuple[float, float, float] = Field(description="of red, green and blue, from 0 to 1")
+    std: tuple[Ratio, Ratio, Ratio] = Field(description="of red, green and blue, from 0 to 1")
 
 
 class Model(Section):
-    name: str
-    num_classes: int = Field(ge=2)
-    arguments: dict[str, Any]
-    normalization: Normalization | None = Field(description="the network's own; null: pixels p as (p - 128) / 128")
+    name: str = Field(description="a network of models/, of timm, or torchvision/NAME, docs/networks.md")
+    num_classes: int = Field(ge=2, description="classes of the pictures")
+    arguments: dict[str, Any] = Field(description="of the network's function, e.g. {channels: [16, 24, 32, 64, 128]}")
+    normalization: Normalization | None = Field(
+        description="e.g. {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}; null: (p - 128) / 128"
+    )
 
 
 class Calibrate(Section):
-    images: int = Field(ge=1)
+    images: int = Field(ge=1, description="training pictures, evenly spaced, as validation transforms them")
     finer_exponents: int = Field(ge=0, le=8, description="exponents tried beyond the one that covers the maximum")
-    arithmetic: Literal["portable", "exact8"] = Field(description="portable: the same bits in every runtime")
-    weight_bits: Literal[7, 8] = Field(description="of exact8; portable weights have 7 effective bits")
-    refinement: int = Field(ge=0, description="training images on which exponents are refined; 0: not at all")
-    bias_correction: int = Field(ge=0, description="training images from which biases are corrected; 0: not at all")
+    arithmetic: Literal["portable", "exact8"] = Field(
+        description="the same bits in every runtime, or a bit more in weights and any operation"
+    )
+    weight_bits: Literal[7, 8] = Field(
+        description="of exact8; 7: int8_qdq.onnx is exact under ONNX Runtime's defaults on every x86 processor"
+    )
+    refinement: int = Field(ge=0, description="training pictures on whose logits exponents are tried; 0: none")
+    bias_correction: int = Field(ge=0, description="training pictures from which biases are corrected; 0: none")
 
     @model_validator(mode="after")
     def _weight_bits_belong_to_exact8(self) -> Self:
@@ -103,24 +88,26 @@ class Calibrate(Section):
 
 
 class Litert(Section):
-    logits: Literal["int8", "int16"] = Field(description="of int8.tflite; int16 has up to 8 bits more")
+    logits: Literal["int8", "int16"] = Field(
+        description="of int8.tflite; int16 has up to 8 bits more, so that of many classes fewer tie"
+    )
 
 
 class Validate(Section):
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="pictures that are scored at once")
 
 
 class Compare(Section):
-    images: int | None = Field(ge=1, description="validation images whose logits are compared; null: all of them")
-    intermediate_images: int = Field(ge=1, description="images whose every intermediate tensor is compared")
+    images: int | None = Field(ge=1, description="validation pictures whose logits are compared; null: all")
+    intermediate_images: int = Field(ge=1, description="validation pictures whose every tensor is compared")
 
 
 class Golden(Section):
-    images: int = Field(ge=1, description="validation images of the golden vectors")
+    images: int = Field(ge=1, description="validation pictures of the golden vectors")
 
 
 class Report(Section):
-    images: int = Field(ge=1, description="validation images that the report measures")
+    images: int = Field(ge=1, description="validation pictures that the quantization report measures")
 
 
 class Gate(Section):
@@ -135,16 +122,47 @@ class Card(Section):
     """What the model card says that nothing else in here knows."""
 
     license: str | None = Field(description="of the weights, e.g. mit; null: none has been granted")
-    data: str = Field(description="the pictures, whose they are, and on which terms they may be used")
+    data: str = Field(description="whose the pictures are, and on which terms they may be used")
 
 
-class Params(Section):
-    """All of params.yaml. `lr`, `epochs`, `batch_size`, `train`, `augment` are float training's; QAT's are in `qat`."""
+class Execute(Section):
+    """How a step runs, which decides its speed and the last bits of its results."""
 
-    seed: int = Field(ge=0, lt=2**32)
-    lr: float
-    epochs: int
-    batch_size: int
+    device: Literal["cpu", "cuda"] = Field(description="where networks are trained and scored")
+    threads: int = Field(
+        ge=1, description="of PyTorch in each process; another number changes the last bits of training"
+    )
+    algorithms: Literal["auto", "deterministic", "fastest"] = Field(
+        description="auto: deterministic (the same bytes) on cpu, fastest on cuda"
+    )
+    precision: Literal["auto", "float32", "tf32", "bf16", "fp16"] = Field(
+        description="of training; auto: bf16 on cuda, float32 on cpu"
+    )
+    compile: Literal["auto", "always", "never"] = Field(description="the training step by torch.compile; auto: on cuda")
+    decode: Literal["cpu", "cuda"] = Field(description="where training pictures are decoded and augmented")
+
+    @model_validator(mode="after")
+    def _cuda_decodes_for_cuda(self) -> Self:
+        if self.decode == "cuda" and self.device != "cuda":
+            raise ValueError("execution.decode is cuda, but execution.device is cpu")
+        return self
+
+
+class Machine(Section):
+    """What suits a machine and changes no result."""
+
+    workers: int = Field(ge=0, description="threads in each process that pack, decode and augment")
+    checkpoint_minutes: float = Field(gt=0, description="from one checkpoint of training to the next within an epoch")
+    checkpoints: int = Field(ge=1, description="how many of the last are kept in runs/, beside the best")
+
+
+class Params(Steps):
+    """All of params.yaml: what decides results, `execution`, and `machine`.
+
+    `lr`, `epochs`, `batch_size`, `train`, `augment` are float training's; QAT's are in `qat`.
+    """
+
+    seed: int = Field(ge=0, lt=2**32, description="of weights, order of pictures, augmentation, mixing and dropout")
     train: FloatTraining
     augment: Augmentation
     input: InputFormat
@@ -159,6 +177,7 @@ class Params(Section):
     report: Report
     gate: Gate
     card: Card
+    execution: Execute
     machine: Machine
 
     @model_validator(mode="after")
@@ -191,16 +210,35 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise FileNotFoundError(
             f"there is no {path} in {Path.cwd()}; stages are started in the repository's own folder"
         )
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            values = yaml.load(file, Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    values = read_yaml(path)
     if values is None:
         raise ValueError(f"{path} is empty; `make recipe` puts a complete one in its place")
+    return check_params(values, path)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The plain values of a YAML file, in which no key stands twice; None if it is empty.
+
+    Raises:
+        ValueError: if it is no such file.
+        OSError: if it cannot be read.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            return yaml.load(file, Loader=_UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def check_params(values: Any, path: str | Path) -> Params:
+    """The parameters of the values of a file.
+
+    Raises:
+        ValueError: naming the file, and each bad key, its value and what is allowed, in one line.
+    """
     try:
         params = Params.model_validate(values)
-        params.float_recipe  # noqa: B018 - checks the values that stand at the top level
+        params.float_recipe  # noqa: B018 - checks what stands at the top level together with `train`
         return params
     except ValidationError as error:
         raise ValueError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors())) from None

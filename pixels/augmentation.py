@@ -16,15 +16,15 @@ def _ascending(values: tuple[float, float]) -> tuple[float, float]:
 class InputFormat(Section):
     """What the network sees: `size` x `size` pixels in `color_space`, each 8-bit value p as (p - 128) / 128."""
 
-    size: int = Field(ge=1)
-    color_space: Literal["yuv444", "rgb"]
+    size: int = Field(ge=1, description="pixels of each side, a multiple of the network's stride")
+    color_space: Literal["yuv444", "rgb"] = Field(description="yuv444: full-range BT.601, as JPEG encoders compute it")
     resize: int | None = Field(ge=1, description="short side before the centre crop of validation; null: as it is")
 
 
 class Augmentation(Section):
     """Random changes of a training picture."""
 
-    crop: Literal["resized", "padded"]
+    crop: Literal["resized", "padded"] = Field(description="RandomResizedCrop, or a shift by a few pixels")
     crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = Field(
         description="area of a resized crop, as a share of the picture"
     )
@@ -34,11 +34,11 @@ class Augmentation(Section):
     crop_padding: int = Field(ge=0, description="pixels added on each side before a padded crop")
     flip: float = Field(ge=0, le=1, description="probability of a horizontal flip")
     color_jitter: tuple[Strength, Strength, Strength, HueStrength] = Field(
-        description="brightness, contrast, saturation, hue"
+        description="greatest change of brightness, contrast, saturation, hue"
     )
     policy: Literal["trivial_augment", "rand_augment", "auto_augment"] | None = Field(
-        description="random operations on the RGB pixels, as torchvision defines them; null: none"
+        description="operations of torchvision on the RGB pixels; null: none"
     )
     policy_operations: int = Field(ge=1, description="of rand_augment: operations on a picture, one after the other")
-    policy_magnitude: int = Field(ge=0, le=30, description="of rand_augment: their strength")
+    policy_magnitude: int = Field(ge=0, le=30, description="of rand_augment: their strength, up to 30")
     erase: float = Field(ge=0, le=1, description="probability that a random rectangle becomes grey")

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="artifacts/float/model.safetensors")
     arguments = parser.parse_args()
     params = load_params()
-    prepare(params.machine)
+    prepare(params.execution)
     stored = load_model(require(arguments.checkpoint, "make train-float"), ("float",))
     check_model(arguments.checkpoint, stored.info, params)
     options = params.calibrate

@@ -50,7 +50,7 @@ LITERT = {execution: f"litert ({execution})" for execution in LITERT_EXECUTIONS}
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     params = load_params()
-    device = prepare(params.machine)
+    device = prepare(params.execution)
     stored = {form: load_model(require(FILES[form], MADE_BY[form]), (form,)) for form in ("qat", "int")}
     for form, contents in stored.items():
         check_model(FILES[form], contents.info, params)
@@ -120,7 +120,7 @@ def _logits(qat: Program, program: Program, params: Params, device: torch.device
 
 
 def _onnx(form: str, execution: str, params: Params) -> Logits:
-    model = OnnxModel(f"artifacts/onnx/int8_{form}.onnx", execution, params.machine.threads)
+    model = OnnxModel(f"artifacts/onnx/int8_{form}.onnx", execution, params.execution.threads)
     return lambda x: torch.from_numpy(model(x.cpu().numpy()))
 
 
@@ -130,7 +130,7 @@ def _litert_logits(program: Program, params: Params) -> Agreement:
 
     Several interpreters share a batch, since LiteRT's reference kernels compute on one thread alone.
     """
-    integer, parts = IntegerEvaluator(program), params.machine.threads
+    integer, parts = IntegerEvaluator(program), params.execution.threads
     models = {name: [_litert(execution) for _ in range(parts)] for execution, name in LITERT.items()}
     first = next(iter(models.values()))[0]
     agreement = Agreement(["int", *models])
@@ -175,7 +175,9 @@ def _tensors(
 ) -> Iterator[dict[str, Tensor]]:
     """Every int8 tensor by form, one tensor of one batch of images at a time."""
     models = {
-        _name(form, execution): OnnxModel(f"artifacts/onnx/int8_{form}.onnx", execution, params.machine.threads, names)
+        _name(form, execution): OnnxModel(
+            f"artifacts/onnx/int8_{form}.onnx", execution, params.execution.threads, names
+        )
         for form, execution in executions
     }
     fake, integer = FakeQuantModel(qat).to(device).eval(), IntegerEvaluator(program).to(device)

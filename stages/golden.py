@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default="artifacts/golden", help="default: %(default)s")
     args = parser.parse_args()
     params = load_params()
-    prepare(params.machine)
+    prepare(params.execution)
     stored = load_model(require(args.checkpoint, "make convert-int"), ("int",))
     check_model(args.checkpoint, stored.info, params)
     program = Program.from_json(stored.program, stored.tensors)

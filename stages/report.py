@@ -55,7 +55,7 @@ def main() -> None:
     images = params.report.images if images is None else images
     if images < 1:
         raise ValueError(f"--images {images} is not allowed, must be at least 1")
-    device = prepare(params.machine)
+    device = prepare(params.execution)
     stored = {form: load_model(require(FILES[form], MADE_BY[form]), (form,)) for form in ("float", "ptq", "qat", "int")}
     for form, contents in stored.items():
         check_model(FILES[form], contents.info, params)

@@ -26,7 +26,7 @@ from training.recipe import FineTuning
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     params = load_params()
-    device = prepare(params.machine)
+    device = prepare(params.execution)
     info = ModelInfo(
         name=params.model.name,
         arguments=params.model.arguments,

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--teacher", default=FILES["float"], type=Path)
     arguments = parser.parse_args()
     params = load_params()
-    device = prepare(params.machine)
+    device = prepare(params.execution)
     files = [require(arguments.checkpoint, MADE_BY["ptq"])]
     stored = load_model(files[0], ("ptq",))
     check_model(files[0], stored.info, params)
@@ -45,7 +45,7 @@ def main() -> None:
     if recipe.distill:
         files.append(require(arguments.teacher, MADE_BY["float"]))
         teacher = _teacher(files[1], stored.info.class_names, params).to(device).to(memory_format=torch.channels_last)
-        loss_of = distilled_loss(loss_of, execution(params.machine).of(teacher), recipe.distill, recipe.temperature)
+        loss_of = distilled_loss(loss_of, execution(params.execution).of(teacher), recipe.distill, recipe.temperature)
 
     def save(fitted: Fitted) -> None:
         for name, weights in {"last": fitted.last, "model": fitted.best}.items():

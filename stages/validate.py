@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="write metrics.json, *.csv and worst.jpg there")
     arguments = parser.parse_args()
     params = load_params()
-    device = prepare(params.machine)
+    device = prepare(params.execution)
     if arguments.step == "litert" and not arguments.checkpoint and NO_LITERT.exists():
         write_nothing(output_files(arguments.step, arguments.output))
         print(NO_LITERT.read_text().strip())

@@ -106,7 +106,7 @@ def make_project(folder: Path, **values) -> Path:
         "qat__epochs": 1,
         "qat__batch_size": 16,
         "compare__intermediate_images": 8,
-        "machine__threads": 1,  # several of these projects run at once
+        "execution__threads": 1,  # several of these projects run at once
         "machine__workers": 0,
         "gate__quantization_drop": 100,
         "gate__regression": 10,

@@ -56,8 +56,8 @@ def test_a_recipe_gives_an_exact_integer_model(tmp_path, name):
         golden__images=2,
         report__images=8,
         gate__quantization_drop=100,
-        machine__device="cpu",
-        machine__threads=2,
+        execution__device="cpu",
+        execution__threads=2,
         machine__workers=0,
     )
     write_archives(folder / "data/imagenet")

@@ -17,7 +17,6 @@ def folder(tmp_path) -> Path:
     """A repository of which make needs no more."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(REPOSITORY / name, tmp_path)
-    shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     (tmp_path / ".git").mkdir()
     return tmp_path
 
@@ -74,12 +73,6 @@ def test_setup_compiles_what_has_changed_and_only_that(folder):
     assert message.startswith("error: pixels/native.c cannot be compiled: ")
     assert "no_such_header.h: No such file or directory; install a C compiler and the headers" in message
     assert [line.split("[")[0] for line in message.splitlines()[1:]] == ["make: *** "]
-
-
-def test_unknown_recipe(folder):
-    known = " ".join(sorted(path.stem for path in (folder / "recipes").iterdir()))
-    assert make(folder, "recipe", "NAME=mnist") == (2, f"error: no recipes/mnist.yaml; there are: {known}")
-    assert not (folder / "params.yaml").exists()
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="of the drawings (default: runs/predictions)")
     arguments = parser.parse_args()
     params = load_params()
-    device = prepare(params.machine)
+    device = prepare(params.execution)
     pixels = torch.stack([read_pixels(path, params) for path in arguments.image])
     form = load_form(arguments.step, arguments.checkpoint, device, params)
     with torch.no_grad():

@@ -14,35 +14,55 @@ def _from_the_start(sizes: dict[int, int]) -> dict[int, int]:
     return sizes
 
 
-class Optimization(Section):
-    """How the weights move: linear warm-up, then a schedule; weight decay is on weights only."""
+class Steps(Section):
+    """How large the steps are, and how many."""
 
-    optimizer: Literal["sgd", "nesterov", "adamw", "lamb"]
+    lr: float = Field(gt=0, description="greatest learning rate, at the end of the warm-up")
+    epochs: int = Field(ge=0, description="passes over the training pictures; 0: the start is scored and kept")
+    batch_size: int = Field(ge=1, description="pictures a step, of all processes together")
+
+
+class Optimization(Section):
+    """How the weights move."""
+
+    optimizer: Literal["sgd", "nesterov", "adamw", "lamb"] = Field(description="as timm makes it")
     momentum: float = Field(ge=0, lt=1, description="of sgd and nesterov")
-    weight_decay: float = Field(ge=0)
-    schedule: Literal["cosine", "step", "plateau", "constant"] = Field(description="of the lr after the warm-up")
-    decay_epochs: float = Field(gt=0, description="of step: epochs from one decay to the next; of plateau: patience")
-    decay_rate: float = Field(gt=0, lt=1, description="by which step and plateau multiply the lr")
-    warmup_epochs: float = Field(ge=0)
-    loss: Literal["cross_entropy", "binary_cross_entropy"]
+    weight_decay: float = Field(ge=0, description="on weights only, not on biases and BatchNorm")
+    schedule: Literal["cosine", "step", "plateau", "constant"] = Field(
+        description="of the learning rate after the warm-up; cosine ends at zero"
+    )
+    decay_epochs: float = Field(
+        gt=0, description="of step: from one decay to the next; of plateau: borne without a better validation loss"
+    )
+    decay_rate: float = Field(gt=0, lt=1, description="by which step and plateau multiply the learning rate")
+    warmup_epochs: float = Field(ge=0, description="in which the learning rate grows from zero; may be a fraction")
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = Field(description="over all classes, or of each by itself")
     target_threshold: float | None = Field(
         gt=0, lt=1, description="of binary_cross_entropy: shares of a label above it count as 1; null: as they are"
     )
-    label_smoothing: float = Field(ge=0, lt=1)
-    mixup: float = Field(ge=0, description="alpha of the Beta distribution that pictures are mixed by; 0: none")
-    cutmix: float = Field(ge=0, description="the same of pasted rectangles; with both, chance takes one for a batch")
+    label_smoothing: float = Field(ge=0, lt=1, description="share of a label that goes to all classes alike")
+    mixup: float = Field(
+        ge=0, description="alpha of the Beta distribution, e.g. 0.2: two pictures and their labels are mixed; 0: none"
+    )
+    cutmix: float = Field(
+        ge=0, description="the same, e.g. 1: a rectangle of another is pasted; with both, chance takes one for a batch"
+    )
     clip_grad: float | None = Field(gt=0, description="greatest norm of all gradients together; null: any")
-    accumulate: int = Field(ge=1, description="parts of a process's share of a batch that are computed one by one")
-    ema_decay: float | None = Field(ge=0, lt=1, description="of the average of the weights, per step; null: none")
-    processes: int = Field(ge=1, description="that share each batch, one on each GPU")
+    accumulate: int = Field(
+        ge=1, description="parts of a batch, computed one by one for less memory; BatchNorm sees one at a time"
+    )
+    ema_decay: float | None = Field(
+        ge=0,
+        lt=1,
+        description="per step, e.g. 0.999, of the average of weights that is scored and kept; null: none",
+    )
+    processes: int = Field(
+        ge=1, description="that share a batch, one on each GPU; on several machines: docs/training.md"
+    )
 
 
-class Recipe(Optimization):
-    """One training run; with `epochs: 0` the start is scored and kept."""
-
-    lr: float = Field(gt=0)
-    epochs: int = Field(ge=0)
-    batch_size: int = Field(ge=1, description="of all processes together")
+class Recipe(Steps, Optimization):
+    """One training run."""
 
     @property
     def parts(self) -> int:
@@ -79,15 +99,19 @@ class Start(Section):
 class FineTuning(Section):
     """Where float training starts, and which layers it leaves as they are."""
 
-    init_from: Start | None
-    freeze: tuple[str, ...] = Field(description="layers whose weights and BatchNorm statistics stay as they are")
+    init_from: Start | None = Field(
+        description="e.g. {file: weights/resnet18.safetensors, sha256: 5c10…, new_layers: [fc]}; null: random weights"
+    )
+    freeze: tuple[str, ...] = Field(
+        description="layers whose weights and BatchNorm statistics stay as they are, e.g. [stem, stages.0]"
+    )
 
 
 class FloatTraining(Optimization, FineTuning):
     """What float training adds to an optimization: a start, frozen layers, pictures that grow."""
 
     sizes: Annotated[dict[PositiveInt, PositiveInt], AfterValidator(_from_the_start)] | None = Field(
-        description="size of the training pictures by the first epoch that has it; null: input.size throughout"
+        description="of training pictures by the first epoch that has it, e.g. {1: 16, 8: 24}; null: input.size"
     )
 
 
@@ -95,5 +119,7 @@ class QatRecipe(Recipe):
     """Quantization-aware training: a recipe with pictures and a teacher of its own."""
 
     augment: Augmentation
-    distill: float = Field(ge=0, le=1, description="weight of the teacher in the loss; the labels' is 1 - distill")
-    temperature: float = Field(gt=0, description="of the softmax in which teacher and student are compared")
+    distill: float = Field(
+        ge=0, le=1, description="weight of the float model's logits in the loss, the labels have the rest"
+    )
+    temperature: float = Field(gt=0, description="of the softmax in which the logits are compared")

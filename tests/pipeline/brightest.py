@@ -70,7 +70,8 @@ def write_params(classes: int = 3) -> None:
     values["model"] |= {"num_classes": classes}
     values["pack"] |= {"format": "lmdb"}
     values["validation"] |= {"batch_size": 4}
-    values["machine"] |= {"device": "cpu", "threads": 1, "workers": 0}
+    values["execution"] |= {"device": "cpu", "threads": 1}
+    values["machine"]["workers"] = 0
     Path("params.yaml").write_text(yaml.safe_dump(values))
 
 

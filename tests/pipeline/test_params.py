@@ -1,12 +1,17 @@
+import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 import yaml
+from pydantic.fields import FieldInfo
 
-from pipeline.params import load_params
+from pipeline.params import Normalization, Params, load_params
+from pixels.section import Section
+from training.recipe import Start
 
 REPOSITORY = Path(__file__).parents[2]
-RECIPES = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+SAMPLE = REPOSITORY / "params.yaml"
 
 
 @pytest.fixture
@@ -15,7 +20,7 @@ def params(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def load(name: str, *value):
-        values = yaml.safe_load((REPOSITORY / "recipes" / "fashion_mnist.yaml").read_text())
+        values = yaml.safe_load(SAMPLE.read_text())
         *parents, key = name.split(".")
         section = values
         values["train"]["init_from"] = {"file": "weights.pt", "sha256": "5c10", "new_layers": []}
@@ -30,31 +35,65 @@ def params(tmp_path, monkeypatch):
     return load
 
 
-def keys(section: dict, prefix: str = "") -> set[str]:
-    """The names of all parameters, those of a value that may be null left out."""
-    names = set()
-    for name, value in section.items():
-        nested = isinstance(value, dict) and name not in ("arguments", "normalization", "sizes", "init_from")
-        names |= keys(value, f"{prefix}{name}.") if nested else {prefix + name}
-    return names
+def leaves(block: type[Section], prefix: str = "") -> dict[str, FieldInfo]:
+    """The fields that hold values by their full names."""
+    found = {}
+    for name, field in block.model_fields.items():
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        found |= leaves(field.annotation, f"{prefix}{name}.") if nested else {prefix + name: field}
+    return found
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipes_are_complete(path):
-    assert load_params(path)
-    recipe, default = (yaml.safe_load(p.read_text()) for p in (path, REPOSITORY / "params.yaml"))
-    assert keys(recipe) == keys(default)
+def comment_of(field: FieldInfo) -> str:
+    """What params.yaml says of a parameter: the values it may have, if they are named, and its description."""
+    types = {get_origin(each): each for each in (field.annotation, *get_args(field.annotation))}
+    if Literal not in types:
+        return field.description
+    *others, last = map(str, get_args(types[Literal]))
+    return f"{', '.join(others)} or {last}; {field.description}"
 
 
-def test_the_modern_recipe_averages_as_torchvision_does_and_trains_at_multiples_of_the_stride():
-    params = load_params(REPOSITORY / "recipes" / "imagenet_modern.yaml")
-    once_in_32_steps = 1 - (1 - 0.99998) * 32 * params.batch_size / params.epochs
-    assert params.train.ema_decay == pytest.approx(once_in_32_steps ** (1 / 32), abs=5e-7)
-    assert [size % 32 for size in params.train.sizes.values()] == [0]
+def lines(text: str) -> dict[str, str | None]:
+    """The comment beside each value of a parameter file, None without one, by the value's full name."""
+    found, blocks = {}, []
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            indent, key, value, comment = re.fullmatch(r"( *)(\w+):(?: (.+?))?(?:  # (.+))?", line).groups()
+            blocks[len(indent) // 2 :] = [key]
+            if value:
+                found[".".join(blocks)] = comment
+    return found
 
 
-def test_the_default_is_the_recipe_for_fashion_mnist():
-    assert (REPOSITORY / "params.yaml").read_text() == (REPOSITORY / "recipes" / "fashion_mnist.yaml").read_text()
+FIELDS = leaves(Params)
+
+
+def test_params_yaml_has_each_field_on_a_line_of_its_own_and_no_other():
+    assert lines(SAMPLE.read_text()).keys() == FIELDS.keys()
+
+
+def test_each_field_has_a_description():
+    assert [name for name, field in FIELDS.items() if not field.description] == []
+    inner = {
+        f"{block.__name__}.{name}": field for block in (Start, Normalization) for name, field in leaves(block).items()
+    }
+    assert [name for name, field in inner.items() if not field.description] == []
+
+
+def test_params_yaml_says_of_each_parameter_what_its_field_says():
+    """But of those of QAT that float training has, too: they have no comment."""
+    said, shared = lines(SAMPLE.read_text()), {name.removeprefix("train.") for name in FIELDS}
+    expected = {
+        name: None if name.startswith("qat.") and name.removeprefix("qat.") in shared else comment_of(field)
+        for name, field in FIELDS.items()
+    }
+    assert said == expected
+    assert [name for name in said if name.startswith("qat.") and said[name]] == ["qat.distill", "qat.temperature"]
+    assert max(map(len, SAMPLE.read_text().splitlines())) <= 120
+
+
+def test_params_yaml_is_the_recipe_that_others_change():
+    assert SAMPLE.read_text() == (REPOSITORY / "recipes" / "fashion_mnist.yaml").read_text()
 
 
 def test_values_arrive_as_written(params):
@@ -76,9 +115,11 @@ def test_the_float_recipe_is_the_optimization_of_train_and_not_where_it_starts(p
     assert values.train.model_dump().keys() - recipe.model_dump().keys() == {"sizes", "init_from", "freeze"}
 
 
-def test_what_changes_no_result_is_not_of_the_results(params):
-    names = params("machine.threads", 3).machine.of_results.keys()
-    assert names == {"device", "threads", "decode", "precision", "compile", "algorithms"}
+def test_what_changes_no_result_is_in_a_block_of_its_own(params):
+    assert params("machine.workers", 3).execution == params("machine.workers", 0).execution
+    assert params("execution.threads", 3).execution.model_dump().keys() == {
+        *("device", "threads", "algorithms", "precision", "compile", "decode")
+    }
 
 
 @pytest.mark.parametrize("name", ["epochs", "qat.epochs"])
@@ -104,14 +145,13 @@ def test_exponent_without_a_point_is_a_number(params):
         ("train.init_from.checkpoint", "allowed: file, new_layers, sha256"),
         ("train.init_from.files", "did you mean train.init_from.file?"),
         (
-            "machine.zzz",
-            "allowed: algorithms, checkpoint_minutes, checkpoints, compile, decode, device, precision, threads, "
-            "workers",
+            "execution.zzz",
+            "allowed: algorithms, compile, decode, device, precision, threads",
         ),
         (
             "zzz",
-            "allowed: augment, batch_size, calibrate, card, compare, epochs, gate, golden, input, litert, lr, machine, "
-            "model, pack, qat, report, seed, train, validation",
+            "allowed: augment, batch_size, calibrate, card, compare, epochs, execution, gate, golden, input, litert, "
+            "lr, machine, model, pack, qat, report, seed, train, validation",
         ),
     ],
 )
@@ -121,7 +161,9 @@ def test_unknown_keys_get_a_suggestion(params, name, hint):
     assert str(raised.value) == f"params.yaml: {name} is not a parameter; {hint}"
 
 
-@pytest.mark.parametrize("name", ["lr", "qat", "qat.lr", "train.mixup", "train.init_from.sha256", "machine.precision"])
+@pytest.mark.parametrize(
+    "name", ["lr", "qat", "qat.lr", "train.mixup", "train.init_from.sha256", "execution.precision"]
+)
 def test_missing_keys(params, name):
     with pytest.raises(ValueError, match=f"^params.yaml: {name} is missing$"):
         params(name)
@@ -151,7 +193,7 @@ def test_wrong_types(params, name, value, expected):
     ("name", "value", "expected"),
     [
         ("seed", -1, "seed: -1 is not allowed, must be greater than or equal to 0"),
-        ("lr", 0, "lr: 0.0 is not allowed, must be greater than 0"),
+        ("lr", 0, "lr: 0 is not allowed, must be greater than 0"),
         ("lr", float("inf"), "lr: inf is not allowed, must be a finite number"),
         ("batch_size", 0, "batch_size: 0 is not allowed, must be greater than or equal to 1"),
         ("train.momentum", 1, "train.momentum: 1 is not allowed, must be less than 1"),
@@ -174,9 +216,9 @@ def test_wrong_types(params, name, value, expected):
         ("train.processes", 3, "batch_size 64 is not allowed, must be a multiple of 6: processes 3 times accumulate 1"),
         ("qat.accumulate", 5, "qat: batch_size 64 is not allowed, must be a multiple of 10: processes 1 times "),
         (
-            "machine.precision",
+            "execution.precision",
             "fp8",
-            "machine.precision: 'fp8' is not allowed, must be 'auto', 'float32', 'tf32', 'bf16' or 'fp16'",
+            "execution.precision: 'fp8' is not allowed, must be 'auto', 'float32', 'tf32', 'bf16' or 'fp16'",
         ),
         (
             "train.target_threshold",
@@ -185,11 +227,11 @@ def test_wrong_types(params, name, value, expected):
             "there, 0.01, and of one that is, 0.91",
         ),
         ("qat.target_threshold", 0.92, "qat.target_threshold 0.92 is not allowed, must be between the smoothed labels"),
-        ("machine.decode", "cuda", "machine: machine.decode is cuda, but machine.device is cpu"),
+        ("execution.decode", "cuda", "execution: execution.decode is cuda, but execution.device is cpu"),
         ("qat.distill", True, "qat.distill: true is not allowed, no parameter is a switch"),
         ("model.num_classes", 1, "model.num_classes: 1 is not allowed, must be greater than or equal to 2"),
         ("input.color_space", "yuv", "input.color_space: 'yuv' is not allowed, must be 'yuv444' or 'rgb'"),
-        ("machine.device", "gpu", "machine.device: 'gpu' is not allowed, must be 'cpu' or 'cuda'"),
+        ("execution.device", "gpu", "execution.device: 'gpu' is not allowed, must be 'cpu' or 'cuda'"),
         ("pack.encoding.type", "resized", "pack.encoding: size null does not go with type resized"),
         ("pack.encoding.size", 256, "pack.encoding: size 256 does not go with type original"),
         ("pack.source", "web", "pack.source: 'web' is not allowed, must be 'torchvision', 'folder', 'imagenet', "),
@@ -221,7 +263,7 @@ def test_all_mistakes_in_one_line(tmp_path):
         load_params(path)
     assert str(raised.value) == (
         f"{path}: model.num_classes is missing; model.classes is not a parameter; did you mean model.num_classes?; "
-        "machine.device: 'tpu' is not allowed, must be 'cpu' or 'cuda'"
+        "execution.device: 'tpu' is not allowed, must be 'cpu' or 'cuda'"
     )
 
 

@@ -32,7 +32,7 @@ def stage(tmp_path, monkeypatch, pictures, capsys):
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     params["input"] = {"size": 16, "color_space": "rgb", "resize": None}
     params["model"]["num_classes"] = 2
-    params["machine"] |= {"threads": 1, "workers": 0}
+    params["execution"]["threads"], params["machine"]["workers"] = 1, 0
     params["validation"]["batch_size"] = 3
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)

@@ -67,7 +67,7 @@ def workspace(tmp_path_factory):
     values["model"] |= {"name": INFO.name, "num_classes": 3, "arguments": ARGUMENTS}
     values["input"] |= {"size": 32, "color_space": "yuv444", "resize": None}
     values["calibrate"]["images"] = 24
-    values["machine"] |= {"threads": 1, "workers": 0}
+    values["execution"]["threads"], values["machine"]["workers"] = 1, 0
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with pytest.MonkeyPatch.context() as patch:

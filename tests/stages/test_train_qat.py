@@ -49,7 +49,7 @@ class Noise(ListSource):
 def write_params(**qat) -> None:
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     values |= {"epochs": 0, "batch_size": 8}
-    values["machine"] |= {"threads": 1, "workers": 0}
+    values["execution"]["threads"], values["machine"]["workers"] = 1, 0
     arguments = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
     values["model"] |= {"name": "vargconvnet_32", "num_classes": 3, "arguments": arguments}
     values["calibrate"] |= {"images": 24, "refinement": 24, "bias_correction": 24}
