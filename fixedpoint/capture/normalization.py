@@ -1,0 +1,38 @@
+"""A network's own input normalization as the first operation of its program, which `fold` then takes away."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from fixedpoint.program import INPUT, BatchNorm, Program
+
+
+def behind_normalization(program: Program, mean: Sequence[float] | None, std: Sequence[float] | None) -> Program:
+    """A float program of pixels p given as (p - 128) / 128, from one of their `(p / 255 - mean) / std`.
+
+    Args:
+        program: As captured.
+        mean: One number a channel, of pixels in 0..1.
+        std: Likewise, not 0.
+
+    Raises:
+        ValueError: If one is missing, they are not as many as the channels, or a `std` is 0.
+    """
+    channels = program.input_shape[0]
+    means, stds = _numbers("mean", mean, channels), _numbers("std", std, channels)
+    if (stds == 0).any():
+        raise ValueError(f"std must not be 0, as in {std}")
+    own = next(name for i in range(len(program.ops) + 1) if (name := f"normalization{i or ''}") not in program.shapes)
+    shift, factor = (255 * means - 128) / 128, (1 / (255 * stds / 128).double()).float()
+    constants = {f"{own}.scale": factor, f"{own}.shift": (-shift.double() * factor.double()).float()}
+    ops = [replace(op, inputs=tuple(own if name == INPUT else name for name in op.inputs)) for op in program.ops]
+    norm = BatchNorm(own, (INPUT,), program.input_shape)
+    return replace(program, ops=(norm, *ops), constants=program.constants | constants)
+
+
+def _numbers(name: str, values: Sequence[float] | None, channels: int) -> Tensor:
+    if values is None or len(values) != channels:
+        raise ValueError(f"{name} must have one number for each of {channels} channels, not {values}")
+    return torch.tensor([float(value) for value in values])

@@ -1,0 +1,243 @@
+"""From a PyTorch module and pictures to integers that every runtime computes alike, in a notebook or another program.
+
+    quantized = quantize(network, pictures)
+    quantized.save_tflite("network.tflite")
+
+It needs PyTorch and NumPy; a writer imports what it writes with. docs/python.md has examples.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fixedpoint.c.source import c_source
+from fixedpoint.capture.fold import fold
+from fixedpoint.capture.network import capture
+from fixedpoint.capture.normalization import behind_normalization
+from fixedpoint.program import EXACT8, PORTABLE, Program, power_of_two
+from fixedpoint.program.integer import IntegerEvaluator, integer_input
+from fixedpoint.quantize.calibrate import calibrate
+from fixedpoint.quantize.convert import convert
+from fixedpoint.quantize.correct import correct_biases
+from fixedpoint.quantize.qat import FakeQuantModel
+from fixedpoint.quantize.refine import refine
+
+BATCH = 100  # pictures that are computed at a time, of a tensor of them
+
+
+def network_input(pixels: Tensor) -> Tensor:
+    """What a network without normalization, and the module of `trainable`, see of pixels p: float32 (p - 128) / 128."""
+    return (pixels.float() - 128) / 128
+
+
+class Quantized:
+    """A quantized network.
+
+    Attributes:
+        program: The integer program: int8 weights, int32 biases, exponents.
+        calibrated: The same with float weights and biases, which QAT trains.
+        floating: The float network, BatchNorm folded.
+        metadata: What the files say of the network, JSON values.
+    """
+
+    def __init__(self, floating: Program, calibrated: Program, metadata: Mapping[str, object]):
+        self.program, self.calibrated, self.floating = convert(calibrated), calibrated, floating
+        self.metadata = metadata
+        self._evaluator = IntegerEvaluator(self.program)
+
+    def __repr__(self) -> str:
+        shape, classes = list(self.program.input_shape), self.program.last_layer.shape[0]
+        return f"Quantized({self.program.arithmetic}, {shape} -> {classes}, {len(self.program.ops)} operations)"
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """The logits, float32 [n, classes]: integers times powers of two, exact, on the device of `pixels`.
+
+        Args:
+            pixels: uint8 [n, channels, height, width].
+
+        Raises:
+            ValueError: If they have another type or shape.
+        """
+        _check(pixels, self.program.input_shape, "the pixels")
+        accumulators = self._evaluator.to(pixels.device)(integer_input(network_input(pixels))).flatten(1)
+        return accumulators * power_of_two(-self.program.logit_exponent).to(pixels.device)
+
+    def trainable(self) -> FakeQuantModel:
+        """A module for quantization-aware training, which computes the integers' values and has gradients.
+
+        Its input is `network_input` of pixels. After each step of the optimizer its method `project` must be called.
+        """
+        return FakeQuantModel(self.calibrated)
+
+    def from_trained(self, model: FakeQuantModel) -> "Quantized":
+        """What a module of `trainable` has become by training.
+
+        Raises:
+            ValueError: If an accumulator could leave the range in which all is exact: `project` was not called.
+        """
+        return Quantized(self.floating, model.trained(), self.metadata)
+
+    def save_tflite(self, path: str | Path, logits: str = "int8") -> None:
+        """Write the file for LiteRT, TensorFlow Lite for Microcontrollers and NPUs.
+
+        Args:
+            path: Its folder is made if it is missing.
+            logits: Their type: int8, or int16 with up to 8 more bits, so that of many classes fewer tie.
+
+        Raises:
+            OSError: If LiteRT (ai-edge-litert) is not installed, or the file cannot be written.
+            ValueError: If the arithmetic is not portable, or `logits` is another type.
+        """
+        from fixedpoint.litert.writer import litert_model
+
+        _write(Path(path), litert_model(self.program, self.metadata, logits))
+
+    def save_onnx(self, folder: str | Path) -> None:
+        """Write float.onnx, int8_qdq.onnx, int8_qoperator.onnx and int8_integer.onnx.
+
+        Raises:
+            OSError: If a file cannot be written.
+            ValueError: If names of modules collide.
+        """
+        from fixedpoint.onnx.float import FloatWriter
+        from fixedpoint.onnx.integer import IntegerWriter
+        from fixedpoint.onnx.qdq import QdqWriter
+        from fixedpoint.onnx.qoperator import QOperatorWriter
+
+        models = {"float": FloatWriter.export(self.floating, self.metadata)}
+        for name, writer in {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWriter}.items():
+            models[f"int8_{name}"] = writer.export(self.program, self.metadata)
+        for name, model in models.items():
+            _write(Path(folder, f"{name}.onnx"), model.SerializeToString(deterministic=True))
+
+    def save_c(self, folder: str | Path) -> None:
+        """Write network.c, network.h and main.c: C99 without floating point, allocation or library.
+
+        Raises:
+            OSError: If a file cannot be written.
+        """
+        for name, text in c_source(self.program, self.metadata).items():
+            _write(Path(folder, name), text.encode())
+
+
+def quantize(
+    network: nn.Module,
+    pictures: Tensor | Iterable[Tensor],
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    class_names: Sequence[str] | None = None,
+    metadata: Mapping[str, object] | None = None,
+    arithmetic: str = PORTABLE,
+    weight_bits: int = 8,
+    finer_exponents: int = 3,
+    refinement: int = 64,
+    bias_correction: int = 256,
+) -> Quantized:
+    """Quantize a float network that gives logits [n, classes]. The module that is given stays as it is.
+
+    Args:
+        network: Any module of the operations in docs/networks.md; computed in eval mode, on the CPU.
+        pictures: Some hundred that the network was trained on, prepared as for validation: uint8 [n, channels, height,
+            width], a tensor or batches of them. All are in memory at once.
+        mean: With `std`, of the network's own normalization `(p / 255 - mean) / std` of pixels p, one number a channel;
+            both None: `(p - 128) / 128`.
+        std: See `mean`.
+        class_names: For the files' metadata.
+        metadata: Further JSON values for it.
+        arithmetic: "portable", the same bits in every runtime; or "exact8", with any operation and without .tflite.
+        weight_bits: Of exact8: 8, or 7, with which the QDQ file is exact in ONNX Runtime on every x86 processor.
+        finer_exponents: How many exponents to try beyond the one that covers the largest value.
+        refinement: On how many pictures' logits exponents are tried; 0: none.
+        bias_correction: From how many pictures biases are corrected; 0: none.
+
+    Raises:
+        ValueError: Of an argument that is not allowed, and of what the network has that cannot be quantized.
+
+    Warns:
+        UserWarning: Of a tensor that must share an exponent far from its own best.
+    """
+    counts = {"finer_exponents": finer_exponents, "refinement": refinement, "bias_correction": bias_correction}
+    _check_options(arithmetic, weight_bits, **counts)
+    batches = _batches(pictures)
+    channels, height, width = batches[0].shape[1:]
+    floating = capture(network, (channels, height, width))
+    if mean is not None or std is not None:
+        floating = behind_normalization(floating, mean, std)
+    floating = fold(floating)
+    about = _metadata(class_names, metadata, floating.last_layer.shape[0])
+    pixels = torch.cat(batches)
+
+    def some(count: int) -> Tensor:
+        """Network input of at most `count` pictures, evenly spaced."""
+        count = min(count, len(pixels))
+        return network_input(pixels[[i * len(pixels) // count for i in range(count)]])
+
+    program = calibrate(floating, lambda: map(network_input, batches), finer_exponents, arithmetic, weight_bits)
+    if refinement:
+        program = refine(program, some(refinement), finer_exponents)
+    if bias_correction:
+        program = correct_biases(program, some(bias_correction))
+    return Quantized(floating, program, about)
+
+
+def _check_options(arithmetic: str, weight_bits: int, **counts: int) -> None:
+    if arithmetic not in (PORTABLE, EXACT8):
+        raise ValueError(f"arithmetic must be {PORTABLE} or {EXACT8}, not {arithmetic!r}")
+    allowed = (8,) if arithmetic == PORTABLE else (7, 8)
+    if weight_bits not in allowed:
+        raise ValueError(f"weight_bits of {arithmetic} must be {' or '.join(map(str, allowed))}, not {weight_bits}")
+    for name, count in counts.items():
+        if count < 0:
+            raise ValueError(f"{name} must be 0 or more, not {count}")
+
+
+def _batches(pictures: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    """Pictures on the CPU, channels first in memory, so that equal ones give equal results; none if empty."""
+    batches: Iterator[Any] = iter(pictures.split(BATCH) if isinstance(pictures, Tensor) else pictures)
+    found: list[Tensor] = []
+    for batch in batches:
+        _check(batch, tuple(found[0].shape[1:]) if found else None, f"batch {len(found)} of the pictures")
+        found.append(batch.cpu().contiguous())
+    if not found:
+        raise ValueError("there are no pictures to calibrate on")
+    return found
+
+
+def _check(pixels: Any, shape: tuple[int, ...] | None, what: str) -> None:
+    """Raise ValueError if `pixels` are not uint8 [n, *shape], of three sizes where `shape` is None."""
+    if not isinstance(pixels, Tensor):
+        raise ValueError(f"{what} must be a uint8 tensor, not {type(pixels).__name__}; leave out labels")
+    fits = pixels.dim() == 4 and len(pixels) > 0 and shape in (None, tuple(pixels.shape[1:]))
+    if pixels.dtype != torch.uint8 or not fits:
+        sizes = "channels, height, width" if shape is None else ", ".join(map(str, shape))
+        found = f"{str(pixels.dtype).removeprefix('torch.')} {list(pixels.shape)}"
+        raise ValueError(f"{what} must be uint8 [n, {sizes}], not {found}")
+
+
+def _metadata(
+    class_names: Sequence[str] | None, metadata: Mapping[str, object] | None, classes: int
+) -> dict[str, object]:
+    about = {**(metadata or {}), **({} if class_names is None else {"class_names": [*class_names]})}
+    if class_names is not None and len(class_names) != classes:
+        raise ValueError(f"class_names has {len(class_names)} names, and the network {classes} logits")
+    try:
+        json.dumps(about)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata must be JSON values: {error}") from None
+    return about
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
