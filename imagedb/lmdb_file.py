@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 import lmdb
 
 from imagedb.record import HEADER_KEY, Header, Record, pack_header, record_key, unpack_header, unpack_record
+from storage.files import sync
 
 TRANSACTION_BYTES, TRANSACTION_RECORDS = 2**20, 1000  # a transaction ends with the record that reaches either
 INITIAL_MAP_SIZE = 2**24  # bytes; doubled whenever it is full
@@ -102,15 +103,6 @@ class LmdbReader:
         if value is None:
             raise ValueError("missing")
         return unpack_record(value)
-
-
-def sync(path: Path) -> None:
-    """Wait until the file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_environment(path: Path) -> lmdb.Environment:

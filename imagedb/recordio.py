@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from imagedb.lmdb_file import sync
 from imagedb.record import Header, Record, pack_header, unpack_header
+from storage.files import sync
 
 MAGIC = (0xCED7230A).to_bytes(4, "little")
 LENGTH_BITS = 29

@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from imagedb.encode import Encoding
 from imagedb.images import decode_image, inspect_image
-from imagedb.lmdb_file import LmdbWriter, sync
+from imagedb.lmdb_file import LmdbWriter
 from imagedb.parallel import ordered_map
 from imagedb.reader import ImageDatabase
 from imagedb.record import Digest, Header, Record, pack_record
 from imagedb.recordio import RecordIOWriter
 from imagedb.sources.source import WHOLE, Item, Shard, Source
+from storage.files import beside, sync
 
 WRITERS = {".recordio": RecordIOWriter}  # by suffix; LmdbWriter for any other
 
@@ -218,8 +219,8 @@ def _new_database(path: str | Path) -> Iterator[LmdbWriter | RecordIOWriter]:
     """A writer whose database takes the place of `path` if the block ends well, and leaves nothing if it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
-    with _locked(path.with_name(f".{path.name}.lock"), path):
+    partial, old = (beside(path, state) for state in ("partial", "old"))
+    with _locked(beside(path, "lock"), path):
         if old.exists() and not path.exists():
             old.replace(path)  # the run before was killed between its last two steps
         _remove(partial, old)  # or earlier

@@ -2,29 +2,60 @@
 
 import csv
 import fcntl
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+LONGEST = 240  # bytes of a name to which `beside` adds; file systems allow 255
+
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it if the block ends well, and is removed if it does not."""
+def whole_file(path: str | Path, durable: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path` that replaces it if the block ends well, and is removed if it does not.
+
+    Args:
+        path: Its folder is made if there is none.
+        durable: Come back only when the file and its name are on the disk, so that no power cut takes them away.
+
+    Raises:
+        OSError: If the block or what comes after it raises one, with `path` in it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = beside(path, "partial")
     try:
         yield partial
+        if durable:
+            sync(partial)
         partial.replace(path)
+        if durable:
+            sync(path.parent)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error}") from None
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, value: dict) -> None:
+def beside(path: Path, state: str) -> Path:
+    """The hidden path beside `path` for what it was or will be, such as .name.partial; shorter if the name is long."""
+    name = os.fsencode(path.name)
+    shown = path.name if len(name) <= LONGEST else hashlib.sha256(name).hexdigest()[:16]
+    return path.with_name(f".{shown}.{state}")
+
+
+def sync(path: Path) -> None:
+    """Wait until the file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: str | Path, value: Mapping[str, object]) -> None:
     """Write `value` as indented JSON with a final newline, whole or not at all."""
     with whole_file(path) as partial:
         partial.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,7 +1,6 @@
 """Model files: tensors in safetensors, everything else in one JSON header. Nothing is ever unpickled."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,8 +8,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from storage.files import whole_file
+
 FORMAT_VERSION = 3
-FORMS = ("float", "ptq", "qat", "int")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StoredModel:
     """Contents of a model file.
 
     Attributes:
-        form: "float", "ptq", "qat" or "int".
+        form: Such as "int", as in the file.
         tensors: by name, on the CPU.
         program: the integer program as JSON values; None in the forms that have none.
     """
@@ -62,29 +62,14 @@ def save_model(
         program: JSON values; the order of its keys is not kept.
 
     Raises:
-        ValueError: if `form` is unknown.
         OSError: if the file cannot be written.
     """
-    if form not in FORMS:
-        raise ValueError(f"form {form!r} is not allowed, must be one of {', '.join(FORMS)}")
     header = {"format_version": FORMAT_VERSION, "form": form, "info": asdict(info), "program": program}
     # One metadata entry, because safetensors writes several in an order that differs from process to process.
     metadata = {"model": json.dumps(header, sort_keys=True, allow_nan=False)}
     contents = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path, durable=True) as partial:
+        partial.write_bytes(contents)
 
 
 def refuse_pointer(path: str | Path) -> None:

@@ -155,6 +155,15 @@ def test_database_takes_the_place_of_an_old_one(png, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "db.recordio"]
 
 
+@pytest.mark.parametrize("suffix", ["", ".recordio"])
+def test_a_name_as_long_as_the_file_system_allows(png, tmp_path, suffix):
+    path = tmp_path / ("a" * (255 - len(suffix)) + suffix)
+    for label in (0, 1):
+        write_database(Items(Item("x", label, png)), path)
+    assert ImageDatabase(path)[0].label == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
 class Damaged:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     whole = jpeg(noise)
