@@ -34,8 +34,8 @@ from fixedpoint.quantize.qat import FakeQuantModel
 
 
 # 3. fixedpoint/program/ops.py: the dataclass, then its name in OPS. Attributes of the operation are fields; what is
-#    true of every operation of the kind is a class attribute: weighted, quantized, keeps_exponent, shares_exponent,
-#    in_place, not_portable. Runtimes would round this rescaling each in its own way, so it is not portable.
+#    true of every operation of the kind is a class attribute, of those that `Op` describes. Runtimes would round this
+#    rescaling each in its own way, so it is not portable.
 @dataclass(frozen=True)
 class Negate(Op):
     """The negative of a tensor."""

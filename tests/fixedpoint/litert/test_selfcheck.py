@@ -1,34 +1,24 @@
-"""Self-checks, compiled and run: those for TFLM with a stand-in, and with TFLM=/path/to/tflite-micro with itself."""
+"""The self-check for TFLM, compiled and run: with a stand-in, and with TFLM=/path/to/tflite-micro with itself."""
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from portable_programs import PROGRAMS, build
-from programs import PROGRAMS as C_PROGRAMS
 from programs import conv, hard_inputs
+from selfchecks import STRICT, array, call, golden, write
 
-from fixedpoint.c.selfcheck import c_selfcheck, golden_count
-from fixedpoint.c.source import c_source
 from fixedpoint.litert.runtime import LitertModel
 from fixedpoint.litert.selfcheck import TFLM_FOLDER, _planned, arena_bytes, tflm_selfcheck
 from fixedpoint.litert.writer import litert_model
 from fixedpoint.program import INPUT, Pad
-from fixedpoint.program.integer import IntegerEvaluator, int8_logits
+from fixedpoint.program.integer import int8_logits
 
-STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
 TFLM = os.environ.get("TFLM")
 CASES = ["conv", "conv_groups", "network", "network_vectors"]
-
-
-def golden(program, count=1) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures and their accumulators, int32 [n, classes]."""
-    pictures = hard_inputs(program, count)
-    return pictures, IntegerEvaluator(program)(torch.from_numpy(pictures)).flatten(1).numpy()
 
 
 def files(name: str, count=1) -> tuple[bytes, np.ndarray, np.ndarray]:
@@ -36,95 +26,6 @@ def files(name: str, count=1) -> tuple[bytes, np.ndarray, np.ndarray]:
     program = PROGRAMS[name]
     pictures, accumulators = golden(program, count)
     return litert_model(program, {}), pictures, int8_logits(program, torch.from_numpy(accumulators)).numpy()
-
-
-def write(folder: Path, texts: dict[str, str]) -> None:
-    folder.mkdir(exist_ok=True)
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-
-
-def call(folder: Path, *command: str) -> tuple[int, str]:
-    """Exit code and all that was printed."""
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return done.returncode, done.stdout.replace("\r", "")
-
-
-def array(text: str, declaration: str) -> list[int]:
-    """The numbers of an array in a source."""
-    listed = re.search(rf"^{re.escape(declaration)}\[\] = {{\n([-\d,\n]+)\n}};$", text, re.MULTILINE)
-    return [int(number) for number in listed[1].split(",")]
-
-
-@pytest.mark.parametrize(
-    ("shape", "count"), [((3, 32, 32), 21), ((3, 128, 128), 1), ((3, 224, 224), 1), ((1, 8, 8), 40)]
-)
-def test_pictures_of_64_kib_at_most_but_one(shape, count):
-    assert golden_count(np.zeros((40, *shape), np.int8)) == count
-
-
-def run_c(folder: Path, sources: dict[str, str]) -> tuple[int, str]:
-    write(folder, sources)
-    command = ["cc", "-std=c99", *STRICT, "-O1", "network.c", "selfcheck.c", "-o", "selfcheck"]
-    assert call(folder, *command) == (0, "")
-    return call(folder, "./selfcheck")
-
-
-@pytest.fixture(params=["network", "linear"])
-def c_files(request):
-    program = C_PROGRAMS[request.param]
-    pictures, logits = golden(program)
-    return program, pictures, logits, c_source(program, {})
-
-
-def test_the_c_form_passes(c_files, tmp_path):
-    program, pictures, logits, sources = c_files
-    sources["selfcheck.c"] = c_selfcheck(program, pictures, logits)
-    assert run_c(tmp_path, sources) == (0, f"PASS: {len(pictures)} pictures, {logits.size} logits\n")
-    assert not re.search(r"\b(float|double)\b", sources["selfcheck.c"])
-
-
-def test_the_c_form_names_the_first_logit_that_differs(c_files, tmp_path):
-    program, pictures, logits, sources = c_files
-    wrong = logits.copy()
-    wrong[3, 2] += 1
-    wrong[4, 0] -= 1
-    sources["selfcheck.c"] = c_selfcheck(program, pictures, wrong)
-    message = f"FAIL: picture 3, class 2: got {logits[3, 2]}, expected {wrong[3, 2]}\n"
-    assert run_c(tmp_path, sources) == (1, message)
-
-
-def test_the_c_form_fails_if_one_weight_is_another(c_files, tmp_path):
-    program, pictures, logits, _ = c_files
-    weight = program.constants["logits.weight"].clone()
-    weight.view(-1)[0] ^= 1
-    changed = program.with_constants(**{"logits.weight": weight})
-    theirs = golden(changed)[1]
-    picture, label = (int(i) for i in np.argwhere(theirs != logits)[0])
-    sources = c_source(changed, {}) | {"selfcheck.c": c_selfcheck(program, pictures, logits)}
-    got, expected = theirs[picture, label], logits[picture, label]
-    message = f"FAIL: picture {picture}, class {label}: got {got}, expected {expected}\n"
-    assert run_c(tmp_path, sources) == (1, message)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda x, y: (x.astype(np.int16), y),
-            r"the pictures must be int8 \[n, 3, 32, 32\], not int16 \[\d+, 3, ",
-        ),
-        (lambda x, y: (x.transpose(0, 2, 3, 1), y), r"the pictures must be int8 \[n, 3, 32, 32\], not int8"),
-        (lambda x, y: (x, y.astype(np.int8)), r"the logits must be int32 \[n, 5\], not int8"),
-        (lambda x, y: (x, y[:, :4]), r"the logits must be int32 \[n, 5\], not int32 \[\d+, 4\]"),
-        (lambda x, y: (x, y[:2]), r"the logits must be int32 \[n, 5\], not int32 \[2, 5\]"),
-        (lambda x, y: (x[:0], y[:0]), r"the pictures must be int8 \[n, 3, 32, 32\], not int8 \[0, "),
-    ],
-)
-def test_other_arrays_are_refused(change, message):
-    program = C_PROGRAMS["network"]
-    with pytest.raises(ValueError, match=message):
-        c_selfcheck(program, *change(*golden(program)))
 
 
 @pytest.mark.parametrize("name", CASES)

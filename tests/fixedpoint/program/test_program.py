@@ -1,16 +1,14 @@
 import json
-import math
-import weakref
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
-from programs import PROGRAMS, avg_pool, build, conv
+from programs import PROGRAMS, avg_pool, build, conv, two_branches
 
 from fixedpoint.program import (
     INPUT,
-    OPS,
+    Add,
     AvgPool,
     Clamp,
     Concat,
@@ -18,14 +16,7 @@ from fixedpoint.program import (
     Linear,
     MaxPool,
     Program,
-    per_channel,
-    power_of_two,
 )
-from fixedpoint.program.integer import IntegerEvaluator
-
-
-def test_kinds_are_the_keys_of_ops():
-    assert all(op.kind == kind for kind, op in OPS.items())
 
 
 def without_constants(program):
@@ -53,6 +44,16 @@ def test_a_program_of_another_version_is_refused(change):
 def test_a_file_without_a_program_is_refused():
     with pytest.raises(ValueError, match="the model file holds no program"):
         Program.from_json(None, {})
+
+
+def test_shapes_and_readers_by_hand():
+    program = two_branches(Add("x", ("a", "b", "a"), (4, 8, 8)), x=3)
+    maps = dict.fromkeys(("a", "b", "x"), (4, 8, 8))
+    assert program.shapes == {INPUT: (3, 8, 8), **maps, "flat": (256,), "logits": (5,)}
+    assert [op.name for op in program.readers(INPUT)] == ["a", "b"]
+    assert [op.name for op in program.readers("a")] == ["x"]
+    assert program.readers("logits") == []
+    assert program.last_reader == {INPUT: "b", "a": "x", "b": "x", "x": "flat", "flat": "logits"}
 
 
 def test_the_logits_are_the_accumulators_of_the_last_layer():
@@ -128,35 +129,6 @@ def test_input_bounds_look_through_what_does_not_change_values():
     assert bounds["m"] == bounds["c"] == (0, 48)
     assert bounds["b"] == (-128, 16)
     assert bounds["flat"] == bounds["logits"] == (-128, 127)
-
-
-def test_run_gives_each_tensor_in_order_and_drops_it_after_its_last_use():
-    program = PROGRAMS["network"]
-    names = [op.name for op in program.ops]
-    references, logits = {}, None
-    for i, (name, value) in enumerate(IntegerEvaluator(program).run(torch.zeros(1, 3, 32, 32, dtype=torch.int8))):
-        assert name == names[i]
-        references[name], logits = weakref.ref(value), value
-        needed = {name, *(source for op in program.ops[i:] for source in op.inputs)}
-        assert {n for n, reference in references.items() if reference() is not None} <= needed
-    assert torch.equal(logits, IntegerEvaluator(program).logits(torch.zeros(1, 3, 32, 32, dtype=torch.int8)))
-
-
-def test_power_of_two_is_exact():
-    exponents = torch.arange(-126, 128, dtype=torch.int32)
-    assert power_of_two(exponents).tolist() == [math.ldexp(1.0, e) for e in range(-126, 128)]
-    exponents = torch.arange(-1022, 1024)
-    doubles = power_of_two(exponents, torch.float64)
-    assert doubles.dtype == torch.float64
-    assert doubles.tolist() == [math.ldexp(1.0, e) for e in range(-1022, 1024)]
-
-
-def test_per_channel_broadcasts_along_its_dimension():
-    values, like = torch.arange(3), torch.zeros(3, 3, 3, 3)
-    for dim in range(4):
-        result = like + per_channel(values, like, dim)
-        assert torch.equal(result.movedim(dim, 0).reshape(3, -1)[:, 0], values.float())
-        assert torch.equal(result, result.movedim(dim, -1).sort(dim=-1).values.movedim(-1, dim))
 
 
 def test_with_constants_leaves_the_original():

@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from fixedpoint.quantize.rounding import fake_quantize
+from fixedpoint.quantize.rounding import fake_quantize, straight_through
 
 
 @pytest.mark.parametrize("exponent", [-9, -1, 0, 1, 7, 20])
@@ -38,3 +38,11 @@ def test_gradients_pass_unchanged_without_bounds():
     x = torch.linspace(-1000, 1000, 101, requires_grad=True)
     fake_quantize(x, 8.0).sum().backward()
     assert torch.equal(x.grad, torch.ones(101))
+
+
+def test_a_value_rounded_elsewhere_has_the_gradient_of_what_it_was_rounded_from():
+    x = torch.tensor([0.4, 1.6, -7.0], requires_grad=True)
+    value = straight_through(x, torch.tensor([1.0, 3.0, -7.0], dtype=torch.float64))
+    assert value.dtype == torch.float32 and value.tolist() == [1, 3, -7]
+    (value * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert x.grad.tolist() == [1, 2, 3]
