@@ -1,15 +1,20 @@
 """The pictures of the quantization report, as SVG to stand in its page; colours are classes of the page's style."""
 
 import math
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Mapping, Sequence
 
+from markupsafe import Markup
 from torch import Tensor
 
+from reports.templates import environment
+
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 1000, 300, 34, 8, 22
+COLUMNS, ROWS = 64, 20  # of a histogram
+
+_templates = environment(autoescape=True)
 
 
-def chart(lines: dict[str, list[float]], dots: list[float], titles: list[str]) -> str:
+def chart(lines: Mapping[str, Sequence[float]], dots: Sequence[float], titles: Sequence[str]) -> Markup:
     """Lines and dots over numbered points; what is not finite is left out.
 
     Args:
@@ -22,38 +27,25 @@ def chart(lines: dict[str, list[float]], dots: list[float], titles: list[str]) -
     high = max(10 * math.ceil(max(values, default=0) / 10), low + 10)
     pitch, depth = (WIDTH - LEFT) / len(titles), HEIGHT - TOP - BOTTOM
 
-    def places(values: list[float]) -> Iterator[tuple[str, str]]:
-        for i, value in enumerate(values):
-            if math.isfinite(value):
-                yield f"{LEFT + (i + 0.5) * pitch:.1f}", f"{TOP + depth * (high - value) / (high - low):.1f}"
+    def level(value: float) -> str:
+        return f"{TOP + depth * (high - value) / (high - low):.1f}"
 
-    parts = []
-    for value in range(low, high + 1, 10):
-        ((_, y),) = places([value])
-        label = str(value).replace("-", "&minus;")
-        parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class="label" x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{label}</text>')
+    def places(values: Sequence[float]) -> list[tuple[str, str]]:
+        return [(f"{LEFT + (i + 0.5) * pitch:.1f}", level(v)) for i, v in enumerate(values) if math.isfinite(v)]
+
     every = 5 if len(titles) <= 60 else 10
-    for number in range(every, len(titles) + 1, every):
-        x = f"{LEFT + (number - 0.5) * pitch:.1f}"
-        parts.append(f'<text class="label" x="{x}" y="{HEIGHT - 6}" text-anchor="middle">{number}</text>')
-    for style, line in lines.items():
-        points = " ".join(f"{x},{y}" for x, y in places(line))
-        parts.append(f'<polyline class="line {style}" points="{points}"/>')
-    parts += [f'<circle class="own" cx="{x}" cy="{y}" r="3"/>' for x, y in places(dots)]
-    for i, title in enumerate(titles):
-        place = f'x="{LEFT + i * pitch:.1f}" y="{TOP}" width="{pitch:.1f}" height="{depth}"'
-        parts.append(f'<rect class="hit" {place}><title>{escape(title)}</title></rect>')
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="signal-to-noise ratio in dB, by operation">'
-        f"{''.join(parts)}</svg>"
+    svg = _templates.get_template("chart.svg").render(
+        {"width": WIDTH, "height": HEIGHT, "left": LEFT, "top": TOP, "depth": depth, "pitch": f"{pitch:.1f}"},
+        levels=[(value, level(value)) for value in range(low, high + 1, 10)],
+        numbers=[(n, f"{LEFT + (n - 0.5) * pitch:.1f}") for n in range(every, len(titles) + 1, every)],
+        lines={style: places(line) for style, line in lines.items()},
+        dots=places(dots),
+        titles=[(f"{LEFT + i * pitch:.1f}", title) for i, title in enumerate(titles)],
     )
+    return Markup(svg)
 
 
-COLUMNS, ROWS = 64, 20
-
-
-def histogram(counts: Tensor, bounds: tuple[int, int], inner: int = 128) -> str:
+def histogram(counts: Tensor, bounds: tuple[int, int], inner: int = 128) -> Markup:
     """A small picture of how often each int8 value occurs, four values a column, as high as the cube root of a count.
 
     Args:
@@ -62,14 +54,13 @@ def histogram(counts: Tensor, bounds: tuple[int, int], inner: int = 128) -> str:
         inner: Columns outside [-inner, inner) stand out.
     """
     columns = counts.reshape(COLUMNS, -1).sum(dim=1).tolist()
-    paths = {"in": "", "out": ""}
+    shapes: dict[str, list[tuple[int, int]]] = {"in": [], "out": []}
     for i, count in enumerate(columns):
         if count:
             height = next(h for h in range(ROWS + 1) if h**3 * max(columns) >= ROWS**3 * count)
-            paths["in" if -inner <= 4 * i - 128 < inner else "out"] += f"M{i} {ROWS}v-{height}h1v{height}z"
-    shapes = "".join(f'<path class="{style}" d="{path}"/>' for style, path in paths.items() if path)
+            shapes["in" if -inner <= 4 * i - 128 < inner else "out"].append((i, height))
     left, right = (bounds[0] + 128) / 4, (bounds[1] + 129) / 4
-    return (
-        f'<svg class="histogram" viewBox="0 0 {COLUMNS} {ROWS}" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="room" x="{left:g}" width="{right - left:g}" height="{ROWS}"/>{shapes}</svg>'
+    svg = _templates.get_template("histogram.svg").render(
+        columns=COLUMNS, rows=ROWS, left=f"{left:g}", width=f"{right - left:g}", shapes=shapes
     )
+    return Markup(svg)

@@ -1,0 +1,97 @@
+"""The model card: what somebody must know who gets the int8 files without this repository.
+
+After M. Mitchell et al., Model Cards for Model Reporting, 2019; the metadata on top are those of the Hugging Face Hub.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from evaluation.score import Scores
+from fixedpoint.c.memory_plan import plan
+from fixedpoint.c.source import flash_bytes
+from fixedpoint.onnx.runtime import saturating_weights
+from fixedpoint.program import Program
+from reports.summary import Headline, forms_table, qdq_verdict, tie_note
+from reports.templates import environment
+from storage.model_file import ModelInfo
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the card is made from.
+
+    Attributes:
+        info: Of the integer model.
+        program: The integer program.
+        scores: Of each form; empty where there is no such form.
+        labels: What each form is called.
+        short: As in metrics/summary.json.
+        packed: By split, as in metrics/pack_<split>.json.
+        files: The contents of the files that are shipped, by name.
+        resize: Short side before the centre crop; None: pictures stay as large as they are.
+        litert_logits: Type of the logits of int8.tflite.
+        data: A sentence on the pictures in Markdown, without its full stop.
+        license: Of the weights; None if none has been granted.
+        recipe: What decided the weights beside the data, as in params.yaml.
+    """
+
+    info: ModelInfo
+    program: Program
+    scores: Mapping[str, Scores]
+    labels: Mapping[str, str]
+    short: Headline
+    packed: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, bytes]
+    resize: int | None
+    litert_logits: str
+    data: str
+    license: str | None
+    recipe: Mapping[str, Any]
+
+
+def markdown(card: Card) -> str:
+    """The text of the card."""
+    templates = environment(autoescape=False)
+    templates.filters |= {"json": json.dumps, "sha256": _sha256, "text": text, "yaml": _yaml}
+    return templates.get_template("model_card.md").render(
+        card=card,
+        metadata=_metadata(card),
+        ram=plan(card.program).peak,
+        constants=flash_bytes(card.program),
+        results="\n".join(forms_table(card.scores, card.labels)),
+        ties=tie_note(card.scores),
+        verdict=qdq_verdict(saturating_weights(card.program)),
+    )
+
+
+def text(words: str) -> str:
+    """Words of somebody else in Markdown: they stay in their line and in their cell of a table, and mean themselves."""
+    return re.sub(r"\s*[\r\n]+\s*", " ", re.sub(r"([\\|`<])", r"\\\1", words))
+
+
+def _metadata(card: Card) -> dict[str, Any]:
+    """The block on top, for the Hugging Face Hub."""
+    task = {"type": "image-classification"}
+    metrics = [{"type": "accuracy", "value": round(card.short["int_top1"] / 100, 6)}]
+    result = {"task": task, "dataset": {"type": "images", "name": "split val", "split": "val"}, "metrics": metrics}
+    return {
+        "license": card.license or "unknown",
+        "pipeline_tag": "image-classification",
+        "library_name": "onnx",
+        "tags": ["int8", "quantization-aware-training", card.info.name],
+        "model-index": [{"name": f"{card.info.name}-int8", "results": [result]}],
+    }
+
+
+def _yaml(values: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
+
+
+def _sha256(contents: bytes) -> str:
+    return hashlib.sha256(contents).hexdigest()
