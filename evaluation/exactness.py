@@ -1,9 +1,25 @@
 """Counting where forms of one model differ."""
 
 from itertools import combinations
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
+
+
+class Count(TypedDict):
+    """Elements of two forms that were compared, and how many of them differ."""
+
+    elements: int
+    mismatches: int
+
+
+class Compared(TypedDict):
+    """What metrics/exactness.json says of one comparison: of how many images, each pair of forms, names of tensors."""
+
+    images: int
+    pairs: dict[str, Count]
+    names: NotRequired[list[str]]
 
 
 class Agreement:
@@ -15,7 +31,7 @@ class Agreement:
 
     def __init__(self, forms: list[str]):
         self.forms = forms
-        self.counts = {pair: {"elements": 0, "mismatches": 0} for pair in combinations(forms, 2)}
+        self.counts = {pair: Count(elements=0, mismatches=0) for pair in combinations(forms, 2)}
 
     def add(self, values: dict[str, Tensor]) -> None:
         """Count one tensor.
@@ -43,6 +59,6 @@ class Agreement:
         """Over all pairs."""
         return sum(count["elements"] for count in self.counts.values())
 
-    def by_pair(self) -> dict[str, dict[str, int]]:
+    def by_pair(self) -> dict[str, Count]:
         """The counts by "left = right"."""
         return {f"{left} = {right}": count for (left, right), count in self.counts.items()}

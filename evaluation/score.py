@@ -1,6 +1,7 @@
 """Scores of a classifier from its logits."""
 
 from collections.abc import Callable, Iterable
+from typing import NotRequired, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,16 @@ class NotFinite(ValueError):
     """A loss, a logit or a weight is NaN or infinite."""
 
 
+class Scores(TypedDict):
+    """`top1` and `top5` in percent, cross-entropy `loss` in nats, number of images, and perhaps how many are `tied`."""
+
+    top1: float
+    top5: float
+    loss: float
+    images: int
+    ties: NotRequired[int]
+
+
 @torch.no_grad()
 def predict(logits_of: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Logits float32 [images, classes] and labels int64 [images], in order, from uint8 batches."""
@@ -18,8 +29,8 @@ def predict(logits_of: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tenso
     return torch.cat(logits), torch.cat(labels)
 
 
-def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """top1 and top5 in percent, cross-entropy loss in nats, number of images.
+def score(logits: Tensor, labels: Tensor) -> Scores:
+    """The scores of a classifier.
 
     The loss has four decimals, which ONNX Runtime's float kernels for different processors agree on.
 
