@@ -37,10 +37,11 @@ from fixedpoint.program.integer import IntegerEvaluator, int8_logits, integer_lo
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
 from models.registry import create_model
+from pipeline.float_model import float_program
+from pipeline.forms import FLOAT, INT, stored_program
 from pipeline.machine import prepare
-from pipeline.model_files import FILES, MADE_BY, float_program, read_model, stored_program
 from pipeline.params import load_params
-from pipeline.paths import require, runs_folder
+from pipeline.paths import runs_folder
 from storage.files import write_json
 
 SECONDS = 0.3  # about as long a turn lasts
@@ -77,8 +78,7 @@ def stored() -> tuple[Program, Program]:
     """The pipeline's float and integer program."""
     params = load_params()
     prepare(params.execution)
-    floating, integer = (read_model(require(FILES[form], MADE_BY[form]), form) for form in ("float", "int"))
-    return float_program(floating), stored_program(integer)
+    return float_program(FLOAT.load()), stored_program(INT.load())
 
 
 def random_programs(network: str, size: int) -> tuple[Program, Program]:
@@ -116,7 +116,7 @@ def contestants(program: Program, folder: Path, threads: int) -> dict[str, Work]
         c = CModel(c_source(program, {}))
         files[ALONE] = lambda x: c(_int8(x))
     integer = integer_logits(program)
-    files["model.safetensors, PyTorch"] = lambda x: integer(torch.from_numpy(x)).numpy()
+    files["model.safetensors, PyTorch"] = lambda x: integer(torch.from_numpy(_int8(x).view(np.uint8) ^ 128)).numpy()
     return files
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from benchmarks.timing import interleaved
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
-from fixedpoint.program.integer import integer_logits
+from fixedpoint.program.integer import IntegerEvaluator, integer_input
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.qat import FakeQuantModel
@@ -104,7 +104,8 @@ def _warm(network: nn.Module, x: Tensor) -> nn.Module:
 def ours(network: nn.Module, x: Tensor) -> tuple[nn.Module, Callable]:
     _, channels, height, width = x.shape
     program = calibrate(fold(capture(network.eval(), (channels, height, width))), lambda: [x])
-    return channels_last(FakeQuantModel(program)), integer_logits(convert(program))
+    integer = IntegerEvaluator(convert(program))
+    return channels_last(FakeQuantModel(program)), lambda x: integer(integer_input(x))
 
 
 def pt2e(network: nn.Module, x: Tensor) -> tuple[nn.Module, nn.Module]:

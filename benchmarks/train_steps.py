@@ -130,7 +130,7 @@ def evaluation(work: Work) -> Contestants:
     network = work.model().to(work.device).to(memory_format=torch.channels_last).eval()
     integer = integer_logits(convert(work.program), work.device)
 
-    def evaluated(logits_of: Callable[[Tensor], Tensor], execution: Execution) -> Step:
+    def evaluated(logits_of: Callable[[Tensor], Tensor], x: Tensor, execution: Execution) -> Step:
         logits_of = torch.compile(logits_of) if execution.compile else logits_of
 
         @torch.no_grad()
@@ -141,10 +141,10 @@ def evaluation(work: Work) -> Contestants:
         return step
 
     rows: dict[str, Step] = {}
-    exact = evaluated(integer, Execution())(0)
+    exact = evaluated(integer, pixels, Execution())(0)
     for execution in EVALUATIONS[work.device.type]:
-        rows[f"float, {_how(execution)}"] = evaluated(network, execution)
-        integers = evaluated(integer, execution)
+        rows[f"float, {_how(execution)}"] = evaluated(network, x, execution)
+        integers = evaluated(integer, pixels, execution)
         note = "" if torch.equal(integers(0), exact) else ": NOT EXACT"
         rows[f"integers, {_how(execution)}{note}"] = integers
     return {name: repeated(step, work.batch) for name, step in rows.items()}

@@ -1,10 +1,11 @@
 """The packed databases as batches for the stages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from imagedb.reader import ImageDatabase
 from pipeline.params import Params
@@ -100,3 +101,17 @@ def plain_batches(
     """`images` evenly spaced records of a split (all if None) in order, as validation sees them; `share`'s of them."""
     pixels = Pixels(open_database(params, split), center_views(params.input), params.input)
     return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, images, share)
+
+
+def chosen_pictures(params: Params, indices: Sequence[int]) -> tuple[Tensor, list[int]]:
+    """Validation records by their numbers: pixels uint8 [images, 3, size, size], as validation sees them, and labels.
+
+    Raises:
+        ValueError: If the database has no such record.
+    """
+    found = Pixels(open_database(params, "val"), center_views(params.input), params.input)
+    for index in indices:
+        if not 0 <= index < len(found.database):
+            raise ValueError(f"{found.database.path} has no record {index}, only 0 to {len(found.database) - 1}")
+    pixels, labels = zip(*(found[0, index] for index in indices), strict=True)
+    return torch.stack(pixels), list(labels)

@@ -3,80 +3,99 @@
 import math
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
-from dvclive import Live
 from torch import Tensor, nn
 
-from evaluation.score import predict, score
+from evaluation.score import Scores, predict, score
 from fixedpoint.program import Program
-from models.normalization import normalize
+from pipeline.checkpoints import about
 from pipeline.code import dependencies
 from pipeline.databases import check_same_classes, plain_batches, training_batches
 from pipeline.execution import execution
 from pipeline.launch import start_processes
+from pipeline.logits import Logits
 from pipeline.params import Params
 from pipeline.paths import runs_folder
-from pipeline.progress import Display, Watchman, noted_signals
+from pipeline.progress import Display, Watchman, curves, noted_signals
 from pixels.augmentation import Augmentation
 from pixels.batches import OrderedBatches, Share
 from storage.files import alone
 from storage.model_file import ModelInfo
 from training.checkpoint import Checkpoints, digest_files, run_key
 from training.distributed import Group, joined
-from training.engine import Fitted, Observer, Row, Stopped, fit
+from training.engine import Fitted, Observer, Stopped, fit
 from training.losses import LossOf
 from training.mixing import Mixing
 from training.recipe import Recipe
 from training.step import TrainingStep
 
 
-def fit_stage(
-    stage: str,
-    model: nn.Module,
-    recipe: Recipe,
-    augment: Augmentation,
-    params: Params,
-    loss_of: LossOf,
-    info: ModelInfo,
-    save: Callable[[Fitted], None],
-    files: Sequence[Path] = (),
-    settings: Mapping[str, object] | None = None,
-    sizes: Mapping[int, int] | None = None,
-    program: Program | None = None,
-    logits_of: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda model: model,
-    score_start: bool = False,
-    **options: Any,
-) -> None:
-    """Train `model`, with DVCLive curves in plots/<stage>, and checkpoints in $RUNS_DIR (default: runs).
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained.
 
-    Args:
+    Attributes:
         stage: "float" or "qat".
         model: On the device to train on.
-        recipe: How.
-        augment: Of the training pictures.
-        params: All parameters; those that change no result are not part of the run's key.
-        loss_of: What is minimized.
         info: Of the model, for those who find a checkpoint of it.
+        program: That a QAT model trains, None of a float model.
+        files: From which the model and its loss were made, if not from the parameters alone.
+        logits_of: What is scored of a model: a function of pixels.
         save: Writes artifacts/<stage>, in one process alone.
-        files: From which `model` and `loss_of` were made, if not from the parameters alone.
-        settings: What else decides the result, JSON values.
-        sizes: Of the training pictures, by the first epoch that has them; by default the input's.
-        program: That a QAT model trains.
-        logits_of: What is scored of a model: a function of the network's input.
-        score_start: As of `training.engine.fit`.
-        options: `frozen` and `project` of `training.step.TrainingStep`.
+        frozen: As of `training.step.TrainingStep`.
+        project: As of `training.step.TrainingStep`.
     """
-    device = next(model.parameters()).device
+
+    stage: Literal["float", "qat"]
+    model: nn.Module
+    info: ModelInfo
+    program: Program | None
+    files: Sequence[Path]
+    logits_of: Callable[[nn.Module], Logits]
+    save: Callable[[Fitted], None]
+    frozen: Sequence[nn.Module] = ()
+    project: Callable[[nn.Module], None] = lambda model: None
+
+
+@dataclass(frozen=True)
+class Course:
+    """How it is trained.
+
+    Attributes:
+        recipe: Of the steps.
+        augment: Of the training pictures.
+        loss_of: What is minimized.
+        sizes: Of the training pictures, by the first epoch that has them; None: the input's.
+        settings: What else decides the result, JSON values.
+        score_start: As of `training.engine.fit`.
+    """
+
+    recipe: Recipe
+    augment: Augmentation
+    loss_of: LossOf
+    sizes: Mapping[int, int] | None = None
+    settings: Mapping[str, object] | None = None
+    score_start: bool = False
+
+
+def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
+    """Train, with DVCLive curves in plots/<stage>, and checkpoints in $RUNS_DIR (default: runs).
+
+    Args:
+        trainee: What is trained.
+        course: How.
+        params: All parameters; those that change no result are not part of the run's key.
+    """
+    stage, recipe, device = trainee.stage, course.recipe, next(trainee.model.parameters()).device
     share = Share(int(os.environ.get("RANK", 0)), recipe.processes, recipe.accumulate)
-    train = training_batches(params, augment, recipe.batch_size, share, sizes)
+    train = training_batches(params, course.augment, recipe.batch_size, share, course.sizes)
     val = plain_batches(params, share=share)
     some = next(iter(train.values()))
     databases = [data.pixels.database for data in (some, val)]
@@ -85,71 +104,73 @@ def fit_stage(
     with ExitStack() as stack:
         signals = stack.enter_context(noted_signals())
         group = stack.enter_context(joined(recipe.processes, device))
-        key = run_key(
-            recipe=recipe.model_dump(),
-            augment=augment.model_dump(),
-            settings=settings,
-            params=params.model_dump(include={"seed", "input", "model", "validation"}),
-            execution=params.execution.model_dump(),
-            inputs=[digest_files([file]) for file in files] + [database.header.digest for database in databases],
-            code=dependencies(f"train_{stage}"),
-        )
-        folder = runs_folder() / f"{stage}-{key}"
-        minutes = params.machine.checkpoint_minutes
+        folder = runs_folder() / f"{stage}-{_key(trainee, course, params, [each.header.digest for each in databases])}"
         observer: Observer = Watchman(math.inf, signals)  # process 0 alone looks at the clock
         if group.rank == 0:
             stack.enter_context(alone(f"artifacts/{stage}"))
             stack.enter_context(alone(folder))
-            live = Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
-            stack.enter_context(live)
+            live, minutes = stack.enter_context(curves(stage)), params.machine.checkpoint_minutes
             observer = Display(live, folder, recipe.epochs, some.steps, recipe.batch_size, minutes, signals)
 
-        def validate(network: nn.Module, between: Callable[[], None]) -> Row:
-            return score(*predict_together(logits_of(network), val, len(info.class_names), group, device, between))
+        def validate(network: nn.Module, between: Callable[[], None]) -> Scores:
+            logits_of = trainee.logits_of(network)
+            return score(*predict_together(logits_of, val, len(trainee.info.class_names), group, between))
 
         step = TrainingStep(
-            model,
+            trainee.model,
             recipe,
-            loss_of,
+            course.loss_of,
             execution(params.execution),
             group,
             Mixing(recipe, params.model.num_classes) if recipe.mixes else None,
-            **options,
+            trainee.frozen,
+            trainee.project,
         )
-        describe = {
-            "model_file": {
-                "form": stage,
-                "info": asdict(info),
-                "program": program.to_json() if program else None,
-                "constants": program.constants if program else {},
-            },
-            "params": params.model_dump(mode="json"),
-            "revision": _revision(),
-        }
+        found = about(stage, trainee.info, trainee.program, params)
         checkpoints = Checkpoints(folder, params.machine.checkpoints, group)
         try:
-            fitted = fit(step, train, validate, checkpoints, score_start, describe, observer)
+            fitted = fit(step, train, validate, checkpoints, course.score_start, found, observer)
         except Stopped:
             if group.rank == 0:
                 print(f"stopped; the state is in {folder}, and the same command goes on from it", file=sys.stderr)
             sys.exit(128 + (signals or [signal.SIGTERM])[0])  # the signal may have come to another process
         if group.rank == 0:
-            save(fitted)
+            trainee.save(fitted)
+
+
+def _key(trainee: Trainee, course: Course, params: Params, databases: Sequence[str]) -> str:
+    """A name for all that decides the result of a run; `databases` are the digests of what it reads."""
+    return run_key(
+        recipe=course.recipe.model_dump(),
+        augment=course.augment.model_dump(),
+        settings=course.settings,
+        params=params.model_dump(include={"seed", "input", "model", "validation"}),
+        execution=params.execution.model_dump(),
+        inputs=[*(digest_files([file]) for file in trainee.files), *databases],
+        code=dependencies(f"train_{trainee.stage}"),
+    )
 
 
 def predict_together(
-    logits_of: Callable[[Tensor], Tensor],
+    logits_of: Logits,
     val: OrderedBatches,
     classes: int,
     group: Group,
-    device: torch.device,
     between: Callable[[], None],
 ) -> tuple[Tensor, Tensor]:
-    """Logits and labels of all validation images, in order, of which each process computes its batches."""
+    """Logits and labels of all validation images, in order, of which each process computes its batches.
+
+    Args:
+        logits_of: A function of pixels.
+        val: This process's batches.
+        classes: How many there are.
+        group: The processes.
+        between: Called before each batch, equally often in every process.
+    """
 
     def of_pixels(pixels: Tensor) -> Tensor:
         between()
-        return logits_of(normalize(pixels.to(device)).contiguous(memory_format=torch.channels_last))
+        return logits_of(pixels)
 
     rounds = group.greatest(len(val))
     logits, labels = predict(of_pixels, val) if len(val) else (torch.empty(0, classes), torch.empty(0).long())
@@ -158,12 +179,3 @@ def predict_together(
     logits, labels, order = (torch.cat(group.gather(own)) for own in (logits, labels, torch.tensor(val.indices)))
     order = order.argsort()
     return logits[order], labels[order]
-
-
-def _revision() -> str | None:
-    """The commit of the code, with -dirty if files have changed since; None where there is no git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-    except FileNotFoundError:
-        return None

@@ -1,119 +1,109 @@
-"""Each form of a model as a function from pixels to logits."""
+"""The forms of a model: one table of what each is called, where it is, what makes it, and what runs it.
 
-import json
-from collections.abc import Callable, Mapping
+A new form is a row of FORMS and a class in `pipeline.classifiers`; `--step`, scores and tables have it by that. This
+module imports nothing that runs one, so that a stage which needs a file depends on no library of the others.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import onnx
-import torch
-from torch import Tensor
-
-from fixedpoint.c.runtime import CModel
-from fixedpoint.litert.runtime import LitertModel
-from fixedpoint.onnx.runtime import OnnxModel
-from fixedpoint.program import Program, power_of_two
-from fixedpoint.program.integer import integer_input, integer_logits
-from fixedpoint.quantize.qat import FakeQuantModel
-from imagedb.reader import ImageDatabase
-from pipeline.databases import check_model
-from pipeline.model_files import FILES, MADE_BY, NO_LITERT, float_model, read_model, stored_program
-from pipeline.params import Params
+from fixedpoint.program import Program
 from pipeline.paths import require
-from storage.model_file import ModelInfo, StoredModel
-
-Logits = Callable[[Tensor], Tensor]
+from storage.model_file import ModelInfo, StoredModel, load_model, save_model
 
 
 @dataclass(frozen=True)
 class Form:
-    """A model as a function.
+    """A form of the model.
 
     Attributes:
-        path: Its file.
-        info: What the file says about it.
-        logits_of: float32 [batch, classes] of network input float32 [batch, 3, size, size].
+        name: In `--step`, metrics, plots and model files.
+        path: Its file in the pipeline.
+        target: Of make, which makes that file.
+        label: In tables.
+        loader: The class of `pipeline.classifiers` that runs it.
+        is_integer: Whether its tensors are integers.
+        has_ties: Whether its logits have so few bits that images with two best ones are counted.
+        note: Stands in the place of the file where the arithmetic has no such form, and says so.
     """
 
+    name: str
     path: Path
-    info: ModelInfo
-    logits_of: Logits
+    target: str
+    label: str
+    loader: str
+    is_integer: bool = False
+    has_ties: bool = False
+    note: Path | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.logits_of(x)
+    @property
+    def absence(self) -> str | None:
+        """Why the pipeline has no such form; None if it has."""
+        return self.note.read_text().strip() if self.note and self.note.exists() else None
 
-    def check_classes(self, database: ImageDatabase) -> None:
-        """Make sure that the model's classes are those of a database of as many.
+    def require(self, path: str | Path | None = None) -> Path:
+        """The file, or another one in its place, if it is there.
 
         Raises:
-            ValueError: Naming the first that differs.
+            FileNotFoundError: Naming it and the command that makes it.
         """
-        for theirs, ours in zip(self.info.class_names, database.class_names, strict=True):
-            if theirs != ours:
-                raise ValueError(f"{self.path} has the class {theirs!r} where {database.path} has {ours!r}")
+        return require(path or self.path, f"make {self.target}")
+
+    def load(self, path: str | Path | None = None) -> StoredModel:
+        """What the file, or another one in its place, holds; of the forms that `storage.model_file` writes.
+
+        Raises:
+            FileNotFoundError: If it is missing, naming the command that makes one.
+            ValueError: If it is not a model file, or holds another form.
+        """
+        return load_model(self.require(path), (self.name,))
+
+    def save(self, program: Program, info: ModelInfo, name: str = "model") -> None:
+        """Write a program of this form to the file, or to one of another `name` beside it."""
+        save_model(self.path.with_stem(name), self.name, program.constants, info, program.to_json())
 
 
-def load_form(step: str, path: str | Path | None, device: torch.device, params: Params) -> Form:
-    """A form of the model from its file, or from a checkpoint of its training.
+ARTIFACTS = Path("artifacts")
+ONNX, C, GOLDEN, LITERT_FOLDER = (ARTIFACTS / name for name in ("onnx", "c", "golden", "litert"))
+NO_LITERT = LITERT_FOLDER / "none.txt"  # where the arithmetic is exact8
+STORED = "model.safetensors"
 
-    Raises:
-        FileNotFoundError: Naming the missing file and, of the pipeline's own, the command that makes it.
-        ValueError: If the file is not one of this form, or not for the pictures that `params` describe.
-    """
-    if step == "litert" and path is None and NO_LITERT.exists():
-        raise ValueError(NO_LITERT.read_text().strip())
-    path = require(FILES[step], MADE_BY[step]) if path is None else Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"model file {path} does not exist")
-    if step.startswith("onnx"):
-        model = OnnxModel(path, "default", params.execution.threads)
-        form = Form(path, _onnx_info(step, path), lambda x: torch.from_numpy(model(x.cpu().numpy())))
-    elif step == "litert":
-        litert = LitertModel(path, "xnnpack", params.execution.threads)
-        form = Form(path, _exported_info(path, litert.metadata), litert_logits(litert))
-    else:
-        stored = read_model(path, step)
-        form = Form(path, stored.info, _logits(stored, device))
-    check_model(path, form.info, params)
-    return form
-
-
-def c_logits(program: Program, sources: str | Path) -> Logits:
-    """The logits of the C form of an integer program, compiled from the files in the folder `sources`."""
-    model, scale = CModel(require(sources, "make export-c")), power_of_two(-program.logit_exponent)
-    return lambda x: torch.tensor(model(integer_input(x.cpu()).numpy())) * scale
-
-
-def litert_logits(model: LitertModel) -> Logits:
-    """The logits of a .tflite file, which are int8 or int16 there."""
-    return lambda x: torch.from_numpy(model(integer_input(x.cpu()).numpy())) * 2.0**-model.exponent
-
-
-def _logits(stored: StoredModel, device: torch.device) -> Logits:
-    if stored.form == "float":
-        return float_model(stored).to(device).to(memory_format=torch.channels_last)
-    program = stored_program(stored)
-    if stored.form == "int":
-        return integer_logits(program, device)
-    return FakeQuantModel(program).to(device).eval()
-
-
-def _onnx_info(step: str, path: Path) -> ModelInfo:
-    exported = onnx.load(path)
-    int8 = any(
-        tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8) for tensor in exported.graph.initializer
+FORMS = {
+    form.name: form
+    for form in (
+        Form("float", ARTIFACTS / "float" / STORED, "train-float", "float", "FloatNetwork"),
+        Form("ptq", ARTIFACTS / "ptq" / STORED, "calibrate", "calibrated (ptq)", "FakeQuantized"),
+        Form("qat", ARTIFACTS / "qat" / STORED, "train-qat", "QAT", "FakeQuantized"),
+        Form("int", ARTIFACTS / "int" / STORED, "convert-int", "integer", "Integer", is_integer=True),
+        Form("onnx_float", ONNX / "float.onnx", "export-onnx", "ONNX float", "Onnx"),
+        Form(
+            "onnx_int8", ONNX / "int8_qoperator.onnx", "export-onnx", "ONNX int8 (QOperator)", "Onnx", is_integer=True
+        ),
+        Form(
+            "litert",
+            LITERT_FOLDER / "int8.tflite",
+            "export-litert",
+            "LiteRT int8",
+            "LiteRt",
+            is_integer=True,
+            has_ties=True,
+            note=NO_LITERT,
+        ),
     )
-    if int8 != (step == "onnx_int8"):
-        raise ValueError(f"{path} holds {'an int8' if int8 else 'a float'} model, which --step {step} does not take")
-    return _exported_info(path, {entry.key: json.loads(entry.value) for entry in exported.metadata_props})
+}
+FLOAT, PTQ, QAT, INT, LITERT = (FORMS[name] for name in ("float", "ptq", "qat", "int", "litert"))
 
 
-def _exported_info(path: Path, metadata: Mapping[str, Any]) -> ModelInfo:
-    try:
-        classes = metadata["class_names"]
-        return ModelInfo(
-            metadata["network"], {}, len(classes), metadata["image_size"], metadata["color_space"], classes
-        )
-    except KeyError as error:
-        raise ValueError(f"{path} has no {error.args[0]} in its metadata: no stage wrote it") from None
+def stored_program(stored: StoredModel) -> Program:
+    """The program of a ptq, qat or int model file."""
+    return Program.from_json(stored.program, stored.tensors)
+
+
+def metadata(info: ModelInfo) -> dict:
+    """What an exported file says about the network and its pictures."""
+    return {
+        "network": info.name,
+        "class_names": info.class_names,
+        "color_space": info.color_space,
+        "image_size": info.image_size,
+    }

@@ -7,15 +7,44 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TypedDict, cast
 
 import torch
 from dvclive import Live
 from tqdm import tqdm
 
 from storage.files import whole_file, write_json
-from training.engine import Observer, Row, Steps, Wish
+from training.engine import Observer, Steps, Wish
+from training.figures import Figures, Row
 
 EVERY = 2  # seconds from one look at the figures of an epoch under way to the next
+
+
+class Speed(TypedDict, total=False):
+    """Of an epoch: images a second, the share of time without a batch to work on, and the most memory of the GPU."""
+
+    images_per_second: float
+    waiting_for_data: float
+    gpu_memory_gib: float
+
+
+class LogRow(Row, Speed):
+    """A line of log.jsonl."""
+
+
+class Now(Figures, Speed):
+    """now.json: the epoch under way, of `epochs`, of whose `steps` so many are `done`."""
+
+    epoch: int
+    epochs: int
+    done: int
+    steps: int
+    seconds_left: float
+
+
+def curves(stage: str) -> Live:
+    """DVCLive's files in plots/<stage>: they hold figures alone, nothing of the machine or the time."""
+    return Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
 
 
 @contextmanager
@@ -86,11 +115,11 @@ class Display(Watchman):
         self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
         self.bar: tqdm | None = None
         self.waited, self.looked, self.begun = 0.0, 0.0, 0.0
-        self.speed: Row = {}  # of the last epoch that this process has trained
+        self.speed: Speed = {}  # of the last epoch that this process has trained
         self.step_seconds, self.validation_seconds = 0.0, 0.0
         self.log = folder / "log.jsonl"
         lines = self.log.read_text().splitlines() if self.log.exists() else []
-        self.rows: dict[int, Row] = {row["epoch"]: row for row in map(json.loads, lines)}
+        self.rows: dict[int, LogRow] = {row["epoch"]: row for row in map(json.loads, lines)}
 
     def epoch(self, steps: Steps, epoch: int, done: int) -> Steps:
         label = f"epoch {epoch}/{self.epochs}"
@@ -110,7 +139,7 @@ class Display(Watchman):
         self.bar.close()
         self.speed, self.ended = self._speed(), time.monotonic()
 
-    def step(self, figures: Callable[[], Row]) -> None:
+    def step(self, figures: Callable[[], Figures]) -> None:
         self.done += 1
         assert self.bar is not None
         self.bar.update()
@@ -120,13 +149,13 @@ class Display(Watchman):
             shown = {"loss": now["train_loss"], "top1": now["train_top1"], "lr": now["lr"], **speed}
             self.bar.set_postfix_str("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
             left = self._seconds_left(self.epochs - self.number + 1)
-            state = {"epoch": self.number, "epochs": self.epochs, "done": self.done, "steps": self.steps}
-            write_json(self.folder / "now.json", {**state, **now, **speed, "seconds_left": left})
+            place = {"epoch": self.number, "epochs": self.epochs, "done": self.done, "steps": self.steps}
+            write_json(self.folder / "now.json", place | dict(now) | dict(speed) | {"seconds_left": left})
 
     def row(self, row: Row) -> None:
         super().row(row)
-        self.live.step = int(row["epoch"])
-        figures = {name: value for name, value in row.items() if name != "epoch"}
+        self.live.step = row["epoch"]
+        figures = {name: cast(float, value) for name, value in row.items() if name != "epoch"}
         for name, value in figures.items():
             self.live.log_metric(name, value, timestamp=False)
         self.live.make_summary()
@@ -136,18 +165,18 @@ class Display(Watchman):
             left = _duration(self._seconds_left(self.epochs - self.number))
             text += f"  {self.speed['images_per_second']:,.0f} images/s  {left} left"
         if row["epoch"] not in self.rows:  # those of the run before its interruption are
-            self.rows[int(row["epoch"])] = row | self.speed
+            self.rows[row["epoch"]] = cast(LogRow, {**row, **self.speed})
             with whole_file(self.log) as partial:
                 partial.write_text("".join(json.dumps(each) + "\n" for each in self.rows.values()))
         print(f"epoch {self.live.step}/{self.epochs}  {text}", flush=True)
 
-    def _speed(self) -> Row:
+    def _speed(self) -> Speed:
         """Of the epoch under way, since it began or went on; nothing before a step."""
         seconds, made = time.monotonic() - self.begun, self.done - self.first
         if not made:
             return {}
         self.step_seconds = seconds / made
-        speed: Row = {
+        speed: Speed = {
             "images_per_second": round(made * self.batch_size / seconds, 1),
             "waiting_for_data": round(self.waited / seconds, 4),
         }

@@ -1,42 +1,59 @@
 """The results in short: metrics/summary.json, the few numbers to watch, and metrics/summary.md, the tables."""
 
-Scores = dict[str, dict[str, float]]
+from collections.abc import Mapping
+from typing import TypedDict
 
-FORMS = {
-    "float": "float",
-    "ptq": "calibrated (ptq)",
-    "qat": "QAT",
-    "int": "integer",
-    "onnx_float": "ONNX float",
-    "onnx_int8": "ONNX int8 (QOperator)",
-    "litert": "LiteRT int8",
-}
+from evaluation.exactness import Compared, Count
+from evaluation.score import Scores
 
 
-def headline(scores: Scores, ops: dict, compared: int, mismatches: int) -> dict[str, float]:
-    """The numbers of metrics/summary.json; top-1 in percent, loss in nats.
+class Headline(TypedDict):
+    """metrics/summary.json: top-1 in percent, its loss by quantization in points, loss in nats, values, operations."""
+
+    float_top1: float
+    ptq_top1: float
+    qat_top1: float
+    int_top1: float
+    int_top1_drop: float
+    int_loss: float
+    compared: int
+    mismatches: int
+    macs: int
+    params: int
+
+
+def headline(scores: Mapping[str, Scores], ops: Mapping[str, int], compared: int, mismatches: int) -> Headline:
+    """The numbers of metrics/summary.json.
 
     Args:
-        scores: Of each form, as `evaluation.score.score` gives them.
+        scores: Of each form.
         ops: As in metrics/ops.json.
         compared: Values of the integer forms that have been compared with each other.
         mismatches: How many of these differ.
     """
-    top1 = {f"{form}_top1": scores[form]["top1"] for form in ("float", "ptq", "qat", "int")}
-    return top1 | {
-        "int_top1_drop": round(scores["float"]["top1"] - scores["int"]["top1"], 4),
-        "int_loss": scores["int"]["loss"],
-        "compared": compared,
-        "mismatches": mismatches,
-        "macs": ops["macs"],
-        "params": ops["params"],
-    }
+    return Headline(
+        float_top1=scores["float"]["top1"],
+        ptq_top1=scores["ptq"]["top1"],
+        qat_top1=scores["qat"]["top1"],
+        int_top1=scores["int"]["top1"],
+        int_top1_drop=round(scores["float"]["top1"] - scores["int"]["top1"], 4),
+        int_loss=scores["int"]["loss"],
+        compared=compared,
+        mismatches=mismatches,
+        macs=ops["macs"],
+        params=ops["params"],
+    )
 
 
-def forms_table(scores: Scores) -> list[str]:
-    """The lines of the one table of all forms that there are."""
+def forms_table(scores: Mapping[str, Scores], labels: Mapping[str, str]) -> list[str]:
+    """The lines of the one table of all forms that there are.
+
+    Args:
+        scores: Of each form; empty where there is no such form.
+        labels: What each form is called, in the order of the rows.
+    """
     lines = ["| form | top-1 % | against float | top-5 % | loss |", "|---|---:|---:|---:|---:|"]
-    for form, label in FORMS.items():
+    for form, label in labels.items():
         s = scores[form]
         if not s:
             continue
@@ -45,12 +62,19 @@ def forms_table(scores: Scores) -> list[str]:
     return lines
 
 
-def summary(scores: Scores, executions: Scores, exactness: dict, saturating: dict[str, int]) -> str:
+def summary(
+    scores: Mapping[str, Scores],
+    labels: Mapping[str, str],
+    executions: Mapping[str, Scores],
+    exactness: Mapping[str, Compared],
+    saturating: Mapping[str, int],
+) -> str:
     """The text of the summary.
 
     Args:
-        scores: Of each form, as `evaluation.score.score` gives them.
-        executions: The same of each ONNX file and execution.
+        scores: Of each form, as of `forms_table`.
+        labels: As of `forms_table`.
+        executions: Scores of each ONNX file and execution.
         exactness: As in metrics/exactness.json.
         saturating: Weights by layer that make the QDQ file unsafe, of `fixedpoint.onnx.runtime.saturating_weights`.
     """
@@ -60,21 +84,19 @@ def summary(scores: Scores, executions: Scores, exactness: dict, saturating: dic
         "",
         f"{images} validation images.",
         "",
-        *forms_table(scores),
+        *forms_table(scores, labels),
         "",
         "## Bit for bit",
         "",
         "| pair | logits | differ | int8 values inside | differ |",
         "|---|---:|---:|---:|---:|",
     ]
-    inside = exactness["tensors"]["pairs"]
-    for pair, logits in exactness["logits"]["pairs"].items():
-        counts = (logits["elements"], logits["mismatches"], inside[pair]["elements"], inside[pair]["mismatches"])
-        lines.append(f"| {pair} | " + " | ".join(f"{count:,}" for count in counts) + " |")
-    for pair, logits in exactness.get("litert_logits", {"pairs": {}})["pairs"].items():
-        tensors = exactness["litert_tensors"]["pairs"].get(pair, {"elements": 0, "mismatches": 0})
-        counts = (logits["elements"], logits["mismatches"], tensors["elements"], tensors["mismatches"])
-        lines.append(f"| {pair} | " + " | ".join(f"{count:,}" for count in counts) + " |")
+    for kind in ("", "litert_"):
+        if f"{kind}logits" in exactness:
+            inside = exactness[f"{kind}tensors"]["pairs"]
+            for pair, logits in exactness[f"{kind}logits"]["pairs"].items():
+                counts = [*logits.values(), *inside.get(pair, Count(elements=0, mismatches=0)).values()]
+                lines.append(f"| {pair} | " + " | ".join(f"{count:,}" for count in counts) + " |")
     lines += [
         "",
         f"Logits of {exactness['logits']['images']} images; each of {len(exactness['tensors']['names'])} intermediate "
@@ -82,7 +104,7 @@ def summary(scores: Scores, executions: Scores, exactness: dict, saturating: dic
         "default options, with all graph optimizations off, or with `session.qdqisint8allowed=1` (int8); and which of "
         "LiteRT's kernels ran: XNNPACK's, which keep no tensors, its optimized or its reference ones.",
         "",
-        *tie_note(scores["litert"]),
+        *tie_note(scores),
         "## ONNX files",
         "",
         "| file (execution) | top-1 % | loss |",
@@ -92,18 +114,18 @@ def summary(scores: Scores, executions: Scores, exactness: dict, saturating: dic
     return "\n".join([*lines, "", qdq_verdict(saturating), ""])
 
 
-def tie_note(litert: dict[str, float]) -> list[str]:
-    """How often the two best logits of int8.tflite are equal, if there is one."""
-    if not litert:
-        return []
-    ties = (
-        f"{litert['ties']:.0f} of {litert['images']} images have two best logits that are equal in int8.tflite, whose "
-        "logits have one exponent and fewer bits; the lower class counts."
-    )
-    return [ties, ""]
+def tie_note(scores: Mapping[str, Scores]) -> list[str]:
+    """How often the two best logits of int8.tflite are equal, if there is one: the form whose `scores` have ties."""
+    lines = []
+    for found in scores.values():
+        if "ties" in found:
+            ties = f"{found['ties']:.0f} of {found['images']} images have two best logits that are equal"
+            why = "whose logits have one exponent and fewer bits; the lower class counts."
+            lines += [f"{ties} in int8.tflite, {why}", ""]
+    return lines
 
 
-def qdq_verdict(saturating: dict[str, int]) -> str:
+def qdq_verdict(saturating: Mapping[str, int]) -> str:
     """Where int8_qdq.onnx is exact; `saturating` as in `summary`."""
     if saturating:
         return (

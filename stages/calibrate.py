@@ -18,20 +18,19 @@ from fixedpoint.quantize.refine import refine
 from models.normalization import normalize
 from pipeline.cli import run
 from pipeline.databases import check_model, plain_batches
+from pipeline.float_model import float_program
+from pipeline.forms import FLOAT, PTQ
 from pipeline.machine import prepare
-from pipeline.model_files import float_program
 from pipeline.params import load_params
-from pipeline.paths import require
-from storage.model_file import load_model, save_model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="artifacts/float/model.safetensors")
+    parser.add_argument("--checkpoint", default=FLOAT.path)
     arguments = parser.parse_args()
     params = load_params()
     prepare(params.execution)
-    stored = load_model(require(arguments.checkpoint, "make train-float"), ("float",))
+    stored = FLOAT.load(arguments.checkpoint)
     check_model(arguments.checkpoint, stored.info, params)
     options = params.calibrate
 
@@ -53,7 +52,7 @@ def main() -> None:
     if options.bias_correction:
         program = correct_biases(program, torch.cat([*pictures(options.bias_correction)]))
     convert(program)  # proves that what is saved can be converted
-    save_model("artifacts/ptq/model.safetensors", "ptq", program.constants, stored.info, program.to_json())
+    PTQ.save(program, stored.info)
     print(f"{len(program.exponents)} tensors calibrated on {options.images} images, {program.arithmetic} arithmetic")
 
 

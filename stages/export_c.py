@@ -14,18 +14,17 @@ from fixedpoint.c.selfcheck import c_selfcheck, golden_count
 from fixedpoint.c.source import c_source, flash_bytes
 from fixedpoint.program.integer import IntegerEvaluator
 from pipeline.cli import run
-from pipeline.model_files import FILES, GOLDEN, MADE_BY, metadata, stored_program
+from pipeline.forms import GOLDEN, INT, C, metadata, stored_program
 from pipeline.paths import require
 from storage.files import whole_file
-from storage.model_file import load_model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=FILES["int"], help="an integer model (default: %(default)s)")
-    parser.add_argument("--output-dir", type=Path, default="artifacts/c", help="default: %(default)s")
+    parser.add_argument("--checkpoint", type=Path, default=INT.path, help="an integer model (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=C, help="default: %(default)s")
     arguments = parser.parse_args()
-    stored = load_model(require(arguments.checkpoint, MADE_BY["int"]), ("int",))
+    stored = INT.load(arguments.checkpoint)
     program = stored_program(stored)
     sources = c_source(program, metadata(stored.info))
     pictures = golden_input(require(GOLDEN, "make golden"), program)

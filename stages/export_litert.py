@@ -18,11 +18,10 @@ from fixedpoint.litert.writer import litert_model, logit_exponent
 from fixedpoint.program import Program
 from fixedpoint.program.integer import IntegerEvaluator, rounded_logits
 from pipeline.cli import run
-from pipeline.model_files import FILES, GOLDEN, MADE_BY, NO_LITERT, metadata, stored_program
+from pipeline.forms import GOLDEN, INT, LITERT, NO_LITERT, metadata, stored_program
 from pipeline.params import load_params
 from pipeline.paths import require
 from storage.files import whole_file
-from storage.model_file import load_model
 
 SELFCHECK = "selfcheck"  # a folder
 NOT_PORTABLE = "a model of exact8 arithmetic has no .tflite file; calibrate.arithmetic: portable gives one\n"
@@ -30,17 +29,17 @@ NOT_PORTABLE = "a model of exact8 arithmetic has no .tflite file; calibrate.arit
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=FILES["int"], help="an integer model (default: %(default)s)")
-    parser.add_argument("--output-dir", type=Path, default=FILES["litert"].parent, help="default: %(default)s")
+    parser.add_argument("--checkpoint", type=Path, default=INT.path, help="an integer model (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=LITERT.path.parent, help="default: %(default)s")
     arguments = parser.parse_args()
     logits = load_params().litert.logits
-    stored = load_model(require(arguments.checkpoint, MADE_BY["int"]), ("int",))
+    stored = INT.load(arguments.checkpoint)
     program = stored_program(stored)
     files = {NO_LITERT.name: NOT_PORTABLE.encode()}
     if program.is_portable:
         model = litert_model(program, metadata(stored.info), logits)
-        files = {FILES["litert"].name: model, **selfcheck(program, model, logits)}
-    for name in (NO_LITERT.name, FILES["litert"].name):  # of another arithmetic
+        files = {LITERT.path.name: model, **selfcheck(program, model, logits)}
+    for name in (NO_LITERT.name, LITERT.path.name):  # of another arithmetic
         (arguments.output_dir / name).unlink(missing_ok=True)
     shutil.rmtree(arguments.output_dir / SELFCHECK, ignore_errors=True)
     for name, content in files.items():

@@ -13,8 +13,8 @@ from fixedpoint.onnx.integer import IntegerWriter
 from fixedpoint.onnx.qdq import QdqWriter
 from fixedpoint.onnx.qoperator import QOperatorWriter
 from pipeline.cli import run
-from pipeline.model_files import FILES, MADE_BY, float_program, metadata, stored_program
-from pipeline.paths import require
+from pipeline.float_model import float_program
+from pipeline.forms import FLOAT, INT, ONNX, metadata, stored_program
 from storage.files import whole_file
 from storage.model_file import StoredModel, load_model
 
@@ -23,7 +23,6 @@ FORMATS: dict[str, dict[str, type[Writer]]] = {
     "float": {"float": FloatWriter},
     "int": {"qoperator": QOperatorWriter, "qdq": QdqWriter, "integer": IntegerWriter},
 }
-OUTPUT_DIR = Path("artifacts/onnx")
 
 
 def main() -> None:
@@ -32,10 +31,10 @@ def main() -> None:
         stored = load_model(args.checkpoint, tuple(FORMATS))
         export(stored, args.format or next(iter(FORMATS[stored.form])), args.onnx_name)
         return
-    for form, formats in FORMATS.items():
-        stored = load_model(require(FILES[form], MADE_BY[form]), (form,))
-        for name in formats:
-            export(stored, name, OUTPUT_DIR / (f"{name}.onnx" if form == "float" else f"int8_{name}.onnx"))
+    for form in (FLOAT, INT):
+        stored = form.load()
+        for name in FORMATS[form.name]:
+            export(stored, name, ONNX / (f"int8_{name}.onnx" if form.is_integer else f"{name}.onnx"))
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -14,7 +14,9 @@ from models.pretrained import load_weights
 from models.registry import create_model
 from pipeline.cli import run
 from pipeline.databases import open_database
-from pipeline.fitting import fit_stage
+from pipeline.fitting import Course, Trainee, fit_stage
+from pipeline.forms import FLOAT
+from pipeline.logits import float_logits
 from pipeline.machine import prepare
 from pipeline.params import load_params
 from storage.model_file import ModelInfo, save_model
@@ -47,22 +49,27 @@ def main() -> None:
     recipe = params.float_recipe
 
     def save(fitted: Fitted) -> None:
-        save_model("artifacts/float/last.safetensors", "float", fitted.last, info)
-        save_model("artifacts/float/model.safetensors", "float", fitted.best, info)
+        save_model(FLOAT.path.with_stem("last"), FLOAT.name, fitted.last, info)
+        save_model(FLOAT.path, FLOAT.name, fitted.best, info)
 
-    fit_stage(
-        "float",
-        model.to(device),
-        recipe,
-        params.augment,
-        params,
-        label_loss(recipe.label_smoothing, recipe.loss, recipe.target_threshold),
-        info,
-        save,
-        settings=train.model_dump(include={"sizes", *FineTuning.model_fields}),
-        sizes=train.sizes,
+    trainee = Trainee(
+        stage="float",
+        model=model.to(device),
+        info=info,
+        program=None,
+        files=(),
+        logits_of=lambda network: float_logits(network, device),
+        save=save,
         frozen=find_layers(model, train.freeze, "train.freeze"),
     )
+    course = Course(
+        recipe,
+        params.augment,
+        label_loss(recipe.label_smoothing, recipe.loss, recipe.target_threshold),
+        sizes=train.sizes,
+        settings=train.model_dump(include={"sizes", *FineTuning.model_fields}),
+    )
+    fit_stage(trainee, course, params)
 
 
 def _try_out(model: nn.Module, network: str, parameter: str, size: int, classes: int) -> None:

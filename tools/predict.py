@@ -16,11 +16,10 @@ from torch import Tensor
 
 from evaluation.score import ranked
 from imagedb.images import decode_image
-from models.normalization import normalize
+from pipeline.classifiers import load_classifier
 from pipeline.cli import run
-from pipeline.forms import load_form
+from pipeline.forms import FORMS
 from pipeline.machine import prepare
-from pipeline.model_files import FILES
 from pipeline.params import Params, load_params
 from pipeline.paths import runs_folder
 from pixels.render import render
@@ -34,22 +33,22 @@ LIKELIEST = 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", nargs="+", type=Path, help="a picture file")
-    parser.add_argument("--step", default="int", choices=FILES, help="form of the model (default: %(default)s)")
+    parser.add_argument("--step", default="int", choices=FORMS, help="form of the model (default: %(default)s)")
     parser.add_argument("--checkpoint", help="a model file, or a checkpoint in runs (default: the pipeline's file)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="of the drawings (default: runs/predictions)")
     arguments = parser.parse_args()
     params = load_params()
     device = prepare(params.execution)
     pixels = torch.stack([read_pixels(path, params) for path in arguments.image])
-    form = load_form(arguments.step, arguments.checkpoint, device, params)
+    classifier = load_classifier(FORMS[arguments.step], arguments.checkpoint, device, params)
     with torch.no_grad():
         batches = pixels.split(params.validation.batch_size)
-        logits = torch.cat([form(normalize(batch.to(device))).float().cpu() for batch in batches])
+        logits = torch.cat([classifier(batch).float().cpu() for batch in batches])
     drawings = drawing_paths(arguments.image, arguments.output or runs_folder() / "predictions")
     for path, drawing, probabilities, labels in zip(
         arguments.image, drawings, *(values.tolist() for values in ranked(logits, LIKELIEST)), strict=True
     ):
-        classes = [(form.info.class_names[c], p) for c, p in zip(labels, probabilities, strict=True)]
+        classes = [(classifier.info.class_names[c], p) for c, p in zip(labels, probabilities, strict=True)]
         picture = decode_image(path.read_bytes(), tolerant=True)
         seen = center_views(params.input)(*picture.size, torch.Generator()).box
         with whole_file(drawing) as partial:

@@ -11,14 +11,17 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Literal, get_args
 
 from pipeline.cli import run
 from pipeline.paths import runs_folder
+from pipeline.progress import LogRow, Now
 
 STAGES = ("float", "qat")
 BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 60  # epochs of a curve at most, of many every n-th
-CURVES = ("val_top1", "train_top1", "val_loss", "train_loss", "lr")
+Curve = Literal["val_top1", "train_top1", "val_loss", "train_loss", "lr"]
+CURVES: tuple[Curve, ...] = get_args(Curve)
 CLEAR = "\033[H\033[J"
 
 
@@ -46,9 +49,9 @@ def newest_runs(folder: Path) -> list[Path]:
 
 def describe(folder: Path) -> str:
     """Where a run is, and its curves, as text."""
-    now = json.loads((folder / "now.json").read_text())
+    now: Now = json.loads((folder / "now.json").read_text())
     log = folder / "log.jsonl"
-    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    rows: list[LogRow] = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     age = time.time() - (folder / "now.json").stat().st_mtime
     memory = f", {now['gpu_memory_gib']} GiB of GPU memory" if "gpu_memory_gib" in now else ""
     lines = [

@@ -5,11 +5,36 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypedDict, cast
 
 import torch
+from torch import Tensor
 
 from training.distributed import Group
+from training.figures import Row
+
+
+class State(TypedDict):
+    """What a run goes on from, after any step.
+
+    `epoch` is under way, and `done` of its steps have been; `totals` of its losses and correct pictures are float64
+    [processes, 2]. `model` is trained; `kept` is scored: the same, or the average of its weights. `is_best` says that
+    no epoch before had such a score. `about` is for those who find the file.
+    """
+
+    epoch: int
+    done: int
+    totals: Tensor
+    model: dict[str, Tensor]
+    kept: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    schedule: dict[str, Any]
+    history: list[Row]
+    is_best: bool
+    about: Mapping[str, Any]
 
 
 def run_key(**parts: object) -> str:
@@ -31,19 +56,10 @@ def digest_files(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def load_checkpoint(path: Path) -> dict:
-    """The state in a checkpoint, tensors on the CPU; no code in it is run.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a checkpoint, or not whole.
-    """
-    return _parse(path.read_bytes(), path)
-
-
-def _parse(contents: bytes, path: Path) -> dict:
+def _parse(contents: bytes, path: Path) -> State:
+    """The state in a checkpoint, tensors on the CPU; no code in it is run."""
     try:
-        return torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True)
+        return cast(State, torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True))
     except Exception:  # what a damaged file makes PyTorch raise has no common class
         raise ValueError(
             f"{path} is damaged: remove it, and the run goes on from the checkpoint before, or starts again"
@@ -67,8 +83,8 @@ class Checkpoints:
         self.group = group or Group()
         self.best = folder / "best.pt"
 
-    def save(self, done: int, state: dict, is_best: bool = False) -> None:
-        """Write the state after `done` steps: tensors, numbers, strings, lists and dicts of them.
+    def save(self, done: int, state: State) -> None:
+        """Write the state after `done` steps of the whole run.
 
         Raises:
             OSError: If the file cannot be written.
@@ -80,11 +96,11 @@ class Checkpoints:
         partial = self.folder / "state.partial"  # one name, so that what a kill leaves of it is written over
         try:
             with partial.open("wb") as file:
-                torch.save(state | {"is_best": is_best}, file)
+                torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-            if is_best:
+            if state["is_best"]:
                 self._copy_to_best(path)
         except (OSError, RuntimeError) as error:  # PyTorch's writer puts an error of its own upon that of a full disk
             reason = error if isinstance(error, OSError) else error.__context__ or error
@@ -94,7 +110,7 @@ class Checkpoints:
         for old in self._states()[: -self.kept]:
             old.unlink()
 
-    def load(self) -> dict | None:
+    def load(self) -> State | None:
         """The newest state, or None where no run has been interrupted.
 
         Raises:
@@ -109,7 +125,7 @@ class Checkpoints:
             self._copy_to_best(path)
         return state
 
-    def load_best(self) -> dict:
+    def load_best(self) -> State:
         """The state after the epoch with the best score, on rank 0.
 
         Raises:
@@ -117,7 +133,7 @@ class Checkpoints:
         """
         if not self.best.exists():
             raise ValueError(f"{self.best} is missing: remove {self.folder}, and the run starts again")
-        return load_checkpoint(self.best)
+        return _parse(self.best.read_bytes(), self.best)
 
     def _states(self) -> list[Path]:
         return sorted(self.folder.glob("step_*.pt"))

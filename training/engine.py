@@ -3,19 +3,21 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from evaluation.score import NotFinite
+from evaluation.score import NotFinite, Scores
 from pixels.batches import Batch, TrainingBatches
-from training.checkpoint import Checkpoints
+from training.checkpoint import Checkpoints, State
+from training.figures import Figures, Row
 from training.optimization import Schedule
 from training.step import TrainingStep, weights_of
 
 Weights = dict[str, Tensor]
-Row = dict[str, float]
 Steps = Iterable[tuple[Batch, ...]]
+Validate = Callable[[nn.Module, Callable[[], None]], Scores]
 
 
 class Wish(IntEnum):
@@ -46,7 +48,7 @@ class Observer:
         """The steps of an epoch, of which `done` have been, as they are taken."""
         return steps
 
-    def step(self, figures: Callable[[], Row]) -> None:
+    def step(self, figures: Callable[[], Figures]) -> None:
         """After a step; `figures` gives the means of the epoch so far, and makes a GPU wait."""
 
     def row(self, row: Row) -> None:
@@ -60,10 +62,10 @@ class Observer:
 def fit(
     step: TrainingStep,
     batches: Mapping[int, TrainingBatches],
-    validate: Callable[[nn.Module, Callable[[], None]], Row],
+    validate: Validate,
     checkpoints: Checkpoints,
     score_start: bool = False,
-    describe: Mapping[str, object] | None = None,
+    about: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
 ) -> Fitted:
     """Train; a run that was interrupted goes on after the step that it had saved, to the same bytes.
@@ -76,7 +78,7 @@ def fit(
         checkpoints: Where the states of this very run are kept.
         score_start: Whether the model as it is given counts as epoch 0, scored and perhaps the best. It does in any
             case where the recipe has no epochs.
-        describe: Further values of each checkpoint.
+        about: Stands in each checkpoint.
         observer: Is told what happens.
 
     Raises:
@@ -85,7 +87,7 @@ def fit(
         Stopped: If the observer wishes it.
     """
     try:
-        return _Run(step, batches, validate, checkpoints, describe or {}, observer or Observer()).fit(score_start)
+        return _Run(step, batches, validate, checkpoints, about or {}, observer or Observer()).fit(score_start)
     except NotFinite as error:
         raise ValueError(f"{error}: lower the lr, which is {step.recipe.lr:g}") from None
 
@@ -97,13 +99,13 @@ class _Run:
         self,
         step: TrainingStep,
         batches: Mapping[int, TrainingBatches],
-        validate: Callable[[nn.Module, Callable[[], None]], Row],
+        validate: Validate,
         checkpoints: Checkpoints,
-        describe: Mapping[str, object],
+        about: Mapping[str, Any],
         observer: Observer,
     ):
         self.step, self.batches, self.validate = step, batches, validate
-        self.checkpoints, self.describe, self.observer = checkpoints, describe, observer
+        self.checkpoints, self.about, self.observer = checkpoints, about, observer
         self.recipe = step.recipe
         self.steps = next(iter(batches.values())).steps
         self.schedule = Schedule(step.optimizer, step.recipe, self.steps)
@@ -117,13 +119,13 @@ class _Run:
             self.observer.row(row)
         if (score_start or not self.recipe.epochs) and not self.history:
             self.epoch = 0
-            self._score({"epoch": 0})
+            self._score(None)
         while self.epoch <= self.recipe.epochs:
-            self._score({"epoch": self.epoch} | self._train())
+            self._score(self._train())
         best = {} if self.step.group.rank else self.checkpoints.load_best()["kept"]
         return Fitted(best, weights_of(self.step.kept), self.history)
 
-    def _train(self) -> Row:
+    def _train(self) -> Figures:
         """What is left of an epoch."""
         batches = self.batches[max(first for first in self.batches if first <= self.epoch)]
         numbers = batches.share.numbers()
@@ -140,7 +142,7 @@ class _Run:
         gathered = self.step.group.gather(self.totals)
         return self._figures(torch.stack(gathered).sum(dim=0), len(gathered))
 
-    def _figures(self, totals: Tensor, processes: int) -> Row:
+    def _figures(self, totals: Tensor, processes: int) -> Figures:
         loss, right = totals.tolist()
         images = self.done * self.recipe.batch_size * processes / self.step.group.size
         return {
@@ -149,7 +151,7 @@ class _Run:
             "lr": self.step.optimizer.param_groups[0]["lr"],
         }
 
-    def _score(self, row: Row) -> None:
+    def _score(self, trained: Figures | None) -> None:
         """Validate, and end the epoch."""
         kept = self.step.kept
         self.step.group.share_buffers(kept)
@@ -162,7 +164,8 @@ class _Run:
             scores = self.validate(kept, self._between)
         except NotFinite as error:
             raise NotFinite(f"{error} in the validation after epoch {self.epoch}") from None
-        row |= {"val_loss": scores["loss"], "val_top1": scores["top1"]}
+        scored = {"val_loss": scores["loss"], "val_top1": scores["top1"]}
+        row = cast(Row, {"epoch": self.epoch} | dict(trained or {}) | scored)
         is_best = not self.history or row["val_top1"] > max(past["val_top1"] for past in self.history)
         self.history.append(row)
         self.schedule.after_epoch(self.epoch * self.steps, scores["loss"])
@@ -180,18 +183,20 @@ class _Run:
             raise Stopped
 
     def _save(self, is_best: bool = False) -> None:
-        state: dict[str, object] = {
-            "epoch": self.epoch,
-            "done": self.done,
-            "totals": torch.stack(self.step.group.gather(self.totals)),
-            "model": self.step.model.state_dict(),
-            "kept": self.step.kept.state_dict(),
-            "optimizer": self.step.optimizer.state_dict(),
-            "scaler": self.step.scaler.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "history": self.history,
-        }
-        self.checkpoints.save(self._steps_done(), state | dict(self.describe), is_best)
+        state = State(
+            epoch=self.epoch,
+            done=self.done,
+            totals=torch.stack(self.step.group.gather(self.totals)),
+            model=self.step.model.state_dict(),
+            kept=self.step.kept.state_dict(),
+            optimizer=self.step.optimizer.state_dict(),
+            scaler=self.step.scaler.state_dict(),
+            schedule=self.schedule.state_dict(),
+            history=self.history,
+            is_best=is_best,
+            about=self.about,
+        )
+        self.checkpoints.save(self._steps_done(), state)
 
     def _restore(self) -> None:
         if state := self.checkpoints.load():

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -202,3 +203,47 @@ def difference(theirs: np.ndarray, ours: np.ndarray) -> Difference | None:
         return None
     index = tuple(int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
     return Difference(int(wrong.sum()), index, int(theirs[index]), int(ours[index]))
+
+
+class Checked(NamedTuple):
+    """What a folder without a difference holds.
+
+    Attributes:
+        values: How many were compared.
+        names: Of the tensors that they are of.
+        others: Names of raw files that are no tensors of the program.
+    """
+
+    values: int
+    names: list[str]
+    others: list[str]
+
+
+def check_golden(folder: str | Path, ours: dict[str, np.ndarray]) -> Checked:
+    """Hold the tensors in a folder against ours; it need not hold all of them.
+
+    Args:
+        folder: As `read_tensors` reads it.
+        ours: As `golden_tensors` gives them.
+
+    Raises:
+        ValueError: If one differs, naming the first one and its first element; or if the folder holds none.
+    """
+    compared: dict[str, int] = {}
+    differing: dict[str, tuple[Path, Difference]] = {}
+    for name, path, theirs in read_tensors(folder, ours):
+        compared[name] = theirs.size
+        found = difference(theirs, ours[name])
+        if found:
+            differing.setdefault(name, (path, found))
+    if not compared:
+        raise ValueError(f"{folder} holds no tensor of the model, neither in a <tensor>.bin nor in a .npz")
+    if differing:
+        name, (path, found) = next(iter(differing.items()))
+        index = ", ".join(map(str, found.index))
+        raise ValueError(
+            f"{name} ({path}): {found.count:,} of {ours[name].size:,} values differ, the first at [{index}]: "
+            f"{found.theirs} there, {found.ours} here; {len(differing)} of {len(compared)} tensors differ"
+        )
+    others = {path.stem for path in Path(folder).glob("*.bin")} - set(ours)
+    return Checked(sum(compared.values()), list(compared), sorted(others))

@@ -73,8 +73,8 @@ class OnnxModel:
         """The logits, float32 [batch, classes].
 
         Args:
-            x: Pixels as (p - 128) / 128, float32 [batch, channels, height, width]. The integer file gets them as int8,
-                and its accumulators become float32 without rounding.
+            x: Pixels as p - 128, int8 [batch, channels, height, width], or as (p - 128) / 128, float32. The file gets
+                those of the two that it takes; the integer file's accumulators become float32 without rounding.
         """
         return self._logits(self._run([OUTPUT], x)[0])
 
@@ -84,7 +84,9 @@ class OnnxModel:
         return dict(zip(self.outputs, values, strict=True)) | {OUTPUT: self._logits(logits)}
 
     def _run(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
-        return self._session.run(names, {INPUT: (x * 128).astype(np.int8) if self._integer else x})
+        if self._integer != (x.dtype == np.int8):
+            x = (x * 128).astype(np.int8) if self._integer else x.astype(np.float32) / 128
+        return self._session.run(names, {INPUT: x})
 
     def _logits(self, value: np.ndarray) -> np.ndarray:
         value = value.reshape(len(value), -1)

@@ -128,12 +128,12 @@ def _key(op: Op, name: str) -> str:
 
 
 def integer_logits(program: Program, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:
-    """An integer program as a function like a network: logits float32 [batch, classes] of the float input.
+    """An integer program as a function: logits float32 [batch, classes] of uint8 pixels [batch, 3, height, width].
 
     They are the accumulators times their powers of two, which is exact in float32.
     """
     evaluator, scale = IntegerEvaluator(program).to(device), power_of_two(-program.logit_exponent).to(device)
-    return lambda x: evaluator(integer_input(x)).flatten(1) * scale
+    return lambda pixels: evaluator(signed_pixels(pixels.to(device))).flatten(1) * scale
 
 
 def int8_logits(program: Program, accumulators: Tensor) -> Tensor:
@@ -146,6 +146,11 @@ def rounded_logits(program: Program, accumulators: Tensor, exponent: int, dtype:
     """The int32 logits [batch, classes] as integers of one exponent, in the range of a type."""
     scale, ends = power_of_two(exponent - program.logit_exponent).to(accumulators.device), torch.iinfo(dtype)
     return (accumulators * scale).round().clamp(ends.min, ends.max).to(dtype)
+
+
+def signed_pixels(pixels: Tensor) -> Tensor:
+    """The int8 input p - 128 of the integer model, of uint8 pixels p."""
+    return (pixels ^ 128).view(torch.int8)  # of eight bits, the highest turned over is 128 less, read as signed
 
 
 def integer_input(x: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from fixedpoint.program import INPUT, PORTABLE, Conv, Flatten, Program
 from fixedpoint.quantize.qat import FakeQuantModel
 from imagedb.sources.source import Item, ListSource
 from imagedb.writer import write_database
-from pipeline.model_files import FILES, metadata
-from storage.model_file import ModelInfo, save_model
+from pipeline.forms import FORMS, INT, LITERT, QAT, metadata
+from storage.model_file import ModelInfo
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ["red", "green", "blue"]
@@ -51,17 +51,16 @@ def portable_program() -> Program:
 
 def write_forms() -> None:
     """The model files of the int, qat, ONNX and LiteRT forms, in the places of the pipeline."""
-    for form, dtype in (("int", torch.int8), ("qat", torch.float32)):
-        made = program(dtype)
-        save_model(FILES[form], form, made.constants, INFO, made.to_json())
-    FILES["onnx_float"].parent.mkdir(parents=True)
+    INT.save(program(), INFO)
+    QAT.save(program(torch.float32), INFO)
+    FORMS["onnx_float"].path.parent.mkdir(parents=True)
     for form, writer, made in (
         ("onnx_float", FloatWriter, program(torch.float32)),
         ("onnx_int8", QOperatorWriter, program()),
     ):
-        FILES[form].write_bytes(writer.export(made, metadata(INFO)).SerializeToString())
-    FILES["litert"].parent.mkdir(parents=True)
-    FILES["litert"].write_bytes(litert_model(portable_program(), metadata(INFO)))
+        FORMS[form].path.write_bytes(writer.export(made, metadata(INFO)).SerializeToString())
+    LITERT.path.parent.mkdir(parents=True)
+    LITERT.path.write_bytes(litert_model(portable_program(), metadata(INFO)))
 
 
 def write_params(classes: int = 3) -> None:
@@ -85,7 +84,7 @@ def checkpoint(form: str = "qat", **changes: object) -> dict:
     kept = {name: value.clone() for name, value in FakeQuantModel(made).state_dict().items()}
     kept["parameters_of.conv/weight"][0] *= 2
     described = {"form": form, "info": asdict(INFO), "program": made.to_json(), "constants": made.constants}
-    return {"step": 7, "kept": kept, "model_file": described | changes}
+    return {"step": 7, "kept": kept, "about": {"model_file": described | changes}}
 
 
 class Pictures(ListSource):

@@ -26,10 +26,8 @@ from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.correct import correct_biases
 from models.normalization import normalize
 from pipeline.databases import plain_batches
-from pipeline.model_files import FILES, MADE_BY, stored_program
+from pipeline.forms import INT, QAT, stored_program
 from pipeline.params import load_params
-from pipeline.paths import require
-from storage.model_file import load_model
 
 SAMPLE = "sample"
 ONNX_WRITERS = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWriter}
@@ -146,10 +144,9 @@ def make_subject(network: Network, folder: Path, arithmetic: str = PORTABLE) -> 
 
 def _sample() -> tuple[Program, Program, Tensor]:
     """What the pipeline has made, and all validation pictures."""
-    stored = {form: load_model(require(FILES[form], MADE_BY[form]), (form,)) for form in ("qat", "int")}
-    trained, program = map(stored_program, stored.values())
+    trained, program = (stored_program(file.load()) for file in (QAT, INT))
     if not program.is_portable:
-        raise ValueError(f"{FILES['int']} is in {EXACT8}: set calibrate.arithmetic to {PORTABLE}, then make repro")
+        raise ValueError(f"{INT.path} is in {EXACT8}: set calibrate.arithmetic to {PORTABLE}, then make repro")
     return trained, program, torch.cat([normalize(pixels) for pixels, _ in plain_batches(load_params())])
 
 

@@ -16,11 +16,11 @@ from evaluation.score import predict, score
 from fixedpoint.program.integer import integer_logits
 from imagedb.sources.source import Item, ListSource
 from imagedb.writer import write_database
-from models.normalization import normalize
 from models.registry import create_model
 from models.vargconvnet import VarGConvNet
+from pipeline.classifiers import load_classifier
 from pipeline.databases import plain_batches
-from pipeline.forms import load_form
+from pipeline.forms import FORMS
 from pipeline.params import load_params
 from stages import calibrate, train_float, train_qat
 from storage.model_file import load_model, save_model
@@ -90,8 +90,7 @@ def curve(stage: str, name: str) -> list[tuple[int, float]]:
 def scores(step: str, path: str | Path) -> dict[str, float]:
     """Of a model file, by the function that validates it."""
     params = load_params()
-    logits_of = load_form(step, path, torch.device("cpu"), params)
-    return score(*predict(lambda pixels: logits_of(normalize(pixels)), plain_batches(params)))
+    return score(*predict(load_classifier(FORMS[step], path, torch.device("cpu"), params), plain_batches(params)))
 
 
 def equal(left: str | Path, right: str | Path, forms=("ptq", "qat")) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image
 from fixedpoint.litert.writer import litert_model
 from fixedpoint.onnx.qoperator import QOperatorWriter
 from pipeline.cli import run
-from pipeline.model_files import FILES, NO_LITERT
+from pipeline.forms import FORMS, LITERT, NO_LITERT
 from reports import pictures
 from reports.contact_sheet import contact_sheet
 from stages import validate
@@ -77,7 +77,7 @@ def test_results_of_each_form(stage, capsys, step):
 
 
 def test_a_form_that_exact8_has_not_is_written_as_nothing(stage, capsys):
-    FILES["litert"].unlink()
+    LITERT.path.unlink()
     NO_LITERT.write_text("none\n")
     stage("--step", "litert")
     assert capsys.readouterr().out == "none\n"
@@ -131,15 +131,15 @@ def test_equal_results_are_equal_bytes(stage):
 @pytest.mark.parametrize(
     ("step", "checkpoint", "message"),
     [
-        ("onnx_int8", FILES["onnx_float"], "{} holds a float model, which --step onnx_int8 does not take"),
-        ("onnx_float", FILES["onnx_int8"], "{} holds an int8 model, which --step onnx_float does not take"),
-        ("float", FILES["int"], "{} holds a model in form 'int', expected float"),
+        ("onnx_int8", FORMS["onnx_float"].path, "{} holds a float model, which --step onnx_int8 does not take"),
+        ("onnx_float", FORMS["onnx_int8"].path, "{} holds an int8 model, which --step onnx_float does not take"),
+        ("float", FORMS["int"].path, "{} holds a model in form 'int', expected float"),
         ("int", "none.safetensors", "model file {} does not exist"),
         ("qat", "none.pt", "model file {} does not exist"),
         ("onnx_int8", "none.onnx", "model file {} does not exist"),
         ("litert", "none.tflite", "model file {} does not exist"),
         ("litert", "bare.tflite", "{} has no class_names in its metadata: no stage wrote it"),
-        ("litert", FILES["onnx_int8"], "{} is not a .tflite file of this repository"),
+        ("litert", FORMS["onnx_int8"].path, "{} is not a .tflite file of this repository"),
         ("onnx_int8", "bare.onnx", "{} has no class_names in its metadata: no stage wrote it"),
     ],
 )
@@ -163,32 +163,3 @@ def test_a_model_for_other_pictures_is_refused(stage, changes, message):
     save_model("other.safetensors", "int", made.constants, info, made.to_json())
     with pytest.raises(SystemExit, match=f"other.safetensors {message}"):
         stage("--step", "int", "--checkpoint", "other.safetensors")
-
-
-def test_every_class_with_the_one_it_is_most_often_taken_for():
-    counts = torch.tensor([[5, 2, 2], [1, 2, 3], [0, 0, 0]])
-    assert validate.class_rows(counts, ["a", "b", "c"]) == [
-        ("a", 9, 55.5556, "b", 2),  # of equally many, the lower class
-        ("b", 6, 33.3333, "c", 3),
-        ("c", 0, None, None, 0),
-    ]
-
-
-def test_the_ten_worst_classes_for_people():
-    rows = [(f"class {i}", 100, 90.0 - i % 3, "x", 1 + i) for i in range(12)]
-    lines = validate.worst_classes([("none", 0, None, None, 0), *rows]).split("\n")
-    order = [2, 5, 8, 11, 1, 4, 7, 10, 0, 3]
-    assert [line.split("  ")[0] for line in lines[1:]] == [f"class {i}" for i in order]
-    assert lines[1] == "class 2      100    88.00  x (3)"
-
-
-def test_every_cell_of_a_small_confusion_matrix_in_the_order_of_the_classes():
-    rows = validate.confusion_rows(torch.tensor([[7, 1], [0, 9]]), ["cat", "dog"])
-    assert rows == [("cat", "cat", 7), ("cat", "dog", 1), ("dog", "cat", 0), ("dog", "dog", 9)]
-
-
-def test_of_many_classes_those_with_the_most_mistakes(monkeypatch):
-    monkeypatch.setattr(validate, "CONFUSED", 2)
-    counts = torch.tensor([[5, 0, 0, 0], [0, 1, 0, 4], [1, 0, 5, 0], [0, 2, 0, 3]])
-    rows = validate.confusion_rows(counts, ["a", "b", "c", "d"])
-    assert rows == [("b", "b", 1), ("b", "d", 4), ("d", "b", 2), ("d", "d", 3)]

@@ -12,9 +12,11 @@ from PIL import Image
 
 from imagedb.sources.source import Item, ListSource
 from imagedb.writer import write_database
+from pipeline import classifiers
+from pipeline.classifiers import Classifier
 from pipeline.cli import run
 from pipeline.databases import plain_batches
-from pipeline.forms import Form
+from pipeline.forms import FORMS
 from pipeline.params import load_params
 from reports.pictures import BARS, BLUE, MARGIN, ROW, labelled
 from tools import predict
@@ -70,14 +72,16 @@ def test_classes_and_probabilities_by_hand(stage, capsys, step):
     assert drawings() == {"runs/predictions/x.png", "runs/predictions/x_2.png"}
 
 
+class EightClasses(Classifier):
+    info = dataclasses.replace(brightest.INFO, class_names=[f"class {i}" for i in range(8)])
+
+    def __call__(self, pixels):
+        return torch.tensor([1.0, 4, 1, 4, 9, 0, 2, 3]).expand(len(pixels), 8)
+
+
 def test_the_five_likeliest_of_many_classes(stage, monkeypatch, capsys):
-    names = [f"class {i}" for i in range(8)]
-    form = Form(
-        Path("x"),
-        dataclasses.replace(brightest.INFO, class_names=names),
-        lambda x: torch.tensor([1.0, 4, 1, 4, 9, 0, 2, 3]).expand(len(x), 8),
-    )
-    monkeypatch.setattr(predict, "load_form", lambda *arguments: form)
+    monkeypatch.setitem(FORMS, "int", dataclasses.replace(FORMS["int"], loader="EightClasses"))
+    monkeypatch.setattr(classifiers, "EightClasses", EightClasses, raising=False)
     stage(*["a/x.png"] * 6)  # more than a batch
     lines = capsys.readouterr().out.split("\n")
     assert [line.split("  ")[-1] for line in lines[1:6]] == [f"class {i}" for i in (4, 1, 3, 7, 6)]

@@ -7,7 +7,13 @@ import torch
 
 from training.checkpoint import Checkpoints, digest_files, run_key
 
-STATE = {"epoch": 3, "model": {"w": torch.arange(6.0).reshape(2, 3)}, "best": None, "history": [{"lr": 0.1}]}
+STATE = {
+    "epoch": 3,
+    "model": {"w": torch.arange(6.0).reshape(2, 3)},
+    "best": None,
+    "history": [{"lr": 0.1}],
+    "is_best": False,
+}
 PARTS = {"recipe": {"lr": 0.1, "epochs": 3}, "inputs": ["a", "b"], "code": "c", "versions": ["2.14"]}
 
 
@@ -26,14 +32,14 @@ def test_round_trip(tmp_path):
     assert not folder.exists()
     checkpoints.save(9, STATE)
     checkpoints.save(12, STATE | {"epoch": 4})
-    assert equal(Checkpoints(folder).load(), STATE | {"epoch": 4, "is_best": False})
+    assert equal(Checkpoints(folder).load(), STATE | {"epoch": 4})
     assert names(folder) == ["step_00000012.pt"]
 
 
 def test_the_last_ones_and_the_best_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, 2)
     for done in range(1, 7):
-        checkpoints.save(done, STATE | {"epoch": done}, is_best=done in (1, 3))
+        checkpoints.save(done, STATE | {"epoch": done, "is_best": done in (1, 3)})
     assert names(tmp_path) == ["best.pt", "step_00000005.pt", "step_00000006.pt"]
     assert checkpoints.load_best()["epoch"] == 3
     assert checkpoints.load()["epoch"] == 6
@@ -50,7 +56,7 @@ def test_a_failed_save_leaves_the_one_before(tmp_path, monkeypatch, at):
         broken.setattr({"save": torch, "fsync": os, "replace": Path}[at], at, full)
         with pytest.raises(OSError, match=r"^cannot write .*step_00000004\.pt: No space left"):
             checkpoints.save(4, STATE | {"epoch": 4})
-    assert equal(checkpoints.load(), STATE | {"is_best": False})
+    assert equal(checkpoints.load(), dict(STATE))
     assert names(tmp_path) == ["step_00000003.pt"]
     checkpoints.save(5, STATE | {"epoch": 5})
     assert checkpoints.load()["epoch"] == 5
@@ -80,7 +86,7 @@ def test_damaged_and_harmful_checkpoints_are_named(tmp_path, capsys):
     harmful = (tmp_path / "harmful").read_bytes()
     checkpoints = Checkpoints(tmp_path, 2)
     for done in (1, 2):
-        checkpoints.save(done, STATE | {"epoch": done}, is_best=True)
+        checkpoints.save(done, STATE | {"epoch": done, "is_best": True})
     newest = tmp_path / "step_00000002.pt"
     whole = newest.read_bytes()
     for content in (

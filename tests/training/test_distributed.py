@@ -12,6 +12,7 @@ import torch
 
 from imagedb.reader import ImageDatabase
 from pipeline.fitting import predict_together
+from pipeline.logits import float_logits
 from pixels.batches import OrderedBatches, Pixels, Share
 from pixels.seeds import derive_seed
 from pixels.views import center_views
@@ -54,7 +55,7 @@ def fit(database: ImageDatabase, folder: Path, group: Group, dropout: float, obs
     val = OrderedBatches(Pixels(database, center_views(FORMAT), FORMAT), 10, 0, share=share)
 
     def validate(model, between):
-        logits, labels = predict_together(model, val, 3, group, CPU, between)
+        logits, labels = predict_together(float_logits(model, CPU), val, 3, group, between)
         assert labels.tolist() == [index % 3 for index in range(26)], "every picture once, in order"
         return {"top1": float((logits.argmax(1) == labels).double().mean()), "loss": float(logits.std())}
 

@@ -460,7 +460,7 @@ def test_the_last_checkpoints_and_the_best_are_kept(database, tmp_path):
     ]
     best = torch.load(tmp_path / "best.pt", weights_only=True)
     assert best["history"][-1]["epoch"] == 2
-    assert best["made_by"] == "a test"
+    assert best["about"] == {"made_by": "a test"}
     assert {"model", "kept", "optimizer", "schedule", "epoch", "done", "totals"} <= best.keys()
 
 

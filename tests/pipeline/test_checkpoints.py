@@ -1,6 +1,5 @@
 """Checkpoints of training in the place of model files."""
 
-import dataclasses
 from pathlib import Path
 
 import brightest
@@ -8,7 +7,10 @@ import pytest
 import torch
 
 from models.registry import create_model
-from pipeline.model_files import float_model, read_model, stored_program
+from pipeline.checkpoints import about, read_model
+from pipeline.float_model import float_model
+from pipeline.forms import stored_program
+from pipeline.params import load_params
 from storage.model_file import ModelInfo, save_model
 
 
@@ -21,8 +23,9 @@ def test_a_checkpoint_of_float_training_is_the_scored_network():
     arguments = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
     info = ModelInfo("vargconvnet_32", arguments, 3, 32, "yuv444", brightest.CLASSES)
     network = create_model(info.name, 3, 32, arguments)
-    described = {"form": "float", "info": dataclasses.asdict(info), "program": None, "constants": {}}
-    torch.save({"kept": network.state_dict(), "model": None, "model_file": described}, "best.pt")
+    brightest.write_params()
+    said = about("float", info, None, load_params())
+    torch.save({"kept": network.state_dict(), "model": None, "about": said}, "best.pt")
     stored = read_model(Path("best.pt"), "float")
     assert (stored.form, stored.info, stored.program) == ("float", info, None)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -55,7 +58,7 @@ def without(key):
         (brightest.checkpoint(), "float", "x.pt is a checkpoint of form 'qat', expected 'float'"),
         (brightest.checkpoint(), "int", "x.pt is a checkpoint of form 'qat', expected 'int'"),
         (without("kept"), "qat", "x.pt is no checkpoint of this version's train_float or train_qat"),
-        (without("model_file"), "qat", "x.pt is no checkpoint of this version's train_float or train_qat"),
+        (without("about"), "qat", "x.pt is no checkpoint of this version's train_float or train_qat"),
         (brightest.checkpoint(info={"name": "x"}), "qat", "x.pt is no checkpoint of this version's"),
         ([1, 2], "qat", "x.pt is no checkpoint of this version's"),
         (brightest.checkpoint() | {"kept": {}}, "qat", "the weights in x.pt do not fit its program: .* Missing key"),

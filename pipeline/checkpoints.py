@@ -1,0 +1,87 @@
+"""What a checkpoint of training says about itself, and the model in it."""
+
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from fixedpoint.program import Program
+from fixedpoint.quantize.qat import FakeQuantModel
+from pipeline.params import Params
+from storage.model_file import ModelInfo, StoredModel, load_model
+
+
+class ModelContents(TypedDict):
+    """What makes a model file of weights; `info` is a `ModelInfo`, a float model has no `program` and `constants`."""
+
+    form: str
+    info: dict[str, Any]
+    program: dict | None
+    constants: dict[str, Tensor]
+
+
+class About(TypedDict):
+    """What stands in a checkpoint for those who find it; `params` is all of params.yaml, `revision` a commit."""
+
+    model_file: ModelContents
+    params: dict[str, Any]
+    revision: str | None
+
+
+def about(form: str, info: ModelInfo, program: Program | None, params: Params) -> About:
+    """What the checkpoints of a run say.
+
+    Args:
+        form: Of the model.
+        info: Of the model.
+        program: That a QAT model trains, None of a float model.
+        params: All parameters.
+    """
+    described = program.to_json() if program else None
+    contents = ModelContents(
+        form=form, info=asdict(info), program=described, constants=program.constants if program else {}
+    )
+    return About(model_file=contents, params=params.model_dump(mode="json"), revision=_revision())
+
+
+def _revision() -> str | None:
+    """The commit of the code, with -dirty if files have changed since; None where there is no git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def read_model(path: Path, form: str) -> StoredModel:
+    """A model file of a form; or, of a checkpoint of float training or QAT (.pt), the model whose scores it has.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is neither, not whole, or holds another form.
+    """
+    if path.suffix != ".pt":
+        return load_model(path, (form,))
+    with path.open("rb") as file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # what a damaged file makes PyTorch raise has no common class
+            raise ValueError(f"{path} is damaged, or no checkpoint") from None
+    try:
+        weights, contents = state["kept"], state["about"]["model_file"]
+        found, info, program = contents["form"], ModelInfo(**contents["info"]), contents["program"]
+    except (KeyError, TypeError):
+        raise ValueError(f"{path} is no checkpoint of this version's train_float or train_qat") from None
+    if found != form:
+        raise ValueError(f"{path} is a checkpoint of form {found!r}, expected {form!r}")
+    if form == "float":
+        return StoredModel(form, weights, info, program)
+    model = FakeQuantModel(Program.from_json(program, contents["constants"]))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit its program: {' '.join(str(error).split())}") from None
+    return StoredModel(form, model.trained().constants, info, program)

@@ -1,0 +1,166 @@
+"""The forms of a model as functions of pixels: a class for each way to run one.
+
+A class imports what runs its form when it loads one: scoring the integer model needs neither ONNX Runtime nor timm.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fixedpoint.program.integer import integer_logits, signed_pixels
+from imagedb.reader import ImageDatabase
+from pipeline.checkpoints import read_model
+from pipeline.databases import check_model
+from pipeline.forms import Form, stored_program
+from pipeline.logits import Logits, float_logits, qat_logits
+from pipeline.params import Params
+from storage.model_file import ModelInfo, StoredModel
+
+
+class Classifier(ABC):
+    """A form as a function of pixels.
+
+    Args:
+        form: The row of the table.
+        path: Of a model file, or of a checkpoint of its training.
+        device: To compute on, if it does not compute on the CPU alone.
+        params: All parameters.
+
+    Attributes:
+        path: As given.
+        info: What the file says about the model.
+
+    Raises:
+        ValueError: If the file is not one of this form.
+    """
+
+    info: ModelInfo
+
+    def __init__(self, form: Form, path: Path, device: torch.device, params: Params):
+        self.path = path
+
+    @abstractmethod
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Logits float32 [batch, classes] of uint8 pixels [batch, 3, size, size]."""
+
+    def check_classes(self, database: ImageDatabase) -> None:
+        """Make sure that the model's classes are those of a database of as many.
+
+        Raises:
+            ValueError: Naming the first that differs.
+        """
+        for theirs, ours in zip(self.info.class_names, database.class_names, strict=True):
+            if theirs != ours:
+                raise ValueError(f"{self.path} has the class {theirs!r} where {database.path} has {ours!r}")
+
+
+def load_classifier(form: Form, path: str | Path | None, device: torch.device, params: Params) -> Classifier:
+    """A form from its file in the pipeline, or from another file of it.
+
+    Raises:
+        FileNotFoundError: Naming the missing file and, of the pipeline's own, the command that makes it.
+        ValueError: If the file is not one of this form, or not for the pictures that `params` describe.
+    """
+    if path is None and form.absence:
+        raise ValueError(form.absence)
+    path = form.require() if path is None else Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"model file {path} does not exist")
+    classifier = globals()[form.loader](form, path, device, params)
+    check_model(path, classifier.info, params)
+    return classifier
+
+
+class Stored(Classifier):
+    """A form that `storage.model_file` or a checkpoint holds."""
+
+    def __init__(self, form: Form, path: Path, device: torch.device, params: Params):
+        super().__init__(form, path, device, params)
+        stored = read_model(path, form.name)
+        self.info = stored.info
+        self.logits_of = self.function(stored, device)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return self.logits_of(pixels)
+
+    @abstractmethod
+    def function(self, stored: StoredModel, device: torch.device) -> Logits:
+        """The model as a function."""
+
+
+class FloatNetwork(Stored):
+    """The float network, in PyTorch."""
+
+    def function(self, stored: StoredModel, device: torch.device) -> Logits:
+        from pipeline.float_model import float_model
+
+        return float_logits(float_model(stored).to(device).to(memory_format=torch.channels_last), device)
+
+
+class FakeQuantized(Stored):
+    """A program with weights in float, as QAT computes it."""
+
+    def function(self, stored: StoredModel, device: torch.device) -> Logits:
+        return qat_logits(stored_program(stored), device)
+
+
+class Integer(Stored):
+    """The integer program, in PyTorch."""
+
+    def function(self, stored: StoredModel, device: torch.device) -> Logits:
+        return integer_logits(stored_program(stored), device)
+
+
+class Onnx(Classifier):
+    """An ONNX file in ONNX Runtime."""
+
+    def __init__(self, form: Form, path: Path, device: torch.device, params: Params):
+        import onnx
+
+        from fixedpoint.onnx.runtime import OnnxModel
+
+        super().__init__(form, path, device, params)
+        self.model = OnnxModel(path, "default", params.execution.threads)
+        exported, bytes_ = onnx.load(path), (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+        is_integer = any(tensor.data_type in bytes_ for tensor in exported.graph.initializer)
+        if is_integer != form.is_integer:
+            holds = "an int8" if is_integer else "a float"
+            raise ValueError(f"{path} holds {holds} model, which --step {form.name} does not take")
+        self.info = exported_info(path, {entry.key: json.loads(entry.value) for entry in exported.metadata_props})
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return torch.from_numpy(self.model(signed_pixels(pixels).cpu().numpy()))
+
+
+class LiteRt(Classifier):
+    """A .tflite file in LiteRT."""
+
+    def __init__(self, form: Form, path: Path, device: torch.device, params: Params):
+        from fixedpoint.litert.runtime import LitertModel
+
+        super().__init__(form, path, device, params)
+        self.model = LitertModel(path, "xnnpack", params.execution.threads)
+        self.info = exported_info(path, self.model.metadata)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return torch.from_numpy(self.model(signed_pixels(pixels).cpu().numpy())) * 2.0**-self.model.exponent
+
+
+def exported_info(path: Path, metadata: Mapping[str, Any]) -> ModelInfo:
+    """What an exported file says about its model.
+
+    Raises:
+        ValueError: If it does not say it.
+    """
+    try:
+        classes = metadata["class_names"]
+        return ModelInfo(
+            metadata["network"], {}, len(classes), metadata["image_size"], metadata["color_space"], classes
+        )
+    except KeyError as error:
+        raise ValueError(f"{path} has no {error.args[0]} in its metadata: no stage wrote it") from None

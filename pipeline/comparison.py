@@ -1,0 +1,151 @@
+"""The integer forms of a model against each other, value by value."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from evaluation.exactness import Agreement
+from evaluation.score import predict
+from fixedpoint.c.runtime import CModel
+from fixedpoint.litert.runtime import EXECUTIONS as LITERT_EXECUTIONS
+from fixedpoint.litert.runtime import LitertModel
+from fixedpoint.onnx.runtime import OnnxModel, saturating_weights
+from fixedpoint.program import Program, power_of_two
+from fixedpoint.program.integer import (
+    IntegerEvaluator,
+    integer_logits,
+    integer_tensor,
+    rounded_logits,
+    signed_pixels,
+)
+from fixedpoint.quantize.qat import FakeQuantModel
+from models.normalization import normalize
+from pipeline.databases import plain_batches
+from pipeline.forms import LITERT, ONNX, C
+from pipeline.logits import Logits, qat_logits
+from pipeline.params import Params
+from pipeline.paths import require
+
+# An int8 ONNX file and how ONNX Runtime executes it, by the name of both.
+EXECUTIONS = {
+    f"onnx_int8_{form} ({execution})": (form, execution)
+    for form, executions in {"qdq": ("default", "int8", "off"), "qoperator": ("default", "off")}.items()
+    for execution in executions
+} | {f"onnx_int8_integer ({execution})": ("integer", execution) for execution in ("default", "off")}
+UNSAFE = "onnx_int8_qdq (default)"  # unless no weight saturates there
+TFLITE = {f"litert ({execution})": execution for execution in LITERT_EXECUTIONS}
+
+
+class Comparison:
+    """A QAT and an integer program of one model, and the files that were exported from the latter.
+
+    Args:
+        qat: The QAT program.
+        program: The integer program.
+        params: All parameters.
+        device: Where PyTorch computes.
+
+    Attributes:
+        saturating: Weights by layer that make the QDQ file unsafe under ONNX Runtime's default options.
+        forms: Names of those that must agree: all but the unsafe one, if it is.
+        names: Of the tensors inside that are compared.
+    """
+
+    def __init__(self, qat: Program, program: Program, params: Params, device: torch.device):
+        self.qat, self.program, self.params, self.device = qat, program, params, device
+        self.saturating = saturating_weights(program)
+        exact = [name for name in EXECUTIONS if not (self.saturating and name == UNSAFE)]
+        self.forms = ["qat", "int", "c", *exact]
+        self.names = [op.name for op in program.ops if op.name not in program.raw]
+
+    def logits(self) -> tuple[dict[str, Tensor], Tensor]:
+        """Logits float32 [images, classes] by form, the unsafe one included, and the labels."""
+        batches = plain_batches(self.params, images=self.params.compare.images)
+        forms: dict[str, Logits] = {
+            "qat": qat_logits(self.qat, self.device),
+            "int": integer_logits(self.program, self.device),
+            "c": self._c_logits(),
+        }
+        forms |= {name: self._onnx_logits(name) for name in EXECUTIONS}
+        logits, labels = {}, torch.empty(0)
+        for name, logits_of in forms.items():
+            steps = tqdm(batches, desc=name, unit="batch", leave=False, disable=None)
+            logits[name], labels = predict(logits_of, steps)
+        return logits, labels
+
+    @torch.no_grad()
+    def tensors(self) -> Agreement:
+        """Every int8 tensor of every form."""
+        agreement = Agreement(self.forms)
+        models = {name: self._onnx(name, self.names) for name in EXECUTIONS if name in self.forms}
+        fake = FakeQuantModel(self.qat).to(self.device).eval()
+        integer, c = IntegerEvaluator(self.program).to(self.device), CModel(C, trace=True)
+        for pixels, _ in plain_batches(self.params, images=self.params.compare.intermediate_images):
+            x, there = signed_pixels(pixels).numpy(), pixels.to(self.device)
+            found: dict[str, Mapping[str, Tensor | np.ndarray]] = {
+                "qat": {
+                    name: integer_tensor(self.qat, name, value).cpu()
+                    for name, value in fake.run(normalize(there))
+                    if name in self.names
+                },
+                "int": {name: value.cpu() for name, value in integer.run(signed_pixels(there)) if name in self.names},
+                "c": c.tensors(x),
+            }
+            found |= {name: model.tensors(x) for name, model in models.items()}
+            for name in self.names:
+                agreement.add({form: torch.as_tensor(of[name]).flatten(1).int() for form, of in found.items()})
+        return agreement
+
+    @torch.no_grad()
+    def litert_logits(self) -> Agreement:
+        """The logits of int8.tflite in each execution, and the integer model's in as many bits.
+
+        Several interpreters share a batch, since LiteRT's reference kernels compute on one thread alone.
+        """
+        integer, parts = IntegerEvaluator(self.program), self.params.execution.threads
+        models = {name: [_litert(execution) for _ in range(parts)] for name, execution in TFLITE.items()}
+        first = next(iter(models.values()))[0]
+        agreement = Agreement(["int", *models])
+        batches = plain_batches(self.params, images=self.params.compare.images)
+        with ThreadPoolExecutor(parts) as pool:
+            for pixels, _ in tqdm(batches, desc="litert", unit="batch", leave=False, disable=None):
+                x = signed_pixels(pixels)
+                split = [part.numpy() for part in x.tensor_split(parts) if len(part)]
+                running = {name: pool.map(LitertModel.__call__, each, split) for name, each in models.items()}
+                values = {name: torch.from_numpy(np.concatenate([*results])) for name, results in running.items()}
+                dtype = next(iter(values.values())).dtype
+                values["int"] = rounded_logits(self.program, integer(x).flatten(1), first.exponent, dtype)
+                agreement.add(values)
+        return agreement
+
+    def litert_tensors(self) -> Agreement:
+        """Every int8 tensor that LiteRT keeps, and the integer model's."""
+        models = {name: _litert(how, tensors=True) for name, how in TFLITE.items() if how != "xnnpack"}
+        integer, agreement = IntegerEvaluator(self.program), Agreement(["int", *models])
+        for pixels, _ in plain_batches(self.params, images=self.params.compare.intermediate_images):
+            x = signed_pixels(pixels)
+            expected, found = dict(integer.run(x)), {name: model.tensors(x.numpy()) for name, model in models.items()}
+            for tensor in next(iter(found.values())):
+                values = {name: torch.from_numpy(tensors[tensor].copy()) for name, tensors in found.items()}
+                agreement.add({"int": expected[tensor]} | values)
+        return agreement
+
+    def _c_logits(self) -> Logits:
+        model, scale = CModel(require(C, "make export-c")), power_of_two(-self.program.logit_exponent)
+        return lambda pixels: torch.tensor(model(signed_pixels(pixels).numpy())) * scale
+
+    def _onnx_logits(self, name: str) -> Logits:
+        model = self._onnx(name)
+        return lambda pixels: torch.from_numpy(model(signed_pixels(pixels).numpy()))
+
+    def _onnx(self, name: str, outputs: Sequence[str] = ()) -> OnnxModel:
+        form, execution = EXECUTIONS[name]
+        return OnnxModel(ONNX / f"int8_{form}.onnx", execution, self.params.execution.threads, outputs)
+
+
+def _litert(execution: str, tensors: bool = False) -> LitertModel:
+    return LitertModel(LITERT.require(), execution, tensors=tensors)
