@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from fixedpoint.program import INPUT, BatchNorm, Clamp, Conv, Op, Pad, Program
+from fixedpoint.program import INPUT, BatchNorm, Clamp, Conv, Op, Pad, Program, per_input
 
 Merged = tuple[Op, dict[str, Tensor]]  # what replaces two operations, and its constants
 
@@ -91,14 +91,8 @@ def _into_next(program: Program, norm: Op) -> Program:
 def _scaled_inputs(op: Op, constants: dict[str, Tensor], scale: Tensor, shift: Tensor) -> dict[str, Tensor]:
     """The constants of a conv or linear that reads x where `op` reads `x * scale + shift`."""
     weight, bias = (constants[f"{op.name}.{key}"].double() for key in ("weight", "bias"))
-    groups = op.groups if isinstance(op, Conv) else 1
-
-    def of_weight(values: Tensor) -> Tensor:  # [in] in the shape of the weights' input channels, group by group
-        rows = values.reshape(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
-        return rows.reshape(*rows.shape, *[1] * (weight.dim() - 2))
-
-    bias = bias + (weight * of_weight(shift)).flatten(1).sum(dim=1)
-    return {f"{op.name}.weight": (weight * of_weight(scale)).float(), f"{op.name}.bias": bias.float()}
+    bias = bias + (weight * per_input(shift, op, weight)).flatten(1).sum(dim=1)
+    return {f"{op.name}.weight": (weight * per_input(scale, op, weight)).float(), f"{op.name}.bias": bias.float()}
 
 
 def _into_bounds(program: Program, before: Op, clamp: Op) -> Merged | None:

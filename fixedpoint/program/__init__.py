@@ -1,7 +1,7 @@
 """The integer program: its operations, the program itself, and what runs it."""
 
 from fixedpoint.program.evaluator import Evaluator
-from fixedpoint.program.exponents import per_channel, power_of_two
+from fixedpoint.program.exponents import per_channel, per_input, power_of_two
 from fixedpoint.program.ops import (
     OPS,
     Add,
@@ -48,5 +48,6 @@ __all__ = [
     "Program",
     "is_fixed",
     "per_channel",
+    "per_input",
     "power_of_two",
 ]

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fixedpoint.program.ops import Conv, Op
+
 
 def power_of_two(exponent: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """2**exponent of an integer tensor, exact, in `dtype` (float32 or float64).
@@ -17,3 +19,10 @@ def power_of_two(exponent: Tensor, dtype: torch.dtype = torch.float32) -> Tensor
 def per_channel(values: Tensor, like: Tensor, dim: int) -> Tensor:
     """`values` [channels] in a shape that broadcasts along dimension `dim` of `like`, on its device."""
     return values.to(like.device).reshape(-1, *[1] * (like.dim() - dim - 1))
+
+
+def per_input(values: Tensor, op: Op, weight: Tensor) -> Tensor:
+    """`values` [in] in a shape that broadcasts against the weight [out, in / groups, ...] of a conv or linear."""
+    groups = op.groups if isinstance(op, Conv) else 1
+    rows = values.reshape(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
+    return rows.reshape(*rows.shape, *[1] * (weight.dim() - 2))

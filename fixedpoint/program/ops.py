@@ -1,7 +1,7 @@
 """The operations of a program, and what is true of each kind of them."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 Bounds = tuple[float | None, float | None]
 Pair = tuple[int, int]
@@ -178,7 +178,7 @@ OPS: dict[str, type[Op]] = {
 }
 
 
-def is_fixed(op: Op) -> bool:
+def is_fixed(op: Op) -> TypeGuard[Conv]:
     """Whether `op` is a conv whose constants no step changes."""
     return isinstance(op, Conv) and op.fixed
 

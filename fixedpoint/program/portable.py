@@ -23,6 +23,7 @@ from fixedpoint.program import (
     MaxPool,
     Op,
     Program,
+    per_input,
 )
 from fixedpoint.program.bounds import layer_bounds
 from fixedpoint.program.constants import layer_grid
@@ -114,7 +115,8 @@ def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, T
     for op in program.readers(name):
         known = replace(program, constants=program.constants | constants)
         if op.weighted:
-            changed: dict[str, Tensor] | None = _scaled_weights(known, op, factors)
+            weight = known.constants[f"{op.name}.weight"].double()
+            changed: dict[str, Tensor] | None = {f"{op.name}.weight": (weight * per_input(factors, op, weight)).float()}
         elif isinstance(op, Concat):
             channels = {x: program.shapes[x][0] for x in op.inputs}
             parts = [factors if x == name else torch.ones(channels[x], dtype=torch.float64) for x in op.inputs]
@@ -129,13 +131,6 @@ def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, T
             return None
         constants |= changed
     return constants
-
-
-def _scaled_weights(program: Program, op: Op, factors: Tensor) -> dict[str, Tensor]:
-    weight = program.constants[f"{op.name}.weight"].double()
-    groups = op.groups if isinstance(op, Conv) else 1
-    rows = factors.reshape(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
-    return {f"{op.name}.weight": (weight * rows.reshape(*rows.shape, *[1] * (weight.dim() - 2))).float()}
 
 
 def _is_scalable(op: Op) -> bool:

@@ -130,7 +130,7 @@ class FakeQuantModel(nn.Module, Evaluator):
 
     def accumulator(self, op: Op, x: Tensor) -> Tensor:
         """What a conv or linear computes before it is rounded and clamped."""
-        if isinstance(op, Conv) and op.fixed:  # equal weights: the pool is quicker, and as exact
+        if is_fixed(op):  # equal weights: the pool is quicker, and as exact
             total = F.avg_pool2d(x, self.constants(op)[0].shape[2:], op.stride, divisor_override=1)
             return total * self._kept(op, "mean_weight") + self._kept(op, "mean_bias")
         weight, bias = self.quantized_constants(op)

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from fixedpoint.program import per_channel, power_of_two
+from fixedpoint.program import Conv, Linear, per_channel, per_input, power_of_two
 
 
 def test_power_of_two_is_exact():
@@ -20,3 +20,13 @@ def test_per_channel_broadcasts_along_its_dimension():
         result = like + per_channel(values, like, dim)
         assert torch.equal(result.movedim(dim, 0).reshape(3, -1)[:, 0], values.float())
         assert torch.equal(result, result.movedim(dim, -1).sort(dim=-1).values.movedim(-1, dim))
+
+
+def test_per_input_meets_the_weights_of_its_channel_in_every_group():
+    values = torch.tensor([1.0, 2, 3, 4])
+    found = values.new_ones(2, 4) * per_input(values, Linear("x", ("input",), (2,)), torch.ones(2, 4))
+    assert found.tolist() == [[1, 2, 3, 4], [1, 2, 3, 4]]
+    grouped = Conv("x", ("input",), (4, 1, 1), (1, 1), (0, 0), (1, 1), 2)
+    weight = torch.ones(4, 2, 1, 3)  # the first two of four results see the first two of four channels
+    found = weight * per_input(values, grouped, weight)
+    assert found[:, :, 0].tolist() == [[[1] * 3, [2] * 3]] * 2 + [[[3] * 3, [4] * 3]] * 2
