@@ -6,26 +6,21 @@ from the one generator that all threads share.
 """
 
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 
 from pixels.augmentation import Augmentation
+
+if TYPE_CHECKING:
+    from torchvision.transforms.v2 import AutoAugment
 
 Picture = TypeVar("Picture", Image.Image, Tensor)
 
 GREY = 128  # 0 for the network, in RGB and in YUV
 Operation = tuple[str, float]  # torchvision's name of it, and its signed magnitude
-
-_POLICIES = {  # with the number of magnitudes that torchvision divides a range into
-    "trivial_augment": (v2.TrivialAugmentWide, 31),
-    "rand_augment": (v2.RandAugment, 31),
-    "auto_augment": (v2.AutoAugment, 10),
-}
-_IMAGENET = v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, interpolation=v2.InterpolationMode.BILINEAR, fill=GREY)
 
 
 def draw_operations(augmentation: Augmentation, size: int, generator: torch.Generator) -> tuple[Operation, ...]:
@@ -51,7 +46,8 @@ def draw_operations(augmentation: Augmentation, size: int, generator: torch.Gene
         return name, -magnitude if signed and chance(0.5) else magnitude
 
     if augmentation.policy == "auto_augment":
-        pair = _IMAGENET._policies[integer(len(_IMAGENET._policies))]
+        pairs = _imagenet()._policies
+        pair = pairs[integer(len(pairs))]
         return tuple(operation(name, step) for name, probability, step in pair if chance(probability))
     names, count, step = list(space), 1, None
     if augmentation.policy == "rand_augment":
@@ -67,16 +63,31 @@ def apply_operations(picture: Picture, operations: tuple[Operation, ...]) -> Pic
         operations: Of `draw_operations`.
     """
     for name, magnitude in operations:
-        picture = _IMAGENET._apply_image_or_video_transform(
-            picture, name, magnitude, _IMAGENET.interpolation, _IMAGENET._fill
+        transform = _imagenet()
+        picture = transform._apply_image_or_video_transform(
+            picture, name, magnitude, transform.interpolation, transform._fill
         )
     return picture
 
 
 @cache
+def _imagenet() -> "AutoAugment":
+    """AutoAugment's policy for ImageNet; torchvision takes a second to import, and many runs have no policy."""
+    from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy, InterpolationMode
+
+    return AutoAugment(AutoAugmentPolicy.IMAGENET, interpolation=InterpolationMode.BILINEAR, fill=GREY)
+
+
+@cache
 def _space(policy: str, size: int) -> dict[str, tuple[list[float], bool]]:
     """The magnitudes of each operation, none if it has no strength, and whether chance gives them a sign."""
-    transform, steps = _POLICIES[policy]
+    from torchvision.transforms.v2 import AutoAugment, RandAugment, TrivialAugmentWide
+
+    transform, steps = {  # and the number of magnitudes that torchvision divides a range into
+        "trivial_augment": (TrivialAugmentWide, 31),
+        "rand_augment": (RandAugment, 31),
+        "auto_augment": (AutoAugment, 10),
+    }[policy]
     space = {}
     for name, (magnitudes_of, signed) in transform._AUGMENTATION_SPACE.items():
         magnitudes = magnitudes_of(steps, size, size)
