@@ -18,8 +18,8 @@ from fixedpoint.c.source import c_source
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
 from fixedpoint.capture.normalization import behind_normalization
-from fixedpoint.program import EXACT8, PORTABLE, Program, power_of_two
-from fixedpoint.program.integer import IntegerEvaluator, integer_input
+from fixedpoint.program import EXACT8, PORTABLE, Program
+from fixedpoint.program.integer import integer_logits
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.correct import correct_biases
@@ -47,14 +47,14 @@ class Quantized:
     def __init__(self, floating: Program, calibrated: Program, metadata: Mapping[str, object]):
         self.program, self.calibrated, self.floating = convert(calibrated), calibrated, floating
         self.metadata = metadata
-        self._evaluator = IntegerEvaluator(self.program)
+        self._logits = integer_logits(self.program)
 
     def __repr__(self) -> str:
         shape, classes = list(self.program.input_shape), self.program.last_layer.shape[0]
         return f"Quantized({self.program.arithmetic}, {shape} -> {classes}, {len(self.program.ops)} operations)"
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """The logits, float32 [n, classes]: integers times powers of two, exact, on the device of `pixels`.
+        """The logits, float32 [n, classes]: the integer model's, times powers of two; computed on the CPU.
 
         Args:
             pixels: uint8 [n, channels, height, width].
@@ -63,8 +63,7 @@ class Quantized:
             ValueError: If they have another type or shape.
         """
         _check(pixels, self.program.input_shape, "the pixels")
-        accumulators = self._evaluator.to(pixels.device)(integer_input(network_input(pixels))).flatten(1)
-        return accumulators * power_of_two(-self.program.logit_exponent).to(pixels.device)
+        return self._logits(pixels)
 
     def trainable(self) -> FakeQuantModel:
         """A module for quantization-aware training, which computes the integers' values and has gradients.
