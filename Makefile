@@ -1,10 +1,10 @@
-# `make` lists the targets. Each one does its own set-up; a set-up that is done costs nothing.
+# `make` lists the targets. Each target does its own set-up first; a finished set-up costs nothing.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 PYTHON ?= python3.11
 NAME ?= fashion_mnist
 
-# Stages are started as `python`: the one of .venv.
+# Stages start as `python`: the one of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
@@ -13,7 +13,7 @@ help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ /' | awk '{t=$$1; $$1=""; printf "  make %-17s%s\n", t, $$0}'
 
 .PHONY: setup repository
-setup: repository .venv/.installed .venv/.native  ## install the pinned packages into .venv, compile pixels/native.c
+setup: repository .venv/.installed .venv/.native  ## install the pinned packages into .venv and compile pixels/native.c
 
 repository:
 	@test -e .git || { echo "error: no git repository, which DVC needs: git init && git add --all && git commit -m start"; exit 1; }
@@ -31,7 +31,7 @@ repository:
 	@touch $@
 
 .PHONY: repro
-repro: setup  ## run the whole pipeline, what is up to date excepted
+repro: setup  ## run the whole pipeline; stages that are up to date do not run again
 	@dvc repro
 
 .PHONY: test
@@ -39,12 +39,12 @@ test: setup  ## run the tests
 	@python -m pytest
 
 .PHONY: test-networks
-test-networks: setup  ## take a dozen networks of timm and torchvision through every form (minutes)
+test-networks: setup  ## take a dozen networks of timm and torchvision through every form of the model (minutes)
 	@python -m pytest -m networks tests/fixedpoint/test_networks.py
 
 RUNTIMES = tflite_micro==0.dev20261023182759 openvino==2026.4.1 openvino-telemetry==2025.2.0 ethos-u-vela==5.2.0
 OLD_ONNXRUNTIME = onnxruntime==1.20.1
-# $(call beside,folder,packages): packages in a folder of their own, unless it has them; the tests of what is missing fail
+# $(call beside,folder,packages): installs packages into runs/folder, unless it has them; what is missing fails later
 beside = test "$$(cat runs/$(1)/pins 2>/dev/null)" = '$(2)' || { rm -rf runs/$(1) && mkdir -p runs/$(1) && missing=; \
 	  for package in $(2); do python -m pip install -qq --no-deps --target runs/$(1) $$package || { missing=1; echo "error: $$package could not be installed"; }; done; \
 	  test "$$missing" || echo '$(2)' > runs/$(1)/pins; }
@@ -55,55 +55,55 @@ test-runtimes: setup  ## compare networks in every runtime, bit by bit: make tes
 	@PYTHONPATH=runs/runtimes NETWORKS='$(NETWORKS)' SIZE='$(SIZE)' python -m pytest -rs -m runtimes tests/runtimes
 
 .PHONY: test-experiments
-test-experiments: setup  ## run experiments, remotes, training by two processes and the documentation's commands (minutes)
+test-experiments: setup  ## test experiments, remotes, training by two processes and the documentation's commands (minutes)
 	@python -m pytest -m experiments
 
 .PHONY: lint
-lint: setup  ## check the code's form and types
+lint: setup  ## check style, format and types of the code
 	@ruff check . && ruff format --check . && mypy
 
 .PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx export-c export-litert golden report model-card validate
-pack: setup  ## images into artifacts/db
+pack: setup  ## pack images into databases in artifacts/db
 	@dvc repro pack
-count-ops: setup  ## multiply-accumulates and parameters of the network
+count-ops: setup  ## count multiply-accumulates and parameters of the network
 	@dvc repro count_ops
 train-float: setup  ## train in float
 	@dvc repro train_float
 calibrate: setup  ## find the exponents of the fixed-point numbers
 	@dvc repro calibrate
-train-qat: setup  ## quantization-aware training
+train-qat: setup  ## train with quantization awareness
 	@dvc repro train_qat
-convert-int: setup  ## the integer model
+convert-int: setup  ## convert the QAT model to the integer model
 	@dvc repro convert_int
-export-onnx: setup  ## float and int8 ONNX files
+export-onnx: setup  ## write the float and int8 ONNX files, in artifacts/onnx
 	@dvc repro export_onnx
-export-c: setup  ## the integer model as C99, in artifacts/c
+export-c: setup  ## write the integer model as C99, in artifacts/c
 	@dvc repro export_c
-export-litert: setup  ## the integer model for LiteRT and microcontrollers, in artifacts/litert
+export-litert: setup  ## write the integer model for LiteRT and microcontrollers, in artifacts/litert
 	@dvc repro export_litert
-golden: setup  ## every integer tensor of a few pictures, in artifacts/golden
+golden: setup  ## write every integer tensor of a few images, in artifacts/golden
 	@dvc repro golden
-report: setup  ## what quantization costs layer by layer, artifacts/int/report.html
+report: setup  ## write what quantization costs layer by layer, artifacts/int/report.html
 	@dvc repro report
-model-card: setup  ## network, data, recipe, results, files and limits, in artifacts/MODEL_CARD.md
+model-card: setup  ## write network, data, recipe, results, files and limits, in artifacts/MODEL_CARD.md
 	@dvc repro model_card
-validate: setup  ## score every form, prove that the integer forms agree
+validate: setup  ## score every form of the model and prove that the integer forms agree
 	@dvc repro compare
 	@cat metrics/summary.md
 
 .PHONY: watch
-watch: setup  ## curves and speed of the training under way, in the terminal
+watch: setup  ## show curves and speed of the newest training, in the terminal
 	@python -m tools.watch
 
 STEP ?= int
 .PHONY: predict
-predict: setup  ## classify pictures: make predict IMAGE='cat.jpg dog.png' STEP=float (default: int)
-	@test -n '$(IMAGE)' || { echo "error: no pictures; e.g. make predict IMAGE='cat.jpg dog.png'"; exit 1; }
+predict: setup  ## classify images: make predict IMAGE='cat.jpg dog.png' STEP=float (default: int)
+	@test -n '$(IMAGE)' || { echo "error: no images; e.g. make predict IMAGE='cat.jpg dog.png'"; exit 1; }
 	@python -m tools.predict --step $(STEP) $(IMAGE)
 
 AGAINST ?= HEAD
 .PHONY: diff gate
-diff: setup  ## results and parameters against another revision: make diff AGAINST=main (default: HEAD)
+diff: setup  ## compare results and parameters with another revision: make diff AGAINST=main (default: HEAD)
 	@dvc metrics diff --md $(AGAINST)
 	@echo
 	@dvc params diff --md $(AGAINST)
@@ -113,14 +113,14 @@ gate: setup  ## fail if the results are worse than params.yaml allows: make gate
 JOBS ?= 2
 TABLE = dvc exp show --no-pager --only-changed --drop '/|^(models|imagedb|training|fixedpoint|compared|macs|params)$$'
 .PHONY: sweep experiments
-sweep: setup  ## an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
+sweep: setup  ## run an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
 	@test -n '$(LR)' || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
 	@dvc exp run --queue -S 'lr=$(LR)'
 	@failed() { dvc queue status | grep -cw Failed; }; left() { dvc queue status | grep -qwE 'Queued|Running'; }; \
 	  before=$$(failed); dvc queue start -j $(JOBS); \
-	  while left; do pgrep -f 'exp queue-worker' >/dev/null || ! left || { echo 'error: the workers are gone; dvc queue start goes on'; exit 1; }; sleep 5; done; \
+	  while left; do pgrep -f 'exp queue-worker' >/dev/null || ! left || { echo 'error: the workers are gone; dvc queue start resumes the queue'; exit 1; }; sleep 5; done; \
 	  $(TABLE); test $$(failed) -le $$before || { echo 'error: an experiment has failed; dvc queue logs NAME says why'; exit 1; }
-experiments: setup  ## the table of experiments
+experiments: setup  ## print the table of experiments
 	@$(TABLE)
 
 .PHONY: verify
@@ -128,12 +128,12 @@ verify: setup  ## read and decode every record of the databases
 	@python -m tools.verify
 
 .PHONY: recipe
-recipe: setup  ## put recipes/NAME.yaml in place and print what changes in params.yaml: make recipe NAME=imagenet
+recipe: setup  ## set params.yaml to recipes/NAME.yaml and print what changes: make recipe NAME=imagenet
 	@python -m tools.recipe $(NAME)
 
 ONLY ?= deploy
 .PHONY: bench bench-deploy bench-quantize bench-data bench-train
-bench: $(if $(filter $(ONLY),deploy quantize data train),bench-$(ONLY),$(error ONLY=$(ONLY) is not allowed, must be deploy, quantize, data or train))  ## measure speeds on this machine, beside others: ONLY=deploy (default; NETWORK=resnet18 SIZE=224), quantize, data, train (DATA=1)
+bench: $(if $(filter $(ONLY),deploy quantize data train),bench-$(ONLY),$(error ONLY=$(ONLY) is not allowed, must be deploy, quantize, data or train))  ## measure speeds beside those of other tools: ONLY=deploy (default; NETWORK=resnet18 SIZE=224), quantize, data, train (DATA=1)
 
 bench-deploy: setup
 	@PYTHONPATH=$(wildcard runs/runtimes) python -m benchmarks deploy $(if $(NETWORK),--network $(NETWORK) --size $(or $(SIZE),224))
@@ -154,5 +154,5 @@ bench-train: setup
 	@python -m benchmarks train $(if $(DATA),--data)
 
 .PHONY: clean
-clean:  ## remove what can be made again: artifacts, runs, DVC's cache
+clean:  ## remove what make can compute again: artifacts, runs, DVC's cache
 	rm -rf artifacts runs .dvc/cache .dvc/tmp
