@@ -137,9 +137,8 @@ def test_every_form_takes_pixels_and_prepares_its_own_input(folder, form):
 @pytest.mark.parametrize(
     ("stages", "needed"),
     [
-        ("convert_int export_c export_litert", set()),
-        ("golden validate", {"torchvision"}),  # its policies change pixels
-        ("compare", {"torchvision", "onnx", "onnxruntime"}),
+        ("convert_int export_c export_litert golden validate", set()),
+        ("compare", {"onnx", "onnxruntime"}),
         ("export_onnx", {"torchvision", "onnx", "timm"}),  # it builds the float network
     ],
 )

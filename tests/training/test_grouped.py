@@ -1,14 +1,15 @@
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from fake_cuda import fake_cuda
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.registry import create_model
 from training import grouped
-from training.grouped import DenseConv2d, block_diagonal, conv2d, is_faster_dense, use_dense
+from training.grouped import DenseConv2d, block_diagonal, conv2d, use_dense
 
 GEOMETRIES = [(2, 3, 1, 1), (4, 5, 2, 2), (8, 1, 1, 0)]  # groups, kernel, stride, padding
 
@@ -28,6 +29,19 @@ def gradients(convolution, x, weight, bias, geometry):
     out = convolution(x, weight, bias, (stride, stride), (padding, padding), (1, 1), groups)
     factors = torch.arange(out.numel()).remainder(7).view_as(out)
     return [out, *torch.autograd.grad((out * factors).sum(), (x, weight, bias))]
+
+
+class Convolutions(TorchDispatchMode):
+    """Notes the shapes of weights and the groups of the convolutions in its block."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        if function == torch.ops.aten.convolution.default:
+            self.weights.append((tuple(arguments[1].shape), arguments[8]))
+        return function(*arguments, **named or {})
 
 
 def test_blocks_stand_on_the_diagonal():
@@ -55,7 +69,7 @@ def test_a_weight_that_is_infinite_stays_in_its_group(everywhere):
 
 
 @pytest.mark.parametrize(
-    ("device", "autocast", "groups", "of_a_group", "expected"),
+    ("device", "autocast", "groups", "of_a_group", "dense"),
     [
         ("cuda", True, 2, 8, True),
         ("cuda", True, 8, 2, True),
@@ -66,10 +80,14 @@ def test_a_weight_that_is_infinite_stays_in_its_group(everywhere):
         ("cpu", True, 2, 8, False),
     ],
 )
-def test_where_it_is_faster(monkeypatch, device, autocast, groups, of_a_group, expected):
-    weight = SimpleNamespace(is_cuda=device == "cuda", shape=(16, of_a_group, 3, 3))
-    monkeypatch.setattr(torch, "is_autocast_enabled", {"cuda": autocast}.__getitem__)
-    assert is_faster_dense(weight, groups) is expected
+def test_a_convolution_is_dense_where_that_has_been_measured_to_be_faster(device, autocast, groups, of_a_group, dense):
+    """What PyTorch is given to convolve with: weights of a group of channels, or of all of them in one group."""
+    with fake_cuda(), torch.autocast("cuda", torch.bfloat16, enabled=autocast), Convolutions() as given:
+        x = torch.empty(2, groups * of_a_group, 8, 8, device=device)
+        weight = torch.empty(16, of_a_group, 3, 3, device=device)
+        out = conv2d(x, weight, None, (1, 1), (1, 1), (1, 1), groups)
+    assert out.shape == (2, 16, 8, 8)
+    assert given.weights == [((16, groups * of_a_group, 3, 3), 1) if dense else ((16, of_a_group, 3, 3), groups)]
 
 
 @pytest.mark.parametrize("name", ["vargconvnet_32", "regnetx_002", "test_efficientnet"])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.normalization import normalize
 from pixels.batches import Share
@@ -12,6 +13,7 @@ from runs import batches, network, recipe
 from training import step as training_step
 from training.execution import Execution
 from training.losses import label_loss
+from training.mixing import Mixing
 from training.step import NotFinite, TrainingStep, first_not_finite
 
 
@@ -195,6 +197,33 @@ def test_late_steps_are_the_steps(database):
     found = steps(database, late, recipe(ema_decay=0.5), late=True)
     assert found == expected
     assert all(torch.equal(value, straight.state_dict()[name]) for name, value in late.state_dict().items())
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often Python asks for a value, for which a GPU would have to be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        self.count += function == torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **named or {})
+
+
+@pytest.mark.parametrize("values", [{}, {"ema_decay": 0.5, "clip_grad": 1, "optimizer": "nesterov"}, {"mixup": 0.4}])
+def test_a_late_step_asks_for_one_value_alone_the_loss_of_the_step_before(database, values):
+    given = recipe(**values)
+    mixing = Mixing(given, 3) if given.mixes else None
+    step = TrainingStep(network(), given, label_loss(given.label_smoothing), mixing=mixing)
+    step.train()
+    found = {}
+    for late in (False, True):
+        step.late, found[late] = late, []
+        for done, parts in enumerate(batches(database).epoch(0)):
+            with Reads() as reads:
+                step(parts, [0], (5, 0, done), done + 1)
+            found[late].append(reads.count)
+    assert found[True] == [0, 1, 1]
+    assert min(found[False]) >= 1, "a step that looks at its own loss asks for it"
 
 
 def test_a_gpu_projects_now_and_then(database, monkeypatch):

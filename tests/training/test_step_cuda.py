@@ -47,7 +47,7 @@ def watched(model: nn.Module, seen: list[Tensor]) -> nn.Module:
         if precision != "fp16" or values["optimizer"] in FUSED  # PyTorch's scaler waits for others
     ],
 )
-def test_a_step_is_on_the_gpu_and_never_waited_for(monkeypatch, values, precision):
+def test_a_step_is_on_the_gpu_in_the_types_and_the_layout_of_its_precision(monkeypatch, values, precision):
     given = recipe().model_copy(update=values)
     model, teacher = (create_model("vargconvnet_32", 3, 32, {}) for _ in range(2))
     frozen = [next(model.children())]
