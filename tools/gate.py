@@ -11,13 +11,20 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import TypedDict
 
 from pipeline.cli import run
 from pipeline.params import Gate, load_params
 from pipeline.paths import require
 
 METRICS = "metrics/summary.json"
-Change = dict[str, float | None]  # "old" and "new" value of one number; None where a revision has none
+
+
+class Change(TypedDict, total=False):
+    """A number in the other revision and here; None, or not there, where a revision has none."""
+
+    old: float | None
+    new: float | None
 
 
 @dataclass(frozen=True)
