@@ -1,6 +1,6 @@
 """The integer program: its operations, the program itself, and what runs it."""
 
-from fixedpoint.program.evaluator import Evaluator
+from fixedpoint.program.evaluator import Evaluator, ModuleEvaluator, parameter_name
 from fixedpoint.program.exponents import per_channel, per_input, power_of_two
 from fixedpoint.program.ops import (
     OPS,
@@ -41,12 +41,14 @@ __all__ = [
     "Linear",
     "Lookup",
     "MaxPool",
+    "ModuleEvaluator",
     "Mul",
     "Op",
     "Pad",
     "Pair",
     "Program",
     "is_fixed",
+    "parameter_name",
     "per_channel",
     "per_input",
     "power_of_two",

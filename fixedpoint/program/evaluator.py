@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fixedpoint.program.ops import Op
 from fixedpoint.program.program import INPUT, Program
@@ -36,3 +36,23 @@ class Evaluator:
         """The last tensor of `run`."""
         *_, (_, logits) = self.run(x)
         return logits
+
+
+class ModuleEvaluator(nn.Module, Evaluator):
+    """An evaluator that `.to(device)` moves, together with what it keeps for each operation."""
+
+    def __init__(self, program: Program):
+        super().__init__()
+        self.program = program
+
+    def _keep(self, op: Op, name: str, value: Tensor) -> None:
+        """Make `value` a buffer that is no part of the state dict."""
+        self.register_buffer(parameter_name(op, name), value, persistent=False)
+
+    def _kept(self, op: Op, name: str) -> Tensor:
+        return getattr(self, parameter_name(op, name))
+
+
+def parameter_name(op: Op, name: str) -> str:
+    """What a module calls the constant `name` of `op`."""
+    return f"{op.name}.{name}".replace(".", "/")  # PyTorch reserves the dot

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fixedpoint.program import (
     INPUT,
     AvgPool,
     Conv,
-    Evaluator,
     Lookup,
     MaxPool,
+    ModuleEvaluator,
     Op,
     Pad,
     Program,
@@ -30,18 +30,17 @@ from fixedpoint.program.floating import pad
 from fixedpoint.program.functions import look_up
 
 
-class IntegerEvaluator(nn.Module, Evaluator):
+class IntegerEvaluator(ModuleEvaluator):
     """Runs an integer program; `.to(device)` moves it."""
 
     def __init__(self, program: Program):
-        super().__init__()
-        self.program = program
+        super().__init__(program)
         for op in program.ops:
             if isinstance(op, Lookup):
-                self._keep(op, "table", program.constants[f"{op.name}.table"])
+                self._keep(op, "table", program.constants[f"{op.name}.table"].float())
             if op.weighted:
                 for name in ("weight", "bias"):
-                    self._keep(op, name, program.constants[f"{op.name}.{name}"])
+                    self._keep(op, name, program.constants[f"{op.name}.{name}"].float())
                 if op.name not in program.raw:
                     self._keep(op, "scale", power_of_two(-program.shift(op)).reshape(-1, *[1] * (len(op.shape) - 1)))
 
@@ -115,16 +114,6 @@ class IntegerEvaluator(nn.Module, Evaluator):
     def _round(self, op: Op, x: Tensor) -> Tensor:
         """`x`, which nobody else holds, rounded half to even and clamped."""
         return x.round_().clamp_(*self.program.bounds(op))
-
-    def _keep(self, op: Op, name: str, value: Tensor) -> None:
-        self.register_buffer(_key(op, name), value.float(), persistent=False)
-
-    def _kept(self, op: Op, name: str) -> Tensor:
-        return getattr(self, _key(op, name))
-
-
-def _key(op: Op, name: str) -> str:
-    return f"{op.name}.{name}".replace(".", "/")  # PyTorch reserves the dot
 
 
 def integer_logits(program: Program, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from fixedpoint.program import (
     AvgPool,
     Conv,
-    Evaluator,
     Lookup,
     MaxPool,
+    ModuleEvaluator,
     Op,
     Pad,
     Program,
     is_fixed,
+    parameter_name,
     per_channel,
     power_of_two,
 )
@@ -33,7 +34,7 @@ from fixedpoint.quantize.rounding import fake_quantize, straight_through
 STEPS_BACK = 2**16  # of 1/8 each, after which the weights of a channel are given up; a few are usual
 
 
-class FakeQuantModel(nn.Module, Evaluator):
+class FakeQuantModel(ModuleEvaluator):
     """A calibrated program as a trainable module; its input is float32 [batch, channels, h, w], (p - 128) / 128.
 
     The parameters are the program's float weights and biases; exponents, clamps, tables and the constants of fixed
@@ -46,12 +47,11 @@ class FakeQuantModel(nn.Module, Evaluator):
     conv2d = staticmethod(F.conv2d)
 
     def __init__(self, program: Program):
-        super().__init__()
-        self.program = program
+        super().__init__(program)
         self.weighted = [op for op in program.ops if op.weighted]
         self.parameters_of = nn.ParameterDict(
             {
-                _key(op, name): nn.Parameter(program.constants[f"{op.name}.{name}"].clone(), not is_fixed(op))
+                parameter_name(op, name): nn.Parameter(program.constants[f"{op.name}.{name}"].clone(), not is_fixed(op))
                 for op in self.weighted
                 for name in ("weight", "bias")
             }
@@ -80,7 +80,7 @@ class FakeQuantModel(nn.Module, Evaluator):
     def trained(self) -> Program:
         """The program with the weights and biases as they are now, in float."""
         constants = {
-            f"{op.name}.{name}": self.parameters_of[_key(op, name)].detach().cpu().clone()
+            f"{op.name}.{name}": self.parameters_of[parameter_name(op, name)].detach().cpu().clone()
             for op in self.weighted
             for name in ("weight", "bias")
         }
@@ -117,7 +117,7 @@ class FakeQuantModel(nn.Module, Evaluator):
 
     def constants(self, op: Op) -> tuple[nn.Parameter, nn.Parameter]:
         """Weight and bias of a conv or linear."""
-        return self.parameters_of[_key(op, "weight")], self.parameters_of[_key(op, "bias")]
+        return self.parameters_of[parameter_name(op, "weight")], self.parameters_of[parameter_name(op, "bias")]
 
     def quantized_constants(self, op: Op) -> tuple[Tensor, Tensor]:
         """Weight and bias of a conv or linear as the integer model has them, times their powers of two."""
@@ -195,13 +195,3 @@ class FakeQuantModel(nn.Module, Evaluator):
 
     def _step(self, op: Op) -> float:
         return 2.0 ** -self.program.exponents[op.name]
-
-    def _keep(self, op: Op, name: str, value: Tensor) -> None:
-        self.register_buffer(_key(op, name), value, persistent=False)
-
-    def _kept(self, op: Op, name: str) -> Tensor:
-        return getattr(self, _key(op, name))
-
-
-def _key(op: Op, name: str) -> str:
-    return f"{op.name}.{name}".replace(".", "/")  # PyTorch reserves the dot
