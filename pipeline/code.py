@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 COMPILED = {ROOT / "pixels/native.c"}  # every other C file is copied into results, with its comments
@@ -27,76 +28,88 @@ def dependencies(stage: str) -> str:
 
     Args:
         stage: The name of a module of `stages`, such as "train_float".
+
+    Raises:
+        ValueError: If a module has a relative import, naming it.
     """
     modules = _closure(f"stages.{stage}")
     files = {path for module in modules for path in (module, *_read_files(module))}
     lines = [f"{_digest(path)}  {path.relative_to(ROOT).as_posix()}" for path in sorted(files)]
-    packages = {name for module in modules for name in _imports(module)[1]}
+    packages = {name.partition(".")[0] for module in modules for name in _facts(_text(module)).imports}
     distributions = {distribution for package in packages for distribution in _distributions().get(package, ())}
     lines += [f"{version(distribution)}  {distribution}" for distribution in sorted(distributions)]
     lines.append(f"{sys.version_info.major}.{sys.version_info.minor}  Python")
     return "".join(f"{line}\n" for line in lines)
 
 
-def _closure(module: str) -> set[Path]:
-    found, waiting = set(), [*_files_of(module)]
-    while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            waiting += _imports(path)[0]
-    return found
+class _Facts(NamedTuple):
+    """Of a module: the digest of its syntax tree, the full names that it imports, and its strings."""
+
+    digest: str
+    imports: frozenset[str]
+    strings: frozenset[str]
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
-    """Of a module, without docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _facts(text: str) -> _Facts:
+    tree, imports, strings = ast.parse(text), set(), set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node
-        ):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             del node.body[0]
-    return tree
-
-
-@cache
-def _imports(path: Path) -> tuple[frozenset[Path], frozenset[str]]:
-    """The modules of the repository that a module imports, and the names of other packages."""
-    names = set()
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                raise ValueError(f"{path} has a relative import, which is not followed: write the module's full name")
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    own = {name for name in names if (ROOT / name.partition(".")[0] / "__init__.py").is_file()}
-    others = {name.partition(".")[0] for name in names - own} - sys.stdlib_module_names
-    return frozenset(file for name in own for file in _files_of(name)), frozenset(others)
+            imports |= {f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            strings.add(node.value)
+    return _Facts(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), frozenset(imports), frozenset(strings))
+
+
+def _text(module: Path) -> str:
+    return module.read_text(encoding="utf-8")
+
+
+def _closure(name: str) -> set[Path]:
+    """The modules of the repository that are imported with one of them."""
+    found, waiting = set(), [*_files_of(name)]
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            for imported in _facts(_text(module)).imports:
+                if imported.startswith("."):
+                    raise ValueError(f"{module} has a relative import, which is not followed: write the full name")
+                waiting += _files_of(imported)
+    return found
 
 
 def _files_of(name: str) -> Iterator[Path]:
     """The files that Python runs on the import of a dotted name, whose last part may be a module's or a value's."""
     parts = name.split(".")
-    for count in range(1, len(parts) + 1):
-        stem = ROOT.joinpath(*parts[:count])
-        yield from (file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file())
+    if (ROOT / parts[0] / "__init__.py").is_file():
+        for count in range(1, len(parts) + 1):
+            stem = ROOT.joinpath(*parts[:count])
+            yield from (file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file())
 
 
-@cache
-def _read_files(module: Path) -> frozenset[Path]:
-    strings = {node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant)}
-    beside = (path for path in module.parent.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
-    return frozenset(path for path in beside if path.name in strings)
+def _read_files(module: Path) -> Iterator[Path]:
+    """The files that a module names, in its folder or below."""
+    names = {name for name in _facts(_text(module)).strings if re.fullmatch(r"[\w-]+(\.[\w-]+)*", name)}
+    for path in _files_in(module.parent):
+        if path.name in names:
+            yield path
 
 
-@cache
+def _files_in(folder: Path) -> list[Path]:
+    """All files in a folder and below, but modules."""
+    return [path for path in folder.rglob("*") if path.suffix not in (".py", ".pyc") and path.is_file()]
+
+
 def _digest(path: Path) -> str:
-    content = path.read_bytes()
     if path.suffix == ".py":
-        content = ast.dump(_tree(path)).encode()
-    elif path in COMPILED:
+        return _facts(_text(path)).digest
+    content = path.read_bytes()
+    if path in COMPILED:
         kept = C_COMMENT.sub(lambda match: match[0] if match[0].startswith('"') else " ", content.decode())
         content = " ".join(kept.split()).encode()
     return hashlib.sha256(content).hexdigest()

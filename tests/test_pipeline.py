@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from fixedpoint.litert import writer as litert
 from models.registry import create_model
 from pipeline.cli import run
-from pipeline.model_files import metadata, stored_program
+from pipeline.forms import metadata, stored_program
 from storage.model_file import load_model, save_model
 
 ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
@@ -272,6 +272,25 @@ def test_a_parameter_reruns_only_the_stages_that_read_it(done, values, stages):
         assert json.loads(shell(done, "dvc status --json")).keys() - {"code"} == stages
     finally:
         shell(done, "git checkout --quiet params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "stages"),
+    [
+        ("training/optimization.py", "FASTER = 1", {"train_float", "train_qat"}),
+        ("fixedpoint/program/program.py", "# a comment", set()),
+    ],
+)
+def test_an_edit_of_code_reruns_only_the_stages_that_import_it(done, path, line, stages):
+    file = done / path
+    text = file.read_text()
+    file.write_text(f"{text}\n\n{line}\n")
+    try:
+        shell(done, "dvc repro code")
+        assert json.loads(shell(done, "dvc status --json")).keys() - {"code"} == stages
+    finally:
+        file.write_text(text)
+        shell(done, "dvc repro code")
 
 
 def stale_model(folder: Path) -> None:

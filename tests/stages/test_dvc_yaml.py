@@ -1,9 +1,9 @@
-"""dvc.yaml against the code: what a stage imports and which parameters it reads, it must list."""
+"""dvc.yaml against the stages: the parameters that a stage reads and the files that it opens, it must list."""
 
-import ast
 import importlib
+import os
 import re
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,14 @@ from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 from PIL import Image
 
-from pipeline import databases, fitting, params
+from pipeline import code, databases, fitting, params
 from pixels.section import Section
 from stages import train_float, train_qat
 from storage.model_file import load_model, save_model
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGES = ("imagedb", "models", "training", "fixedpoint", "stages")
-# They check values and report errors, and compute nothing; the instruction set matters to none but floating point.
-NO_DEPENDENCIES = {f"stages/{name}.py" for name in ("__init__", "cli", "params")}
-UNSEEN = {f"machine.{name}" for name in ("workers", "checkpoint_minutes", "checkpoints")}  # they change no result
 ORDER = [
+    "code",
     "pack",
     "count_ops",
     "train_float",
@@ -63,44 +60,10 @@ def script(stage) -> str:
     return module.replace(".", "/") + ".py"
 
 
-def modules_of(path: str) -> Iterator[str]:
-    """Files of the repository that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse((REPOSITORY / path).read_text())):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports are not followed here"
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            parts = name.split(".")
-            if parts[0] in PACKAGES:
-                for count in range(1, len(parts) + 1):
-                    stem = "/".join(parts[:count])
-                    yield from (p for p in (f"{stem}.py", f"{stem}/__init__.py") if (REPOSITORY / p).is_file())
-
-
-def imported(path: str) -> set[str]:
-    """Files with code that a script needs, itself included."""
-    found, waiting = set(), [path]
-    while waiting:
-        path = waiting.pop()
-        if path not in found | NO_DEPENDENCIES:
-            found.add(path)
-            waiting += modules_of(path)
-    return {path for path in found if not only_docstring(path)}
-
-
-def only_docstring(path: str) -> bool:
-    body = ast.parse((REPOSITORY / path).read_text()).body
-    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
-
-
 def test_every_stage_runs_a_script_that_exists(stages):
-    assert len(stages) == 21
+    assert len(stages) == 22
     for stage in stages.values():
         assert (REPOSITORY / script(stage)).is_file()
-        assert script(stage) in dependencies(stage)
 
 
 def test_every_dependency_exists_or_is_made(stages):
@@ -111,27 +74,13 @@ def test_every_dependency_exists_or_is_made(stages):
         assert not missing, name
 
 
-def test_every_stage_lists_the_code_it_imports(stages):
-    missing = {}
+def test_every_stage_depends_on_its_code_and_on_no_other(stages):
     for name, stage in stages.items():
-        listed = dependencies(stage)
-        absent = {
-            path
-            for path in imported(script(stage))
-            if not listed & {path, *(str(parent) for parent in Path(path).parents)}
-        }
-        if absent:
-            missing[name] = sorted(absent)
-    assert not missing, missing
-
-
-def test_no_stage_lists_code_it_does_not_import(stages):
-    for name, stage in stages.items():
-        used = imported(script(stage)) | {"stages/__init__.py"}  # Python imports it before the script
-        code = (path for path in dependencies(stage) if path.split("/")[0] in PACKAGES)
-        listed = {path for path in code if Path(path).suffix in ("", ".py")}
-        unused = {path for path in listed if not any(Path(module).is_relative_to(path) for module in used)}
-        assert not unused, name
+        listed = {path for path in dependencies(stage) if path.startswith("artifacts/code")}
+        assert listed == ({f"artifacts/code/{Path(script(stage)).stem}.txt"} if name != "code" else set()), name
+        sources = {path for path in dependencies(stage) if (REPOSITORY / path.split("/")[0] / "__init__.py").exists()}
+        assert sources == set(), name
+    assert stages["code"].always_changed
 
 
 class Recorder:
@@ -168,7 +117,7 @@ def workspace(tmp_path_factory):
             Image.fromarray(noise.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     values |= {"epochs": 1, "batch_size": 8}
-    values["machine"] |= {"threads": 1, "workers": 0}
+    values["execution"]["threads"], values["machine"]["workers"] = 1, 0
     values["train"]["warmup_epochs"] = 0
     values["pack"] |= {
         "source": "folder",
@@ -194,18 +143,39 @@ def workspace(tmp_path_factory):
     torch.use_deterministic_algorithms(deterministic)
 
 
+OPENED: list[set[Path]] = []  # what is open for reading, of the stage that runs
+
+
+def note_opened(event: str, arguments: tuple) -> None:
+    if OPENED and event == "open" and isinstance(arguments[0], str) and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        OPENED[-1].add(Path(arguments[0]).absolute())
+
+
+sys.addaudithook(note_opened)
+
+
 @pytest.fixture(scope="module")
-def read(workspace, stages) -> dict[str, set[str]]:
-    """The parameters that each stage reads while the whole pipeline runs in this process."""
-    names = {name: set() for name in sorted(stages, key=lambda name: ORDER.index(name.split("@")[0]))}
-    for name, seen in names.items():
+def run(workspace, stages) -> dict[str, tuple[set[str], set[Path]]]:
+    """The parameters that each stage reads, and the files that it opens, while the whole pipeline runs in this process.
+
+    Files that LMDB, safetensors, ONNX Runtime and LiteRT open by themselves are not seen.
+    """
+    found = {name: (set(), set()) for name in sorted(stages, key=lambda name: ORDER.index(name.split("@")[0]))}
+    for name, (seen, opened) in found.items():
         _, _, module, *arguments = stages[name].cmd.split()
         stage = importlib.import_module(module)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", [module, *arguments])
             patch.setattr(stage, "load_params", lambda seen=seen: Recorder(params.load_params(), seen), raising=False)
+            OPENED.append(opened)
             stage.main()
-    return names
+            OPENED.clear()
+    return found
+
+
+@pytest.fixture(scope="module")
+def read(run) -> dict[str, set[str]]:
+    return {name: seen for name, (seen, _) in run.items()}
 
 
 def listed(stage) -> set[str]:
@@ -220,10 +190,34 @@ def test_every_stage_lists_the_parameters_it_reads(stages, read):
     missing = {}
     for name, stage in stages.items():
         absent = {key for key in read[name] if not any(covers(entry, key) for entry in listed(stage))}
-        absent -= UNSEEN
+        absent -= {key for key in absent if covers("machine", key)}  # it changes no result
         if absent:
             missing[name] = sorted(absent)
     assert not missing, missing
+
+
+def test_every_stage_lists_the_files_it_opens(stages, run, workspace):
+    for name, (_, opened) in run.items():
+        own = {path.relative_to(workspace) for path in opened if path.is_relative_to(workspace)}
+        files = {path for path in own if path != Path("params.yaml") and path.parts[0] != "runs"}
+        known = {Path(path) for path in dependencies(stages[name]) | paths(stages[name].outs)}
+        if name.startswith("pack"):
+            known.add(Path("pictures"))  # pack.root here
+        unlisted = {path for path in files if not {path, *path.parents} & known and (workspace / path).is_file()}
+        assert unlisted == set(), name
+
+
+def test_the_code_that_a_stage_depends_on_has_every_file_of_the_repository_that_it_opens(run):
+    for name, (_, opened) in run.items():
+        if name != "code":  # which reads all code
+            own = {path.relative_to(REPOSITORY) for path in opened if path.is_relative_to(REPOSITORY)}
+            files = {path.as_posix() for path in own if (REPOSITORY / path.parts[0] / "__init__.py").exists()}
+            listed = {line.split("  ")[1] for line in code.dependencies(name.split("@")[0]).splitlines()}
+            assert {path for path in files if not path.endswith(".pyc")} - listed == set(), name
+
+
+def test_no_stage_lists_what_is_local_to_a_machine(stages):
+    assert {name for name, stage in stages.items() if any(covers("machine", entry) for entry in listed(stage))} == set()
 
 
 def test_no_stage_lists_parameters_it_does_not_read(stages, read):
@@ -282,9 +276,9 @@ def checkpoint_folder(monkeypatch, stage=train_float, arguments=(), **changes) -
             {"augment__flip": 0.1},
             {"augment__erase": 0.1},
             {"input__color_space": "rgb"},
-            {"machine__compile": "always"},
+            {"execution__compile": "always"},
         ),
-        *({"model__arguments": {}}, {"validation__batch_size": 7}, {"machine__threads": 2}),
+        *({"model__arguments": {}}, {"validation__batch_size": 7}, {"execution__threads": 2}),
     ],
 )
 def test_training_with_other_parameters_does_not_go_on_from_this_checkpoint(read, monkeypatch, changes):
@@ -325,13 +319,12 @@ def test_training_on_other_pictures_does_not_go_on_from_this_checkpoint(read, mo
     assert checkpoint_folder(monkeypatch) != here
 
 
-def test_training_with_other_code_does_not_go_on_from_this_checkpoint(read, monkeypatch, tmp_path):
+def test_training_with_other_code_does_not_go_on_from_this_checkpoint(read, monkeypatch):
     here = checkpoint_folder(monkeypatch)
-    monkeypatch.setattr(fitting, "CODE", [tmp_path])
-    (tmp_path / "engine.py").write_text("other code")
+    monkeypatch.setattr(fitting, "dependencies", lambda stage: code.dependencies(stage) + "2.15.0  torch")
     assert checkpoint_folder(monkeypatch) != here
 
 
-@pytest.mark.parametrize("name", sorted(UNSEEN))
+@pytest.mark.parametrize("name", params.Machine.model_fields)
 def test_what_changes_no_result_does_not_matter_to_a_checkpoint(read, monkeypatch, name):
-    assert checkpoint_folder(monkeypatch, **{name.replace(".", "__"): 2}) == checkpoint_folder(monkeypatch)
+    assert checkpoint_folder(monkeypatch, **{f"machine__{name}": 2}) == checkpoint_folder(monkeypatch)
