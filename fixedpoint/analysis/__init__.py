@@ -1,0 +1,1 @@
+"""What quantization did to a program, and vectors to hold other implementations against."""

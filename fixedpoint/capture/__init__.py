@@ -1,0 +1,1 @@
+"""A PyTorch module becomes a float program, and BatchNorm and clamps go into the operations beside them."""

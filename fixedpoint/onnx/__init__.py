@@ -1,0 +1,1 @@
+"""ONNX files of a program, and ONNX Runtime to run them."""

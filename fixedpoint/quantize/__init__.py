@@ -1,0 +1,1 @@
+"""A float program gets exponents, is trained with them, and becomes integers."""
