@@ -18,9 +18,10 @@ from imagedb.sources.source import Item, ListSource
 from imagedb.writer import write_database
 from models.registry import create_model
 from models.vargconvnet import VarGConvNet
+from pipeline.checkpoints import read_model
 from pipeline.classifiers import load_classifier
 from pipeline.databases import plain_batches
-from pipeline.forms import FORMS
+from pipeline.forms import FORMS, stored_program
 from pipeline.params import load_params
 from stages import calibrate, train_float, train_qat
 from storage.model_file import load_model, save_model
@@ -133,6 +134,18 @@ def test_qat_scores_what_it_starts_from_and_what_it_keeps(monkeypatch, ema_decay
     assert losses[2][1] == scores("qat", last)["loss"]
     assert scores("qat", QAT)["top1"] == max(value for _, value in top1)
     assert [step for step, _ in curve("qat", "train_loss")] == [1, 2]
+
+
+def test_the_best_checkpoint_of_a_run_is_the_model_that_it_has_written(monkeypatch):
+    qat(monkeypatch, lr=0.03)
+    best = max(Path("runs").glob("qat-*/best.pt"), key=lambda path: path.stat().st_mtime)
+    stored, written = read_model(best, "qat"), load_model(QAT, ("qat",))
+    assert stored.info == written.info
+    assert stored_program(stored).to_json() == stored_program(written).to_json()
+    assert stored.tensors.keys() == written.tensors.keys()
+    assert all(torch.equal(stored.tensors[name], written.tensors[name]) for name in written.tensors)
+    (best,) = Path("runs").glob("float-*/best.pt")
+    assert scores("float", best) == scores("float", "artifacts/float/model.safetensors")
 
 
 def test_the_calibrated_model_is_close_to_its_teacher_and_not_to_the_labels(monkeypatch):
