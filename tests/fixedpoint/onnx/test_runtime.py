@@ -32,6 +32,8 @@ def test_logits_do_not_depend_on_threads_batch_or_form(path, tmp_path):
     integer.write_bytes(IntegerWriter.export(PROGRAM, {}).SerializeToString())
     assert np.array_equal(OnnxModel(integer)(x), logits)
     assert OnnxModel(integer)(x).dtype == np.float32
+    for file in (path, integer):
+        assert np.array_equal(OnnxModel(file)((x * 128).astype(np.int8)), logits), "of the pixels themselves"
 
 
 def test_tensors_are_the_named_ones_and_the_logits(path):

@@ -5,7 +5,7 @@ import torch
 from programs import PROGRAMS, build, hard_inputs, numpy_constants
 
 from fixedpoint.program import INPUT, Clamp
-from fixedpoint.program.integer import IntegerEvaluator, integer_input, integer_tensor
+from fixedpoint.program.integer import IntegerEvaluator, integer_input, integer_tensor, signed_pixels
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -42,6 +42,7 @@ def test_the_input_is_the_pixel_less_128():
     pixels = torch.arange(256)
     x = integer_input((pixels.float() - 128) / 128)
     assert x.dtype == torch.int8 and x.tolist() == [p - 128 for p in range(256)]
+    assert torch.equal(signed_pixels(pixels.to(torch.uint8)), x)
 
 
 def test_integer_tensor_undoes_the_exponents():
