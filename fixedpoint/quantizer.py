@@ -53,6 +53,9 @@ class Quantized:
         shape, classes = list(self.program.input_shape), self.program.last_layer.shape[0]
         return f"Quantized({self.program.arithmetic}, {shape} -> {classes}, {len(self.program.ops)} operations)"
 
+    def __reduce__(self) -> tuple:
+        return Quantized, (self.floating, self.calibrated, self.metadata)
+
     def __call__(self, pixels: Tensor) -> Tensor:
         """The logits, float32 [n, classes]: the integer model's, times powers of two; computed on the CPU.
 

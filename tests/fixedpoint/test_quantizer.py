@@ -1,5 +1,6 @@
 """The face of the package: a module and pictures in, the integers of the pipeline's steps and files of them out."""
 
+import pickle
 import re
 import subprocess
 import sys
@@ -182,6 +183,12 @@ def test_files_say_what_the_network_is(quantized, tmp_path):
     found = session.get_modelmeta().custom_metadata_map
     assert found["class_names"] == '["a", "b", "c", "d", "e"]' and found["network"] == '"own"'
     assert repr(quantized) == f"Quantized(portable, [3, 16, 16] -> 5, {len(quantized.program.ops)} operations)"
+
+
+def test_it_can_be_pickled(quantized, pixels):
+    back = pickle.loads(pickle.dumps(quantized))
+    assert back.program.to_json() == quantized.program.to_json() and back.metadata == quantized.metadata
+    assert torch.equal(back(pixels), quantized(pixels))
 
 
 def test_the_module_stays_as_it_is_and_later_training_changes_nothing(pixels):
