@@ -10,9 +10,8 @@ from torch import Tensor
 from imagedb.reader import ImageDatabase
 from pipeline.params import Params
 from pipeline.paths import require
-from pixels.augmentation import Augmentation
-from pixels.batches import ALL, OrderedBatches, Pixels, Share, TrainingBatches
-from pixels.gpu import DeviceRenderer
+from pixels.augmentation import Augmentation, InputFormat
+from pixels.batches import ALL, OrderedBatches, Pixels, Renderer, Share, TrainingBatches
 from pixels.views import center_views, random_views
 from storage.model_file import ModelInfo
 
@@ -86,10 +85,7 @@ def training_batches(
     def of_size(size: int) -> TrainingBatches:
         input_format = params.input.model_copy(update={"size": size})
         pixels = Pixels(database, random_views(augment, params.input, size), input_format, params.seed)
-        on_device = params.execution.decode == "cuda"
-        renderer = (
-            DeviceRenderer(input_format, torch.device("cuda", torch.cuda.current_device())) if on_device else None
-        )
+        renderer = _device_renderer(input_format) if params.execution.decode == "cuda" else None
         return TrainingBatches(pixels, batch_size, params.machine.workers, renderer, share)
 
     return {first: of_size(size) for first, size in (sizes or {1: params.input.size}).items()}
@@ -115,3 +111,9 @@ def chosen_pictures(params: Params, indices: Sequence[int]) -> tuple[Tensor, lis
             raise ValueError(f"{found.database.path} has no record {index}, only 0 to {len(found.database) - 1}")
     pixels, labels = zip(*(found[0, index] for index in indices), strict=True)
     return torch.stack(pixels), list(labels)
+
+
+def _device_renderer(input_format: InputFormat) -> Renderer:
+    from pixels.gpu import DeviceRenderer  # it imports torchvision, which nothing else here needs
+
+    return DeviceRenderer(input_format, torch.device("cuda", torch.cuda.current_device()))
