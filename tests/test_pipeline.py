@@ -1,7 +1,8 @@
-"""The whole pipeline as a user runs it: `dvc repro` on a tiny network and 96 pictures of the embedded sample.
+"""The whole pipeline on a tiny network and 96 pictures of the embedded sample.
 
-It runs again in a second clone, which must end with equal bytes although it is killed on the way: up to the kill with
-`dvc repro`, too, and then stage by stage in the tests' own process, which spares it the imports of each.
+Its stages run in this process, which imports what they need once, in the order of DVC, which then takes over what they
+have written. In a second clone, `dvc repro` is killed in training, goes on, and must come to the same bytes.
+`make repro` and `make test-experiments` run all stages as processes of DVC.
 """
 
 import csv
@@ -15,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,11 @@ import onnx.numpy_helper
 import pytest
 import torch
 import yaml
+from dvc.repo import Repo
 from project import change, commit, environment, files, make_project, shell
 from safetensors.torch import load_file, save_file
 
+from benchmarks.__main__ import main as benchmark
 from fixedpoint.litert import writer as litert
 from models.registry import create_model
 from pipeline.cli import run
@@ -71,32 +75,40 @@ def kill_in_training(folder: Path) -> None:
     assert not (folder / "artifacts" / "float" / "model.safetensors").exists()
 
 
+def run_stage(command: str, folder: Path) -> None:
+    """Run a stage, such as "validate --step int", in this process, which is left as it was."""
+    module, *arguments = command.split()
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TRACEBACK", raising=False)
+        patch.delenv("RUNS_DIR", raising=False)
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [module, *arguments])
+        try:
+            run(importlib.import_module(f"stages.{module}").main)
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
+
+
+def commands(folder: Path) -> list[str]:
+    """Those of all stages, in an order in which they can run."""
+    with Repo(str(folder)) as repo:
+        graph = repo.index.graph
+        order = TopologicalSorter({stage: set(graph.successors(stage)) for stage in graph})
+        return [stage.cmd.removeprefix("python -m stages.") for stage in order.static_order()]
+
+
 @pytest.fixture(scope="module")
 def done(project) -> Path:
-    """A clone in which `dvc repro` has run, committed."""
+    """A clone in which all stages have run, committed."""
     folder = project.with_name("first")
     shell(project, f"git clone --quiet {project} {folder}")
-    shell(folder, "dvc repro")
+    for command in commands(folder):
+        run_stage(command, folder)
+    shell(folder, "dvc commit --force --quiet")
     commit(folder)
     return folder
-
-
-@pytest.fixture
-def own_process(monkeypatch):
-    """A function that runs a command of a stage in this process, in a folder."""
-    monkeypatch.delenv("TRACEBACK", raising=False)
-    monkeypatch.delenv("RUNS_DIR", raising=False)
-
-    def stage(command: str, folder: Path) -> None:
-        module, *arguments = command.split()
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", [module, *arguments])
-        run(importlib.import_module(f"stages.{module}").main)
-
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield stage
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 def copy_of(done: Path, folder: Path) -> Path:
@@ -133,7 +145,7 @@ def test_integer_forms_agree_bit_for_bit(done):
     assert load(done / "metrics/summary.json")["mismatches"] == 0
 
 
-def test_one_weight_changed_in_one_onnx_file_is_found(done, own_process, tmp_path):
+def test_one_weight_changed_in_one_onnx_file_is_found(done, tmp_path):
     folder = copy_of(done, tmp_path)
     path = folder / "artifacts/onnx/int8_integer.onnx"
     model = onnx.load(path)
@@ -142,13 +154,13 @@ def test_one_weight_changed_in_one_onnx_file_is_found(done, own_process, tmp_pat
     bias.name = "head.classifier.conv/bias"
     onnx.save(model, path)
     with pytest.raises(SystemExit) as stop:
-        own_process("compare", folder)
+        run_stage("compare", folder)
     # one logit of 24 images in the two executions of this file, against qat, int, c, two of qdq and two of qoperator
     assert stop.value.code.startswith(f"error: {24 * 2 * 7} of ")
     assert "see metrics/exactness.json" in stop.value.code
 
 
-def test_a_tflite_file_with_exact_filter_scales_is_found(done, own_process, tmp_path, monkeypatch):
+def test_a_tflite_file_with_exact_filter_scales_is_found(done, tmp_path, monkeypatch):
     """What LiteRT's kernels but XNNPACK's round twice: the proof of conversion does not see it, `compare` does."""
     folder = copy_of(done, tmp_path)
     stored = load_model(folder / "artifacts/int/model.safetensors", ("int",))
@@ -156,7 +168,7 @@ def test_a_tflite_file_with_exact_filter_scales_is_found(done, own_process, tmp_
     path = folder / "artifacts/litert/int8.tflite"
     path.write_bytes(litert.litert_model(stored_program(stored), metadata(stored.info)))
     with pytest.raises(SystemExit) as stop:
-        own_process("compare", folder)
+        run_stage("compare", folder)
     assert "values differ, see metrics/exactness.json" in stop.value.code
     pairs = load(folder / "metrics/exactness.json")["litert_tensors"]["pairs"]
     assert all(pairs[f"int = litert ({name})"]["mismatches"] > 100 for name in ("optimized", "reference"))
@@ -216,39 +228,32 @@ def test_numbers_and_confusion_of_each_form(done):
     assert short["macs"] == load(done / "metrics/ops.json")["macs"]
 
 
-def test_another_clone_gives_the_same_bytes_even_when_killed(project, done, own_process):
+def test_another_clone_gives_the_same_bytes_even_when_killed(project, done):
     folder = project.with_name("second")
     shell(project, f"git clone --quiet {project} {folder}")
     kill_in_training(folder)
-    pipeline = yaml.safe_load((done / "dvc.lock").read_text())["stages"]
-    commands = [stage["cmd"].removeprefix("python -m stages.") for stage in pipeline.values()]
-    order = [
-        "train_float",
-        "calibrate",
-        "train_qat",
-        "convert_int",
-        "export_onnx",
-        "golden",
-        "export_c",
-        "export_litert",
-    ]
-    order += [command for command in commands if command.startswith("validate")] + ["compare", "report", "model_card"]
-    assert {*commands} - {*order} == {"code", "count_ops", "pack --split-name train", "pack --split-name val"}
-    for command in order:
-        own_process(command, folder)
+    shell(folder, "dvc repro convert_int")
+    ran = {stage["cmd"] for stage in yaml.safe_load((folder / "dvc.lock").read_text())["stages"].values()}
+    assert {f"python -m stages.{name}" for name in ("train_float", "calibrate", "train_qat", "convert_int")} < ran
+    left = [command for command in commands(folder) if f"python -m stages.{command}" not in ran]
+    assert len(left) == 14
+    for command in left:
+        run_stage(command, folder)
     for kind in ("artifacts", "metrics", "plots"):
         assert files(folder / kind) == files(done / kind), kind
 
 
-def test_the_speed_of_each_file_is_kept_in_runs_alone(done):
-    printed = shell(done, "python -m benchmarks deploy --rounds 1 --batches 2")
+def test_the_speed_of_each_file_is_kept_in_runs_alone(done, monkeypatch, capsys):
+    monkeypatch.chdir(done)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "deploy", "--rounds", "1", "--batches", "2"])
+    benchmark()
     results = json.loads((done / "runs/bench.json").read_text())
     assert list(results) == ["2 at a time, 1 thread", "2 at a time, 2 threads"]
     one, two = results.values()
     assert len(one) >= 7 and one.keys() - two.keys() == {"network.c"}
     assert min(*one.values(), *two.values()) > 0
     fastest = max(one, key=one.get)
-    assert f"fastest, 2 at a time, 1 thread: {fastest}\n" in printed
+    assert f"fastest, 2 at a time, 1 thread: {fastest}\n" in capsys.readouterr().out
     assert shell(done, "git status --porcelain") == ""
 
 
@@ -274,22 +279,19 @@ def test_a_parameter_reruns_only_the_stages_that_read_it(done, values, stages):
         shell(done, "git checkout --quiet params.yaml")
 
 
-@pytest.mark.parametrize(
-    ("path", "line", "stages"),
-    [
-        ("training/optimization.py", "FASTER = 1", {"train_float", "train_qat"}),
-        ("fixedpoint/program/program.py", "# a comment", set()),
-    ],
-)
-def test_an_edit_of_code_reruns_only_the_stages_that_import_it(done, path, line, stages):
-    file = done / path
-    text = file.read_text()
-    file.write_text(f"{text}\n\n{line}\n")
+def test_an_edit_of_code_reruns_only_the_stages_that_import_it(done):
+    edits = {
+        "fixedpoint/program/program.py": ("# a comment", set()),
+        "training/optimization.py": ("FASTER = 1", {"train_float", "train_qat"}),
+    }
     try:
-        shell(done, "dvc repro code")
-        assert json.loads(shell(done, "dvc status --json")).keys() - {"code"} == stages
+        for path, (line, stages) in edits.items():
+            with (done / path).open("a") as file:
+                file.write(f"\n\n{line}\n")
+            shell(done, "dvc repro code")
+            assert json.loads(shell(done, "dvc status --json")).keys() - {"code"} == stages
     finally:
-        file.write_text(text)
+        shell(done, "git checkout --quiet .")
         shell(done, "dvc repro code")
 
 
@@ -394,13 +396,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_line_and_changes_no_file(done, own_process, tmp_path, capfd, name):
+def test_a_mistake_is_one_line_and_changes_no_file(done, tmp_path, capfd, name):
     command, mistake, message = MISTAKES[name]
     folder = copy_of(done, tmp_path)
     mistake(folder)
     before = files(folder)
     with pytest.raises(SystemExit) as stop:
-        own_process(command, folder)
+        run_stage(command, folder)
     assert stop.value.code.startswith(f"error: {message}"), "Python prints it on stderr and exits with code 1"
     assert "\n" not in stop.value.code
     assert capfd.readouterr().err == ""
@@ -409,10 +411,11 @@ def test_a_mistake_is_one_line_and_changes_no_file(done, own_process, tmp_path, 
 
 def test_a_mistake_ends_the_process_with_code_1(done, tmp_path):
     folder = copy_of(done, tmp_path)
-    MISTAKES["class count"][1](folder)
-    command = [sys.executable, "-B", "-m", "stages.train_float"]
+    command, mistake, message = MISTAKES["empty folder"]
+    mistake(folder)
     before = files(folder)
-    result = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
+    line = [sys.executable, "-B", "-m", *f"stages.{command}".split()]
+    result = subprocess.run(line, cwd=folder, env=environment(folder), capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr == f"error: {MISTAKES['class count'][2]}\n"
+    assert result.stderr.startswith(f"error: {message}") and result.stderr.count("\n") == 1
     assert files(folder) == before
