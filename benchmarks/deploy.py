@@ -104,8 +104,8 @@ def contestants(program: Program, folder: Path, threads: int) -> dict[str, Work]
     """Each file with what runs it, by name; PyTorch computes with as many threads as it is set to."""
     files: dict[str, Work] = {}
     for name in ("float", "int8_qdq", "int8_qoperator", "int8_integer"):
-        execution = "int8" if name == "int8_qdq" else "default"
-        files[f"{name}.onnx, ONNX Runtime"] = OnnxModel(folder / f"{name}.onnx", execution, threads)
+        mode = "int8" if name == "int8_qdq" else "default"
+        files[f"{name}.onnx, ONNX Runtime"] = OnnxModel(folder / f"{name}.onnx", mode, threads)
     if program.is_portable:
         litert = LitertModel(folder / "int8.tflite", "xnnpack", threads)
         files["int8.tflite, LiteRT (XNNPACK)"] = lambda x: litert(_int8(x))

@@ -42,11 +42,11 @@ Contestants = dict[str, Callable[[], int]]  # each works once, and gives its num
 
 STEPS = 5  # in a round
 EPOCH = 1000  # steps of one, for the schedules
-EXECUTIONS = {
+TRAINING_EXECUTIONS = {
     "cpu": [Execution(), Execution(compile=True)],
     "cuda": [Execution(), Execution("bf16"), Execution("bf16", compile=True)],
 }
-EVALUATIONS = {
+EVALUATION_EXECUTIONS = {
     "cpu": [Execution(), Execution(compile=True)],
     "cuda": [Execution(), Execution("tf32", compile=True)],
 }
@@ -109,17 +109,17 @@ def training(work: Work) -> Contestants:
     """Training steps of each kind."""
     program = work.program
     rows: dict[str, Step] = {}
-    for execution in EXECUTIONS[work.device.type]:
-        how = _how(execution)
-        rows[f"ours, {how}"] = our_step(work, work.model(), execution)
-        rows[f"timm's loop, {how}"] = timm_step(work, execution, torch.channels_last)
-        rows[f"QAT, {how}"] = our_step(work, FakeQuantModel(program), execution)
+    for execution in TRAINING_EXECUTIONS[work.device.type]:
+        title = _title(execution)
+        rows[f"ours, {title}"] = our_step(work, work.model(), execution)
+        rows[f"timm's loop, {title}"] = timm_step(work, execution, torch.channels_last)
+        rows[f"QAT, {title}"] = our_step(work, FakeQuantModel(program), execution)
         if work.device.type in DETAILED:
-            rows[f"timm's loop, {how}, contiguous"] = timm_step(work, execution, torch.contiguous_format)
+            rows[f"timm's loop, {title}, contiguous"] = timm_step(work, execution, torch.contiguous_format)
         if work.device.type in DETAILED and execution.precision == "bf16":
             dense = replace(execution, dense_groups=True)
-            rows[f"ours, {how}, dense groups"] = our_step(work, work.model(), dense)
-            rows[f"QAT, {how}, dense groups"] = our_step(work, FakeQuantModel(program), dense)
+            rows[f"ours, {title}, dense groups"] = our_step(work, work.model(), dense)
+            rows[f"QAT, {title}, dense groups"] = our_step(work, FakeQuantModel(program), dense)
     return {name: repeated(step, work.batch) for name, step in rows.items()}
 
 
@@ -142,11 +142,11 @@ def evaluation(work: Work) -> Contestants:
 
     rows: dict[str, Step] = {}
     exact = evaluated(integer, pixels, Execution())(0)
-    for execution in EVALUATIONS[work.device.type]:
-        rows[f"float, {_how(execution)}"] = evaluated(network, x, execution)
+    for execution in EVALUATION_EXECUTIONS[work.device.type]:
+        rows[f"float, {_title(execution)}"] = evaluated(network, x, execution)
         integers = evaluated(integer, pixels, execution)
         note = "" if torch.equal(integers(0), exact) else ": NOT EXACT"
-        rows[f"integers, {_how(execution)}{note}"] = integers
+        rows[f"integers, {_title(execution)}{note}"] = integers
     return {name: repeated(step, work.batch) for name, step in rows.items()}
 
 
@@ -211,7 +211,7 @@ def timm_step(work: Work, execution: Execution, layout: torch.memory_format) -> 
     return one
 
 
-def _how(execution: Execution) -> str:
+def _title(execution: Execution) -> str:
     return execution.precision + (", compiled" if execution.compile else "")
 
 

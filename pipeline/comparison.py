@@ -11,8 +11,7 @@ from tqdm import tqdm
 from evaluation.exactness import Agreement
 from evaluation.score import predict
 from fixedpoint.c.runtime import CModel
-from fixedpoint.litert.runtime import EXECUTIONS as LITERT_EXECUTIONS
-from fixedpoint.litert.runtime import LitertModel
+from fixedpoint.litert.runtime import KERNELS, LitertModel
 from fixedpoint.onnx.runtime import OnnxModel, saturating_weights
 from fixedpoint.program import Program, power_of_two
 from fixedpoint.program.integer import (
@@ -30,14 +29,14 @@ from pipeline.logits import Logits, qat_logits
 from pipeline.params import Params
 from pipeline.paths import require
 
-# An int8 ONNX file and how ONNX Runtime executes it, by the name of both.
-EXECUTIONS = {
-    f"onnx_int8_{form} ({execution})": (form, execution)
-    for form, executions in {"qdq": ("default", "int8", "off"), "qoperator": ("default", "off")}.items()
-    for execution in executions
-} | {f"onnx_int8_integer ({execution})": ("integer", execution) for execution in ("default", "off")}
+# Each int8 ONNX file and mode of ONNX Runtime that are compared, by the name of both.
+ONNX_VARIANTS = {
+    f"onnx_int8_{form} ({mode})": (form, mode)
+    for form, modes in {"qdq": ("default", "int8", "off"), "qoperator": ("default", "off")}.items()
+    for mode in modes
+} | {f"onnx_int8_integer ({mode})": ("integer", mode) for mode in ("default", "off")}
 UNSAFE = "onnx_int8_qdq (default)"  # unless no weight saturates there
-TFLITE = {f"litert ({execution})": execution for execution in LITERT_EXECUTIONS}
+LITERT_VARIANTS = {f"litert ({kernels})": kernels for kernels in KERNELS}
 
 
 class Comparison:
@@ -58,7 +57,7 @@ class Comparison:
     def __init__(self, qat: Program, program: Program, params: Params, device: torch.device):
         self.qat, self.program, self.params, self.device = qat, program, params, device
         self.saturating = saturating_weights(program)
-        exact = [name for name in EXECUTIONS if not (self.saturating and name == UNSAFE)]
+        exact = [name for name in ONNX_VARIANTS if not (self.saturating and name == UNSAFE)]
         self.forms = ["qat", "int", "c", *exact]
         self.names = [op.name for op in program.ops if op.name not in program.raw]
 
@@ -70,7 +69,7 @@ class Comparison:
             "int": integer_logits(self.program, self.device),
             "c": self._c_logits(),
         }
-        forms |= {name: self._onnx_logits(name) for name in EXECUTIONS}
+        forms |= {name: self._onnx_logits(name) for name in ONNX_VARIANTS}
         logits, labels = {}, torch.empty(0)
         for name, logits_of in forms.items():
             steps = tqdm(batches, desc=name, unit="batch", leave=False, disable=None)
@@ -81,7 +80,7 @@ class Comparison:
     def tensors(self) -> Agreement:
         """Every int8 tensor of every form."""
         agreement = Agreement(self.forms)
-        models = {name: self._onnx(name, self.names) for name in EXECUTIONS if name in self.forms}
+        models = {name: self._onnx(name, self.names) for name in ONNX_VARIANTS if name in self.forms}
         fake = FakeQuantModel(self.qat).to(self.device).eval()
         integer, c = IntegerEvaluator(self.program).to(self.device), CModel(C, trace=True)
         for pixels, _ in plain_batches(self.params, images=self.params.compare.intermediate_images):
@@ -102,12 +101,12 @@ class Comparison:
 
     @torch.no_grad()
     def litert_logits(self) -> Agreement:
-        """The logits of int8.tflite in each execution, and the integer model's in as many bits.
+        """The logits of int8.tflite of all kernels, and the integer model's in as many bits.
 
         Several interpreters share a batch, since LiteRT's reference kernels compute on one thread alone.
         """
         integer, parts = IntegerEvaluator(self.program), self.params.execution.threads
-        models = {name: [_litert(execution) for _ in range(parts)] for name, execution in TFLITE.items()}
+        models = {name: [_litert(kernels) for _ in range(parts)] for name, kernels in LITERT_VARIANTS.items()}
         first = next(iter(models.values()))[0]
         agreement = Agreement(["int", *models])
         batches = plain_batches(self.params, images=self.params.compare.images)
@@ -124,7 +123,9 @@ class Comparison:
 
     def litert_tensors(self) -> Agreement:
         """Every int8 tensor that LiteRT keeps, and the integer model's."""
-        models = {name: _litert(how, tensors=True) for name, how in TFLITE.items() if how != "xnnpack"}
+        models = {
+            name: _litert(kernels, tensors=True) for name, kernels in LITERT_VARIANTS.items() if kernels != "xnnpack"
+        }
         integer, agreement = IntegerEvaluator(self.program), Agreement(["int", *models])
         for pixels, _ in plain_batches(self.params, images=self.params.compare.intermediate_images):
             x = signed_pixels(pixels)
@@ -143,9 +144,9 @@ class Comparison:
         return lambda pixels: torch.from_numpy(model(signed_pixels(pixels).numpy()))
 
     def _onnx(self, name: str, outputs: Sequence[str] = ()) -> OnnxModel:
-        form, execution = EXECUTIONS[name]
-        return OnnxModel(ONNX / f"int8_{form}.onnx", execution, self.params.execution.threads, outputs)
+        form, mode = ONNX_VARIANTS[name]
+        return OnnxModel(ONNX / f"int8_{form}.onnx", mode, self.params.execution.threads, outputs)
 
 
-def _litert(execution: str, tensors: bool = False) -> LitertModel:
-    return LitertModel(LITERT.require(), execution, tensors=tensors)
+def _litert(kernels: str, tensors: bool = False) -> LitertModel:
+    return LitertModel(LITERT.require(), kernels, tensors=tensors)

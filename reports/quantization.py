@@ -32,14 +32,14 @@ WORST = 5
 
 
 @dataclass(frozen=True)
-class Form:
-    """A form of the model.
+class FormFigures:
+    """The figures of one form of the model.
 
     Attributes:
-        label: What it is called.
-        scores: None where nobody has scored it.
-        noise: Of its logits against the float network's.
-        own_weights: Of its logits against those of its weights in float.
+        label: The name that is shown.
+        scores: Its scores, None if it has not been scored.
+        noise: Noise of its logits against the float network's.
+        own_weights: Noise of its logits against those of the same weights in float.
     """
 
     label: str
@@ -49,36 +49,36 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The weights of a conv or linear.
+class WeightFigures:
+    """The figures of the weights of a conv or linear.
 
     Attributes:
         histogram: How often each int8 value occurs, int64 [256].
-        exponents: The least and the greatest.
-        accumulator: Greatest magnitude that is possible in its accumulators.
+        exponents: The least and the greatest exponent.
+        accumulator: Greatest magnitude that its accumulators can reach.
     """
 
     histogram: Tensor
     exponents: tuple[int, int]
     accumulator: int
 
-    def share(self, magnitudes: Iterable[int]) -> float:
-        """Of the weights that have one of these magnitudes."""
+    def fraction(self, magnitudes: Iterable[int]) -> float:
+        """The fraction of the weights that have one of these magnitudes."""
         counts = self.histogram.tolist()
         return sum(counts[q - INT8[0]] for m in magnitudes for q in {m, -m} if q in INT8) / sum(counts)
 
 
 @dataclass(frozen=True)
-class Layer:
-    """An operation of the integer model and the tensor that it computes.
+class OperationFigures:
+    """The figures of an operation of the integer model and of the tensor that it computes.
 
     Attributes:
-        exponent: Of the result; None of raw accumulators.
-        bounds: Least and greatest integer of the result; None of raw accumulators.
-        own: Noise that it adds by itself, calibrated.
-        calibrated, integer: Noise up to here against the float network.
-        own_weights: Noise up to here of the integer model against its weights in float.
-        weights: None where there are none.
+        exponent: Exponent of the result; None for raw accumulators.
+        bounds: Least and greatest integer of the result; None for raw accumulators.
+        own: Noise that the calibrated operation adds by itself.
+        calibrated, integer: Noise of the tensor in that form against the float network.
+        own_weights: Noise of the integer model's tensor against that of the same weights in float.
+        weights: None if the operation has no weights.
     """
 
     name: str
@@ -91,33 +91,33 @@ class Layer:
     calibrated: Noise
     integer: Noise
     own_weights: Noise
-    weights: Weights | None
+    weights: WeightFigures | None
 
     @property
     def clipped(self) -> float:
-        """Share of its values."""
+        """The fraction of its values that is clipped."""
         return self.values.clipped / self.values.elements
 
     @property
-    def rounding_share(self) -> float:
-        """Of the noise that it adds by itself, what is from rounding and clipping its result."""
+    def rounding_fraction(self) -> float:
+        """The fraction of its own noise that comes from rounding and clipping the result."""
         return min(self.own.result.noise / self.own.total.noise, 1)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is measured.
+    """Everything that the report shows.
 
     Attributes:
-        network: Its name.
+        network: The network's name.
         input_shape: Channels, height, width.
-        color_space: Of the input.
-        images: How many the statistics are of.
-        weight_limit: Greatest magnitude of a weight.
-        arithmetic: Of the integer model.
-        forms: By name: float, covering, ptq, int.
-        layers: In order of computation.
-        saturating: Weights by layer that make the QDQ file unsafe, of `fixedpoint.onnx.runtime.saturating_weights`.
+        color_space: Color space of the input.
+        images: Number of images that the statistics are computed from.
+        weight_limit: Greatest magnitude of an integer weight.
+        arithmetic: Arithmetic of the integer model.
+        forms: Figures by form: float, covering, ptq, int.
+        layers: Figures of the operations, in order of computation.
+        saturating: The result of `fixedpoint.onnx.runtime.saturating_weights`: weights that make the QDQ file unsafe.
         peak: Bytes of memory that the C program needs for activations.
         flash: Bytes of its constants.
     """
@@ -128,35 +128,35 @@ class Report:
     images: int
     weight_limit: int
     arithmetic: str
-    forms: dict[str, Form]
-    layers: list[Layer]
+    forms: dict[str, FormFigures]
+    layers: list[OperationFigures]
     saturating: dict[str, int]
     peak: int
     flash: int
 
     @property
-    def worst(self) -> list[Layer]:
+    def worst(self) -> list[OperationFigures]:
         """The operations that add most noise by themselves, the worst first."""
         noisy = [layer for layer in self.layers if layer.own.total.noise]
         return sorted(noisy, key=attrgetter("own.total.decibels"))[:WORST]
 
     @property
-    def most_clipped(self) -> Layer:
-        """The operation of whose values the greatest share is clipped."""
+    def most_clipped(self) -> OperationFigures:
+        """The operation that clips the greatest fraction of its values."""
         return max(self.layers, key=attrgetter("clipped"))
 
     @property
-    def tightest(self) -> Layer:
+    def tightest(self) -> OperationFigures:
         """The operation whose accumulators can become largest."""
         return max(self._weighted, key=attrgetter("weights.accumulator"))
 
     @property
     def weight_count(self) -> int:
-        """Of all operations together."""
+        """The number of weights of all operations."""
         return sum(int(weights.histogram.sum()) for layer in self._weighted if (weights := layer.weights))
 
     @property
-    def _weighted(self) -> list[Layer]:
+    def _weighted(self) -> list[OperationFigures]:
         return [layer for layer in self.layers if layer.weights]
 
 
@@ -173,12 +173,12 @@ def measure(
 
     Args:
         reference: The float network.
-        programs: Those of the ptq, qat and int model files.
-        covering: Of `covering_program`.
-        scores: Of the forms float, covering, ptq and int.
-        info: Of the int model file.
-        count: How many images the statistics are of.
-        images: Gives these, as the network's input in batches.
+        programs: The programs of the ptq, qat and int model files, by form.
+        covering: The result of `covering_program`.
+        scores: Scores of the forms float, covering, ptq and int.
+        info: What the int model file says about the model.
+        count: Number of images that `images` gives.
+        images: Gives batches of network input, the same ones at each call.
     """
     program, ptq = programs["int"], convert(programs["ptq"])
     noise = accumulated_noise(reference, {"covering": covering, "ptq": ptq, "int": program}, images())
@@ -193,13 +193,13 @@ def measure(
         weight_limit=program.weight_limit,
         arithmetic=program.arithmetic,
         forms={
-            "float": Form("float", scores["float"]),
-            "covering": Form("covering exponents", scores["covering"], logits["covering"], logits["covering"]),
-            "ptq": Form("calibrated", scores["ptq"], logits["ptq"], logits["ptq"]),
-            "int": Form("QAT = integer", scores["int"], logits["int"], logits["own_weights"]),
+            "float": FormFigures("float", scores["float"]),
+            "covering": FormFigures("covering exponents", scores["covering"], logits["covering"], logits["covering"]),
+            "ptq": FormFigures("calibrated", scores["ptq"], logits["ptq"], logits["ptq"]),
+            "int": FormFigures("QAT = integer", scores["int"], logits["int"], logits["own_weights"]),
         },
         layers=[
-            Layer(
+            OperationFigures(
                 name=op.name,
                 kind=op.kind,
                 shape=op.shape,
@@ -221,19 +221,19 @@ def measure(
 
 
 def covering_program(reference: Program, program: Program, images: Callable[[], Iterable[Tensor]]) -> Program:
-    """The float network in the arithmetic of `program`, with the exponents that cover its tensors and no finer ones.
+    """The float network in the arithmetic of `program`, each exponent the finest that covers its whole tensor.
 
     Args:
         reference: The float network.
-        program: The integer one.
-        images: Gives those of the calibration, as the network's input in batches.
+        program: The integer program.
+        images: Gives the calibration images as batches of network input.
     """
     bits = program.weight_limit.bit_length() + 1
-    with warnings.catch_warnings(action="ignore"):  # the calibrate stage has shown them
+    with warnings.catch_warnings(action="ignore"):  # the calibrate stage has printed them
         return convert(calibrate(reference, images, 0, program.arithmetic, bits))
 
 
-def _weights(program: Program, op: Op) -> Weights:
+def _weights(program: Program, op: Op) -> WeightFigures:
     exponents = program.constants[f"{op.name}.weight_exponent"]
     bound = accumulator_bound(program, op, *(program.constants[f"{op.name}.{name}"] for name in ("weight", "bias")))
-    return Weights(weight_histogram(program, op), (int(exponents.min()), int(exponents.max())), int(bound.max()))
+    return WeightFigures(weight_histogram(program, op), (int(exponents.min()), int(exponents.max())), int(bound.max()))

@@ -4,7 +4,7 @@ from markupsafe import Markup, escape
 
 from fixedpoint.analysis.statistics import Noise, head_room
 from reports.charts import chart, histogram
-from reports.quantization import Layer, Report
+from reports.quantization import OperationFigures, Report
 from reports.templates import environment, number
 
 
@@ -61,7 +61,7 @@ def bar(value: float, full: float) -> str:
     return f"{min(max(value / full, 0), 1):.0%}"
 
 
-def _chart(layers: list[Layer]) -> Markup:
+def _chart(layers: list[OperationFigures]) -> Markup:
     lines: dict[str, list[float]] = {"a": [], "b": [], "c": []}
     dots, titles = [], []
     for position, layer in enumerate(layers, 1):

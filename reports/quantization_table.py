@@ -1,7 +1,7 @@
 """The quantization report in short, for a terminal."""
 
 from fixedpoint.analysis.statistics import head_room
-from reports.quantization import Form, Layer, Report
+from reports.quantization import FormFigures, OperationFigures, Report
 from reports.quantization_page import decibels, percent
 
 
@@ -13,7 +13,7 @@ def table(report: Report) -> str:
     return "\n".join([heading, *(_operation(layer, width) for layer in report.layers), *forms])
 
 
-def _operation(layer: Layer, width: int) -> str:
+def _operation(layer: OperationFigures, width: int) -> str:
     own, calibrated, integer = (decibels(noise) for noise in (layer.own.total, layer.calibrated, layer.integer))
     span = f"{layer.values.least}..{layer.values.greatest}" if layer.bounds else "int32"
     room = f"{head_room(layer.weights.accumulator):.1f}" if layer.weights else ""
@@ -23,7 +23,7 @@ def _operation(layer: Layer, width: int) -> str:
     )
 
 
-def _form(form: Form, has_noise: bool) -> str:
+def _form(form: FormFigures, has_noise: bool) -> str:
     top1 = f"{form.scores['top1']:.2f} %" if form.scores else "not scored"
     to = {"float": form.noise, "own weights": form.own_weights} if has_noise else {}
     noise = "".join(f", logits to {name} {decibels(noise)} dB" for name, noise in to.items())

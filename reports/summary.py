@@ -65,7 +65,7 @@ def forms_table(scores: Mapping[str, Scores], labels: Mapping[str, str]) -> list
 def summary(
     scores: Mapping[str, Scores],
     labels: Mapping[str, str],
-    executions: Mapping[str, Scores],
+    onnx_scores: Mapping[str, Scores],
     exactness: Mapping[str, Compared],
     saturating: Mapping[str, int],
 ) -> str:
@@ -74,7 +74,7 @@ def summary(
     Args:
         scores: Of each form, as of `forms_table`.
         labels: As of `forms_table`.
-        executions: Scores of each ONNX file and execution.
+        onnx_scores: Scores of each int8 ONNX file in each mode of ONNX Runtime.
         exactness: As in metrics/exactness.json.
         saturating: Weights by layer that make the QDQ file unsafe, of `fixedpoint.onnx.runtime.saturating_weights`.
     """
@@ -110,7 +110,7 @@ def summary(
         "| file (execution) | top-1 % | loss |",
         "|---|---:|---:|",
     ]
-    lines += [f"| {form} | {s['top1']:.2f} | {s['loss']:.4f} |" for form, s in executions.items()]
+    lines += [f"| {form} | {s['top1']:.2f} | {s['loss']:.4f} |" for form, s in onnx_scores.items()]
     return "\n".join([*lines, "", qdq_verdict(saturating), ""])
 
 

@@ -2,7 +2,7 @@
 
     python -m stages.compare
 
-Writes metrics/exactness.json (each pair of forms and executions), metrics/summary.json (the few numbers to watch),
+Writes metrics/exactness.json (each pair of forms, by mode or kernels), metrics/summary.json (the few numbers to watch),
 metrics/summary.md and plots/top1.csv. The logits of int8.tflite have fewer bits than the others: they are compared with
 the integer model's in as many. What int8_qdq.onnx does under ONNX Runtime's default options depends on the processor if
 weights leave [-64, 64]: then it is shown, but not part of the results. Fails if any two values differ.
@@ -60,9 +60,9 @@ def main() -> None:
     write_json("metrics/summary.json", headline(scores, ops, compared, mismatches))
     labels_of = {name: form.label for name, form in FORMS.items()}
     write_csv("plots/top1.csv", [("form", "top1"), *((labels_of[name], s["top1"]) for name, s in scores.items() if s)])
-    executions = {name: score(values, labels) for name, values in logits.items() if name.startswith("onnx")}
+    onnx_scores = {name: score(values, labels) for name, values in logits.items() if name.startswith("onnx")}
     with whole_file("metrics/summary.md") as partial:
-        partial.write_text(summary(scores, labels_of, executions, exactness, comparison.saturating))
+        partial.write_text(summary(scores, labels_of, onnx_scores, exactness, comparison.saturating))
     if mismatches:
         raise ValueError(f"{mismatches} of {compared} values differ, see metrics/exactness.json")
     print(f"{compared:,} values compared, none differs")

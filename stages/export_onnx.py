@@ -18,8 +18,8 @@ from pipeline.forms import FLOAT, INT, ONNX, metadata, stored_program
 from storage.files import whole_file
 from storage.model_file import StoredModel, load_model
 
-# The formats of each form of model, the default one first.
-FORMATS: dict[str, dict[str, type[Writer]]] = {
+# The writers of each form of the model, by format; the first is the default.
+WRITERS: dict[str, dict[str, type[Writer]]] = {
     "float": {"float": FloatWriter},
     "int": {"qoperator": QOperatorWriter, "qdq": QdqWriter, "integer": IntegerWriter},
 }
@@ -28,12 +28,12 @@ FORMATS: dict[str, dict[str, type[Writer]]] = {
 def main() -> None:
     args = parse_arguments()
     if args.checkpoint:
-        stored = load_model(args.checkpoint, tuple(FORMATS))
-        export(stored, args.format or next(iter(FORMATS[stored.form])), args.onnx_name)
+        stored = load_model(args.checkpoint, tuple(WRITERS))
+        export(stored, args.format or next(iter(WRITERS[stored.form])), args.onnx_name)
         return
     for form in (FLOAT, INT):
         stored = form.load()
-        for name in FORMATS[form.name]:
+        for name in WRITERS[form.name]:
             export(stored, name, ONNX / (f"int8_{name}.onnx" if form.is_integer else f"{name}.onnx"))
 
 
@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="a float or integer model file, instead of the pipeline's")
     parser.add_argument("--onnx-name", type=Path, metavar="NAME.onnx", help="the file to write")
-    names = [name for formats in FORMATS.values() for name in formats]
+    names = [name for writers in WRITERS.values() for name in writers]
     parser.add_argument("--format", choices=names, help="default: float or qoperator, as the checkpoint is")
     args = parser.parse_args()
     if bool(args.checkpoint) != bool(args.onnx_name) or (args.format and not args.checkpoint):
@@ -55,9 +55,9 @@ def export(stored: StoredModel, name: str, path: Path) -> None:
     Raises:
         ValueError: If the format is not one of the model's form.
     """
-    writer = FORMATS[stored.form].get(name)
+    writer = WRITERS[stored.form].get(name)
     if writer is None:
-        allowed = ", ".join(FORMATS[stored.form])
+        allowed = ", ".join(WRITERS[stored.form])
         raise ValueError(f"a model of form {stored.form} has no format {name}; allowed: {allowed}")
     program = float_program(stored) if stored.form == "float" else stored_program(stored)
     with whole_file(path) as partial:

@@ -10,7 +10,7 @@ from fixedpoint.program import INPUT
 # By name, whose kernels run: XNNPACK's (what a user gets who sets nothing), LiteRT's optimized ones, or its reference
 # ones, by which those for microcontrollers are written; as LiteRT's OpResolverType calls it. XNNPACK leaves PADV2,
 # clamps by themselves and all of 16 bits to the optimized ones.
-EXECUTIONS = {
+KERNELS = {
     "xnnpack": "AUTO",
     "optimized": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
     "reference": "BUILTIN_REF",
@@ -22,7 +22,7 @@ class LitertModel:
 
     Args:
         source: Its path or its content.
-        execution: A name in EXECUTIONS.
+        kernels: A name in KERNELS.
         threads: Within an operator.
         tensors: Make `tensors` possible; not under XNNPACK, which keeps none.
 
@@ -31,13 +31,13 @@ class LitertModel:
 
     Raises:
         OSError: If there is no such file, or LiteRT is not installed.
-        ValueError: If the execution is unknown or keeps no tensors, or the file is not as `litert_model` wrote it.
+        ValueError: If the kernels are unknown or keep no tensors, or the file is not as `litert_model` wrote it.
     """
 
-    def __init__(self, source: str | Path | bytes, execution: str = "xnnpack", threads: int = 1, tensors: bool = False):
-        if execution not in EXECUTIONS:
-            raise ValueError(f"{execution!r} is not an execution: {', '.join(EXECUTIONS)}")
-        if tensors and execution == "xnnpack":
+    def __init__(self, source: str | Path | bytes, kernels: str = "xnnpack", threads: int = 1, tensors: bool = False):
+        if kernels not in KERNELS:
+            raise ValueError(f"{kernels!r} are no kernels of LiteRT: {', '.join(KERNELS)}")
+        if tensors and kernels == "xnnpack":
             raise ValueError("xnnpack keeps no tensors between input and logits; optimized and reference do")
         path, content = ("the content", source) if isinstance(source, bytes) else (source, Path(source).read_bytes())
         self.metadata = read_metadata(content, path)
@@ -45,7 +45,7 @@ class LitertModel:
         self._interpreter = interpreter.Interpreter(
             model_content=content,
             num_threads=threads,
-            experimental_op_resolver_type=interpreter.OpResolverType[EXECUTIONS[execution]],
+            experimental_op_resolver_type=interpreter.OpResolverType[KERNELS[kernels]],
             experimental_preserve_all_tensors=tensors,
         )
         self._keeps_tensors = tensors

@@ -21,9 +21,9 @@ def _int8(options: onnxruntime.SessionOptions) -> None:
     options.add_session_config_entry("session.qdqisint8allowed", "1")
 
 
-# By name, what each execution changes in ONNX Runtime's options: default is what a user gets who sets nothing, off
+# By name, what each mode changes in ONNX Runtime's options: default is what a user gets who sets nothing, off
 # runs the graph as it is written, int8 keeps int8 activations of a QDQ file int8 (by default x86 turns them to uint8).
-EXECUTIONS: dict[str, Callable[[onnxruntime.SessionOptions], None]] = {
+ONNX_MODES: dict[str, Callable[[onnxruntime.SessionOptions], None]] = {
     "default": lambda options: None,
     "off": _off,
     "int8": _int8,
@@ -35,25 +35,25 @@ class OnnxModel:
 
     Args:
         path: Of the .onnx file.
-        execution: A name in EXECUTIONS.
+        mode: A name in ONNX_MODES.
         threads: Within an operator.
-        outputs: Names of tensors that `tensors` gives. They become outputs of the graph, so optimized executions may
+        outputs: Names of tensors that `tensors` gives. They become outputs of the graph, so a mode that optimizes may
             fuse it differently.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the execution or a tensor is unknown, ONNX Runtime refuses the file, or no writer
+        ValueError: If the mode or a tensor is unknown, ONNX Runtime refuses the file, or no writer
             of this package wrote it.
     """
 
-    def __init__(self, path: str | Path, execution: str = "default", threads: int = 1, outputs: Sequence[str] = ()):
-        if execution not in EXECUTIONS:
-            raise ValueError(f"{execution!r} is not an execution: {', '.join(EXECUTIONS)}")
+    def __init__(self, path: str | Path, mode: str = "default", threads: int = 1, outputs: Sequence[str] = ()):
+        if mode not in ONNX_MODES:
+            raise ValueError(f"{mode!r} is not a mode of ONNX Runtime: {', '.join(ONNX_MODES)}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors only
         options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads let whoever is next compute
-        EXECUTIONS[execution](options)
+        ONNX_MODES[mode](options)
         content = Path(path).read_bytes()
         self.outputs = tuple(outputs)
         if outputs:

@@ -45,11 +45,11 @@ class ModuleEvaluator(nn.Module, Evaluator):
         super().__init__()
         self.program = program
 
-    def _keep(self, op: Op, name: str, value: Tensor) -> None:
+    def _register(self, op: Op, name: str, value: Tensor) -> None:
         """Make `value` a buffer that is no part of the state dict."""
         self.register_buffer(parameter_name(op, name), value, persistent=False)
 
-    def _kept(self, op: Op, name: str) -> Tensor:
+    def _buffer(self, op: Op, name: str) -> Tensor:
         return getattr(self, parameter_name(op, name))
 
 

@@ -37,12 +37,14 @@ class IntegerEvaluator(ModuleEvaluator):
         super().__init__(program)
         for op in program.ops:
             if isinstance(op, Lookup):
-                self._keep(op, "table", program.constants[f"{op.name}.table"].float())
+                self._register(op, "table", program.constants[f"{op.name}.table"].float())
             if op.weighted:
                 for name in ("weight", "bias"):
-                    self._keep(op, name, program.constants[f"{op.name}.{name}"].float())
+                    self._register(op, name, program.constants[f"{op.name}.{name}"].float())
                 if op.name not in program.raw:
-                    self._keep(op, "scale", power_of_two(-program.shift(op)).reshape(-1, *[1] * (len(op.shape) - 1)))
+                    self._register(
+                        op, "scale", power_of_two(-program.shift(op)).reshape(-1, *[1] * (len(op.shape) - 1))
+                    )
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits int32 [batch, classes] of `x` int8 [batch, channels, height, width], pixels as p - 128."""
@@ -60,17 +62,17 @@ class IntegerEvaluator(ModuleEvaluator):
         return logits.to(torch.int32)
 
     def conv(self, op: Conv, x: Tensor) -> Tensor:
-        weight, bias = self._kept(op, "weight"), self._kept(op, "bias")
+        weight, bias = self._buffer(op, "weight"), self._buffer(op, "bias")
         return self._requantize(op, F.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups))
 
     def linear(self, op: Op, x: Tensor) -> Tensor:
-        return self._requantize(op, F.linear(x, self._kept(op, "weight"), self._kept(op, "bias")))
+        return self._requantize(op, F.linear(x, self._buffer(op, "weight"), self._buffer(op, "bias")))
 
     def clamp(self, op: Op, x: Tensor) -> Tensor:
         return x.clamp(*self.program.bounds(op))
 
     def lookup(self, op: Lookup, x: Tensor) -> Tensor:
-        return look_up(self._kept(op, "table"), x)
+        return look_up(self._buffer(op, "table"), x)
 
     def pad(self, op: Pad, x: Tensor) -> Tensor:
         return pad(x, op, self.program.pad_values(op))
@@ -105,7 +107,7 @@ class IntegerEvaluator(ModuleEvaluator):
     def _requantize(self, op: Op, accumulator: Tensor) -> Tensor:
         if op.name in self.program.raw:
             return accumulator
-        return self._round(op, accumulator.mul_(self._kept(op, "scale")))
+        return self._round(op, accumulator.mul_(self._buffer(op, "scale")))
 
     def _scale(self, op: Op, exponent: int) -> float:
         """What brings an integer of `exponent` to the exponent of the result of `op`."""

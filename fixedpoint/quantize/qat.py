@@ -58,20 +58,20 @@ class FakeQuantModel(ModuleEvaluator):
         )
         for op in self.weighted:
             weight, exponent = (program.constants[f"{op.name}.{name}"] for name in ("weight", "weight_exponent"))
-            self._keep(op, "weight_exponent", exponent)
-            self._keep(op, "weight_scale", per_channel(power_of_two(exponent), weight, 0) / program.weight_step)
-            self._keep(op, "bias_scale", power_of_two(program.accumulator_exponent(op)))
-            self._keep(op, "bias_scale64", power_of_two(program.accumulator_exponent(op), torch.float64))
+            self._register(op, "weight_exponent", exponent)
+            self._register(op, "weight_scale", per_channel(power_of_two(exponent), weight, 0) / program.weight_step)
+            self._register(op, "bias_scale", power_of_two(program.accumulator_exponent(op)))
+            self._register(op, "bias_scale64", power_of_two(program.accumulator_exponent(op), torch.float64))
             for name, values in zip(("bias_step", "bias_offset"), layer_grid(program, op), strict=True):
-                self._keep(op, name, values.double())
+                self._register(op, name, values.double())
         for op in filter(is_fixed, self.weighted):
             weight, bias = (value.detach() for value in self.quantized_constants(op))
-            self._keep(op, "mean_weight", weight[:, :, :1, :1].reshape(-1, 1, 1))
-            self._keep(op, "mean_bias", bias.reshape(-1, 1, 1))
+            self._register(op, "mean_weight", weight[:, :, :1, :1].reshape(-1, 1, 1))
+            self._register(op, "mean_bias", bias.reshape(-1, 1, 1))
         for op in program.ops:
             if isinstance(op, Lookup):
-                self._keep(op, "values", program.constants[f"{op.name}.table"] * self._step(op))
-                self._keep(op, "slopes", slopes(program, op))
+                self._register(op, "values", program.constants[f"{op.name}.table"] * self._step(op))
+                self._register(op, "slopes", slopes(program, op))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, float32 [batch, classes]."""
@@ -98,14 +98,14 @@ class FakeQuantModel(ModuleEvaluator):
         """
         for op in self.weighted:
             weight, bias = self.constants(op)
-            limit = (LIMIT - self.program.weight_step) / self._kept(op, "bias_scale")
+            limit = (LIMIT - self.program.weight_step) / self._buffer(op, "bias_scale")
             bias.copy_(torch.maximum(torch.minimum(bias, limit), -limit))
             channels = self._suspects(op)
             integer_bias = self._integer_biases(op) if len(channels) else bias
             for _ in range(STEPS_BACK):
                 if not len(channels):
                     break
-                exponent = self._kept(op, "weight_exponent")[channels]
+                exponent = self._buffer(op, "weight_exponent")[channels]
                 quantized = integer_weights(self.program, weight[channels], exponent)
                 bound = accumulator_bound(self.program, op, quantized, integer_bias[channels])
                 too_large = bound >= LIMIT
@@ -123,16 +123,16 @@ class FakeQuantModel(ModuleEvaluator):
         """Weight and bias of a conv or linear as the integer model has them, times their powers of two."""
         weight, bias = self.constants(op)
         limit = self.program.weight_limit // self.program.weight_step
-        quantized = fake_quantize(weight, self._kept(op, "weight_scale"), -limit, limit)
+        quantized = fake_quantize(weight, self._buffer(op, "weight_scale"), -limit, limit)
         if not self.program.is_portable:
-            return quantized, fake_quantize(bias, self._kept(op, "bias_scale"))
-        return quantized, straight_through(bias, self._integer_biases(op) / self._kept(op, "bias_scale64"))
+            return quantized, fake_quantize(bias, self._buffer(op, "bias_scale"))
+        return quantized, straight_through(bias, self._integer_biases(op) / self._buffer(op, "bias_scale64"))
 
     def accumulator(self, op: Op, x: Tensor) -> Tensor:
         """What a conv or linear computes before it is rounded and clamped."""
         if is_fixed(op):  # equal weights: the pool is quicker, and as exact
             total = F.avg_pool2d(x, self.constants(op)[0].shape[2:], op.stride, divisor_override=1)
-            return total * self._kept(op, "mean_weight") + self._kept(op, "mean_bias")
+            return total * self._buffer(op, "mean_weight") + self._buffer(op, "mean_bias")
         weight, bias = self.quantized_constants(op)
         if isinstance(op, Conv):
             return self.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups)
@@ -149,7 +149,7 @@ class FakeQuantModel(ModuleEvaluator):
 
     def lookup(self, op: Lookup, x: Tensor) -> Tensor:
         exponent = self.program.exponents[op.inputs[0]]
-        return TableLookup.apply(x, exponent, self._kept(op, "values"), self._kept(op, "slopes"))
+        return TableLookup.apply(x, exponent, self._buffer(op, "values"), self._buffer(op, "slopes"))
 
     def pad(self, op: Pad, x: Tensor) -> Tensor:
         return pad(x, op, [value * self._step(op) for value in self.program.pad_values(op)])
@@ -181,16 +181,16 @@ class FakeQuantModel(ModuleEvaluator):
 
     def _integer_biases(self, op: Op) -> Tensor:
         """As float64 numbers."""
-        grid = (self._kept(op, name) for name in ("bias_scale64", "bias_step", "bias_offset"))
+        grid = (self._buffer(op, name) for name in ("bias_scale64", "bias_step", "bias_offset"))
         return nearest_on_grid(self.constants(op)[1].detach(), *grid)
 
     def _suspects(self, op: Op) -> Tensor:
         """The channels that a bound far quicker to compute than the exact one does not clear."""
         weight, bias = self.constants(op)
-        total = (weight * self._kept(op, "weight_scale")).abs().flatten(1).sum(1)
+        total = (weight * self._buffer(op, "weight_scale")).abs().flatten(1).sum(1)
         largest = max(abs(bound) for bound in self.program.input_bounds(op))
         total = (total * 1.01 + weight[0].numel() / 2) * self.program.weight_step
-        bound = total * largest + (bias * self._kept(op, "bias_scale")).abs()
+        bound = total * largest + (bias * self._buffer(op, "bias_scale")).abs()
         return (bound >= LIMIT - self.program.weight_step).nonzero().flatten()
 
     def _step(self, op: Op) -> float:

@@ -9,7 +9,7 @@ import yaml
 
 from benchmarks import train as bench_train
 from benchmarks import train_data as bench_train_data
-from benchmarks import train_steps as bench_train_steps
+from benchmarks import train_steps
 from benchmarks.data import QUICK, make_pictures
 from benchmarks.train_steps import Work, our_step, plain_recipe, timm_step
 from imagedb.sources.folder import FolderSource
@@ -29,11 +29,11 @@ def measure(tmp_path, monkeypatch):
     write_database(FolderSource(folder.parent, folder.name), tmp_path / "artifacts/db/train.lmdb")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
-    monkeypatch.setattr(bench_train_steps, "EXECUTIONS", {"cpu": [Execution(), Execution("bf16")]})
-    monkeypatch.setattr(bench_train_steps, "EVALUATIONS", {"cpu": [Execution(), Execution("tf32")]})
-    monkeypatch.setattr(bench_train_steps, "DETAILED", ("cpu",))
+    monkeypatch.setattr(train_steps, "TRAINING_EXECUTIONS", {"cpu": [Execution(), Execution("bf16")]})
+    monkeypatch.setattr(train_steps, "EVALUATION_EXECUTIONS", {"cpu": [Execution(), Execution("tf32")]})
+    monkeypatch.setattr(train_steps, "DETAILED", ("cpu",))
     monkeypatch.setattr(bench_train, "GROUPED", [(4, 8, 3, 1, 2, 6)])
-    monkeypatch.setattr(bench_train_steps, "STEPS", 1)
+    monkeypatch.setattr(train_steps, "STEPS", 1)
     monkeypatch.setattr(bench_train_data, "STEPS", 2)
     monkeypatch.setattr(bench_train_data, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
     monkeypatch.setattr(bench_train_data.os, "sched_getaffinity", lambda process: {0})

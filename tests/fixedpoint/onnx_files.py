@@ -1,4 +1,4 @@
-"""The int8 ONNX files of a program, and the executions that are exact on every processor."""
+"""The int8 ONNX files of a program, and the modes of ONNX Runtime that are exact on every processor."""
 
 from fixedpoint.onnx.integer import IntegerWriter
 from fixedpoint.onnx.qdq import QdqWriter
@@ -6,7 +6,7 @@ from fixedpoint.onnx.qoperator import QOperatorWriter
 
 WRITERS = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWriter}
 # The QDQ file under default options is exact only where the CPU has VNNI: nothing to assert.
-EXACT = [(form, execution) for form in WRITERS for execution in ("default", "off", "int8")]
+EXACT = [(form, mode) for form in WRITERS for mode in ("default", "off", "int8")]
 EXACT.remove(("qdq", "default"))
 
 

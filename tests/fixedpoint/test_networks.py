@@ -14,7 +14,7 @@ from fixedpoint.c.runtime import CModel
 from fixedpoint.c.source import c_source, flash_bytes
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
-from fixedpoint.litert.runtime import EXECUTIONS, LitertModel
+from fixedpoint.litert.runtime import KERNELS, LitertModel
 from fixedpoint.litert.writer import litert_model, tensor_names
 from fixedpoint.onnx.graph import OUTPUT
 from fixedpoint.onnx.integer import IntegerWriter
@@ -89,14 +89,14 @@ def test_every_form_gives_the_same_bits(name, size, arithmetic, normalization, t
     for form, writer in FORMS.items():
         path = tmp_path / f"{form}.onnx"
         path.write_bytes(writer.export(integer, {}).SerializeToString())
-        for execution in ("default", "off", "int8"):
-            if (form, execution) == ("qdq", "default") and saturating_weights(integer):
+        for mode in ("default", "off", "int8"):
+            if (form, mode) == ("qdq", "default") and saturating_weights(integer):
                 continue  # exact where the processor has VNNI
-            model = OnnxModel(path, execution, outputs=names)
+            model = OnnxModel(path, mode, outputs=names)
             for tensor, value in model.tensors(x.numpy()).items():
                 wanted = logits if tensor == OUTPUT else expected[tensor].numpy()
-                assert np.array_equal(value, wanted), f"{form} ({execution}): {tensor}"
-            assert np.array_equal(OnnxModel(path, execution, threads=2)(x.numpy()), logits), f"{form} ({execution})"
+                assert np.array_equal(value, wanted), f"{form} ({mode}): {tensor}"
+            assert np.array_equal(OnnxModel(path, mode, threads=2)(x.numpy()), logits), f"{form} ({mode})"
     if integer.is_portable:
         compare_litert(integer, expected, x)
 
@@ -106,12 +106,12 @@ def compare_litert(integer, expected, x):
     content, pixels = litert_model(integer, {}), integer_input(x).numpy()
     logits = int8_logits(integer, expected[integer.output]).numpy()
     assert len(np.unique(logits)) > 5
-    for execution in EXECUTIONS:
-        if execution == "reference" and x.shape[-1] >= 100:
+    for kernels in KERNELS:
+        if kernels == "reference" and x.shape[-1] >= 100:
             continue  # its kernels are slow
-        assert np.array_equal(LitertModel(content, execution, threads=2)(pixels), logits), execution
-        if execution != "xnnpack":
-            tensors = LitertModel(content, execution, tensors=True).tensors(pixels)
+        assert np.array_equal(LitertModel(content, kernels, threads=2)(pixels), logits), kernels
+        if kernels != "xnnpack":
+            tensors = LitertModel(content, kernels, tensors=True).tensors(pixels)
             assert [*tensors] == tensor_names(integer)
             for tensor, value in tensors.items():
-                assert np.array_equal(value, expected[tensor].numpy()), f"{execution}: {tensor}"
+                assert np.array_equal(value, expected[tensor].numpy()), f"{kernels}: {tensor}"

@@ -70,11 +70,11 @@ def test_the_template_of_an_operation_gives_the_same_bits_in_every_form(float_pr
     }
     assert np.array_equal(fake[name], tensors[name]) and np.array_equal(fake[program.output], tensors[program.output])
     logits = np.ldexp(tensors[program.output].astype(np.float64), -program.logit_exponent.numpy())
-    for form, execution in EXACT:
-        model = OnnxModel(save(WRITERS[form], program, tmp_path), execution, outputs=[name])
+    for form, mode in EXACT:
+        model = OnnxModel(save(WRITERS[form], program, tmp_path), mode, outputs=[name])
         found = model.tensors(pictures.numpy())
-        assert np.array_equal(found[name], tensors[name]), (form, execution)
-        assert np.array_equal(found[OUTPUT], logits), (form, execution)
+        assert np.array_equal(found[name], tensors[name]), (form, mode)
+        assert np.array_equal(found[OUTPUT], logits), (form, mode)
     for file, text in c_source(program, {}).items():
         (tmp_path / file).write_text(text)
     assert np.array_equal(CModel(tmp_path)(x.numpy()), tensors[program.output])

@@ -81,13 +81,13 @@ def test_every_onnx_file_computes_what_the_oracle_does(kind, data, tmp_path_fact
     program, x = data.draw(cases(kind))
     values = expected(program, x)
     logits = np.ldexp(values[program.output].astype(np.float64), -program.logit_exponent.numpy())
-    for form, execution in EXACT:
+    for form, mode in EXACT:
         path = save(WRITERS[form], program, tmp_path_factory.getbasetemp())
-        tensors = OnnxModel(path, execution, outputs=int8_tensors(program)).tensors(x.astype(np.float32) / 128)
-        assert np.array_equal(tensors.pop(OUTPUT), logits), (form, execution)
+        tensors = OnnxModel(path, mode, outputs=int8_tensors(program)).tensors(x.astype(np.float32) / 128)
+        assert np.array_equal(tensors.pop(OUTPUT), logits), (form, mode)
         for name, value in tensors.items():
-            assert np.array_equal(value, values[name]), (form, execution, name)
-        assert np.array_equal(OnnxModel(path, execution)(x.astype(np.float32) / 128), logits), (form, execution)
+            assert np.array_equal(value, values[name]), (form, mode, name)
+        assert np.array_equal(OnnxModel(path, mode)(x.astype(np.float32) / 128), logits), (form, mode)
 
 
 @each_kind

@@ -9,14 +9,14 @@ import torch
 from html_pages import of_class, rows, section, text, tree
 
 from fixedpoint.analysis.statistics import Noise, OwnNoise, Values
-from reports.quantization import Form, Layer, Report, Weights
+from reports.quantization import FormFigures, OperationFigures, Report, WeightFigures
 from reports.quantization_page import page, percent, size
 from reports.quantization_table import table
 
 SCORES = {"top1": 91.25, "top5": 100.0, "loss": 0.25, "images": 24}
 
 
-def layer(name: str, noise: float, result: float = 0.0, clipped: int = 0, **changes) -> Layer:
+def layer(name: str, noise: float, result: float = 0.0, clipped: int = 0, **changes) -> OperationFigures:
     """Of signal 1000, of whose noise `result` is from rounding."""
     histogram = torch.zeros(256, dtype=torch.int64)
     histogram[128] = 1000
@@ -30,17 +30,17 @@ def layer(name: str, noise: float, result: float = 0.0, clipped: int = 0, **chan
         "calibrated": Noise(1000, 10),
         "integer": Noise(1000, 1),
         "own_weights": Noise(1000, 0.5),
-        "weights": Weights(torch.ones(256, dtype=torch.int64), (5, 9), 2**22),
+        "weights": WeightFigures(torch.ones(256, dtype=torch.int64), (5, 9), 2**22),
     }
-    return Layer(name=name, **values | changes)
+    return OperationFigures(name=name, **values | changes)
 
 
 LAYERS = [layer("quiet", 1, 0.9), layer("loud<b>", 100, 20, clipped=10), layer("silent", 0), layer("same", 10, 10)]
 FORMS = {
-    "float": Form("float", SCORES),
-    "covering": Form("covering", SCORES | {"top1": 89.0}, Noise(100, 10), Noise(100, 10)),
-    "ptq": Form("calibrated", SCORES | {"top1": 90.0, "loss": 0.2}, Noise(100, 1), Noise(100, 1)),
-    "int": Form("integer", SCORES | {"top1": 91.0}, Noise(100, 10), Noise(100, 1)),
+    "float": FormFigures("float", SCORES),
+    "covering": FormFigures("covering", SCORES | {"top1": 89.0}, Noise(100, 10), Noise(100, 10)),
+    "ptq": FormFigures("calibrated", SCORES | {"top1": 90.0, "loss": 0.2}, Noise(100, 1), Noise(100, 1)),
+    "int": FormFigures("integer", SCORES | {"top1": 91.0}, Noise(100, 10), Noise(100, 1)),
 }
 REPORT = Report(
     "a & b", (3, 8, 8), "rgb", 1000, 127, "exact8", FORMS, LAYERS, {"loud": 1200, "same": 34}, 900, 3 * 2**19
@@ -113,7 +113,7 @@ def test_key_figures():
         "Head-room at least": ("2.0 bits", "quiet"),
         "Memory in C": ("900 B", "activations; 1.5 MiB constants"),
     }
-    tight = [layer("a.b", 0), layer("c", 0, weights=Weights(torch.ones(256, dtype=torch.int64), (5, 9), 2**23))]
+    tight = [layer("a.b", 0), layer("c", 0, weights=WeightFigures(torch.ones(256, dtype=torch.int64), (5, 9), 2**23))]
     tiles = {text(label): (text(value), text(note)) for label, value, note in of_class(of(layers=tight), "tile")}
     assert "Noisiest operation" not in tiles
     assert tiles["Clipped at most"] == ("0 %", "no value of any tensor")

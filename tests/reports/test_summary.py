@@ -10,12 +10,12 @@ EXACTNESS = {
     "logits": {"images": 1000, "pairs": {"qat = int": {"elements": 10000, "mismatches": 2}}},
     "tensors": {"images": 8, "names": ["a", "b", "c"], "pairs": {"qat = int": {"elements": 123456, "mismatches": 0}}},
 }
-EXECUTIONS = {"onnx_int8_qdq (int8)": {"top1": 87.125, "top5": 99, "loss": 0.5, "images": 1000}}
+ONNX_SCORES = {"onnx_int8_qdq (int8)": {"top1": 87.125, "top5": 99, "loss": 0.5, "images": 1000}}
 
 
 @pytest.fixture(scope="module")
 def text():
-    return summary(SCORES, LABELS, EXECUTIONS, EXACTNESS, {})
+    return summary(SCORES, LABELS, ONNX_SCORES, EXACTNESS, {})
 
 
 def rows(text: str) -> list[list[str]]:
@@ -38,7 +38,7 @@ def test_a_row_for_every_form_with_its_difference_to_float(text):
 
 
 def test_a_form_that_there_is_not_has_no_row():
-    text = summary(SCORES | {"litert": {}}, LABELS, EXECUTIONS, EXACTNESS, {})
+    text = summary(SCORES | {"litert": {}}, LABELS, ONNX_SCORES, EXACTNESS, {})
     assert "LiteRT int8" not in text and "tflite" not in text
 
 
@@ -48,7 +48,7 @@ def test_what_litert_gives_is_counted_where_there_is_a_file():
         "pairs": {f"int = litert ({name})": {"elements": 10000, "mismatches": 0} for name in "ax"},
     }
     tensors = {"images": 8, "pairs": {"int = litert (a)": {"elements": 99999, "mismatches": 1}}}
-    text = summary(SCORES, LABELS, EXECUTIONS, EXACTNESS | {"litert_logits": litert, "litert_tensors": tensors}, {})
+    text = summary(SCORES, LABELS, ONNX_SCORES, EXACTNESS | {"litert_logits": litert, "litert_tensors": tensors}, {})
     assert ["int = litert (a)", "10,000", "0", "99,999", "1"] in rows(text)
     assert ["int = litert (x)", "10,000", "0", "0", "0"] in rows(text)
 
@@ -58,7 +58,7 @@ def test_counts_of_every_pair(text):
     assert "Logits of 1000 images; each of 3 intermediate tensors of 8 images." in text
 
 
-def test_every_execution(text):
+def test_every_file_and_mode(text):
     assert rows(text)[-1] == ["onnx_int8_qdq (int8)", "87.12", "0.5000"]
 
 
@@ -73,7 +73,7 @@ def test_tables_are_well_formed(text):
 
 def test_a_file_that_is_not_safe_is_said_to_be(text):
     assert "int8_qdq.onnx is exact" in text
-    unsafe = summary(SCORES, LABELS, EXECUTIONS, EXACTNESS, {"conv1": 1200, "conv2": 34})
+    unsafe = summary(SCORES, LABELS, ONNX_SCORES, EXACTNESS, {"conv1": 1200, "conv2": 34})
     assert "int8_qdq.onnx is not safe" in unsafe
     assert "1,234 weights in 2 layers" in unsafe
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from executions import Execution
+from candidates import Candidate
 from subjects import Subject
 
 from fixedpoint.program.integer import integer_input
@@ -39,7 +39,7 @@ class Comparison:
         return counts | ({"where": self.where} if self.where else {})
 
 
-def compare(subject: Subject, execution: Execution, traced: int | None = None) -> Comparison:
+def compare(subject: Subject, candidate: Candidate, traced: int | None = None) -> Comparison:
     """All pictures' logits, of slow runtimes fewer, and the int8 tensors of the first ones.
 
     Args:
@@ -49,14 +49,14 @@ def compare(subject: Subject, execution: Execution, traced: int | None = None) -
         RefusedError: If the runtime does not take the network.
         ValueError: If it does not give the tensors that it must give.
     """
-    network, names = subject.network, execution.names(subject)
+    network, names = subject.network, candidate.names(subject)
     traced = 0 if not names else network.traced if traced is None else traced
-    x = integer_input(subject.x[: network.slow if execution.is_slow else None]).numpy()
-    logits, tensors = execution.run(subject, x, traced)
+    x = integer_input(subject.x[: network.slow if candidate.is_slow else None]).numpy()
+    logits, tensors = candidate.run(subject, x, traced)
     result = Comparison(len(x))
-    result.add("logits", logits, subject.logits[execution.unit][: len(x)])
+    result.add("logits", logits, subject.logits[candidate.unit][: len(x)])
     if traced and (wrong := {*names} ^ tensors.keys()):
-        raise ValueError(f"{execution.title} must give other tensors: {', '.join(sorted(wrong)[:5])}")
+        raise ValueError(f"{candidate.title} must give other tensors: {', '.join(sorted(wrong)[:5])}")
     for name, value in tensors.items():
         result.add(name, value, subject.tensors[name])
     return result

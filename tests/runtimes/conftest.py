@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from executions import EXECUTIONS
+from candidates import CANDIDATES
 from installed import processor
 from results_page import PICTURE, Results
 from subjects import ALL, make_subject
@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "runtimes.md"
 def results():
     found = Results()
     yield found
-    rows = [execution.title for execution in EXECUTIONS.values()]
+    rows = [candidate.title for candidate in CANDIDATES.values()]
     found.write(runs_folder() / "runtimes.json", PAGE, rows, ALL)
 
 

@@ -13,12 +13,12 @@ from installed import OLD_ONNXRUNTIME, PACKAGES
 from subjects import Subject
 
 
-def onnxruntime(form: str, execution: str, subject: Subject, x: np.ndarray, traced: int) -> Answer:
-    return run_onnxruntime.run(x, **_request(subject, form, traced), execution=execution)
+def onnxruntime(form: str, mode: str, subject: Subject, x: np.ndarray, traced: int) -> Answer:
+    return run_onnxruntime.run(x, **_request(subject, form, traced), mode=mode)
 
 
-def old_onnxruntime(form: str, execution: str, subject: Subject, x: np.ndarray, traced: int) -> Answer:
-    request = _request(subject, form, traced) | {"execution": execution}
+def old_onnxruntime(form: str, mode: str, subject: Subject, x: np.ndarray, traced: int) -> Answer:
+    request = _request(subject, form, traced) | {"mode": mode}
     return ask("run_onnxruntime.py", OLD_ONNXRUNTIME, x, request)
 
 

@@ -8,13 +8,13 @@ from fixedpoint.onnx.graph import OUTPUT
 from fixedpoint.onnx.runtime import OnnxModel
 
 
-def run(x: np.ndarray, file: str, execution: str, names: list[str], traced: int) -> Answer:
+def run(x: np.ndarray, file: str, mode: str, names: list[str], traced: int) -> Answer:
     """The logits of all int8 pictures, and the tensors `names` of the first `traced` ones."""
-    model = OnnxModel(file, execution)
+    model = OnnxModel(file, mode)
     logits = np.concatenate([model(real(batch)) for batch in batches(x)])
     if not traced:
         return logits, {}
-    tensors = OnnxModel(file, execution, outputs=names).tensors(real(x[:traced]))
+    tensors = OnnxModel(file, mode, outputs=names).tensors(real(x[:traced]))
     return logits, {name: value for name, value in tensors.items() if name != OUTPUT}
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from candidates import CANDIDATES
 from comparison import compare
-from executions import EXECUTIONS
 from installed import lacks_vnni, processor_flags
 from onnx_runtimes import openvino
 from subjects import Network, chosen, make_subject
@@ -19,9 +19,9 @@ first_network = pytest.mark.parametrize("subject", FIRST, indirect=True, scope="
 needs_vnni = pytest.mark.skipif(lacks_vnni(), reason="this processor has no VNNI")
 
 
-def record(results, subject, what, execution, found):
+def record(results, subject, what, candidate, found):
     for column, value in {"network": subject.network.name, "differ": found.as_json()}.items():
-        results.add("controls", f"{what}: {execution.title}", column, value)
+        results.add("controls", f"{what}: {candidate.title}", column, value)
 
 
 @first_network
@@ -32,9 +32,9 @@ def record(results, subject, what, execution, found):
 def test_filter_scales_of_exact_powers_of_two_are_rounded_twice(subject, key, differs, results, tmp_path, monkeypatch):
     monkeypatch.setattr(litert, "filter_scale", litert.power_of_two)
     (tmp_path / "int8.tflite").write_bytes(litert.litert_model(subject.program, {}))
-    execution = EXECUTIONS[key]
-    found = compare(replace(subject, folder=tmp_path), execution, traced=0)
-    record(results, subject, "filter scales of exact powers of two", execution, found)
+    candidate = CANDIDATES[key]
+    found = compare(replace(subject, folder=tmp_path), candidate, traced=0)
+    record(results, subject, "filter scales of exact powers of two", candidate, found)
     assert (found.different > 0) == differs
 
 
@@ -42,8 +42,8 @@ def test_filter_scales_of_exact_powers_of_two_are_rounded_twice(subject, key, di
 def test_an_exact8_program_differs_in_openvino_but_not_in_onnx_runtime(results, tmp_path):
     subject = make_subject(Network("vargconvnet_32", 32, 96, 1, 1), tmp_path, EXACT8)
     for key, differs in (("openvino-f32", True), ("onnxruntime-qdq-int8", False)):
-        found = compare(subject, EXECUTIONS[key], traced=0)
-        record(results, subject, "exact8 in place of portable", EXECUTIONS[key], found)
+        found = compare(subject, CANDIDATES[key], traced=0)
+        record(results, subject, "exact8 in place of portable", CANDIDATES[key], found)
         assert (found.different > 0) == differs, key
 
 
@@ -53,7 +53,7 @@ def test_an_exact8_program_differs_in_openvino_but_not_in_onnx_runtime(results, 
 )
 def test_openvino_saturates_without_vnni(subject, results):
     environment = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
-    execution = replace(EXECUTIONS["openvino-f32"], run=partial(openvino, "f32", environment=environment))
-    found = compare(subject, execution, traced=0)
-    record(results, subject, "no VNNI (ONEDNN_MAX_CPU_ISA=AVX512_CORE)", execution, found)
+    candidate = replace(CANDIDATES["openvino-f32"], run=partial(openvino, "f32", environment=environment))
+    found = compare(subject, candidate, traced=0)
+    record(results, subject, "no VNNI (ONEDNN_MAX_CPU_ISA=AVX512_CORE)", candidate, found)
     assert found.different > 0

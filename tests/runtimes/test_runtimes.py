@@ -5,9 +5,9 @@ NETWORKS chooses among the networks, SIZE is the size of pictures of those with 
 
 import numpy as np
 import pytest
+from candidates import CANDIDATES
 from comparison import compare
 from ethos_u import ACCELERATORS, compile_for
-from executions import EXECUTIONS
 from installed import PACKAGES, lacks_vnni, version
 from subjects import SAMPLE, RefusedError, chosen
 
@@ -26,23 +26,23 @@ def test_a_network_says_something(subject):
 
 
 @each_network
-@pytest.mark.parametrize("key", EXECUTIONS)
+@pytest.mark.parametrize("key", CANDIDATES)
 def test_a_runtime_gives_the_same_bits(subject, key, results):
-    execution, network = EXECUTIONS[key], subject.network.name
-    if not execution.is_installed:
-        results.add("runtimes", execution.title, network, "not installed")
-        pytest.fail(f"{execution.package.name} is not installed; make test-runtimes installs it", pytrace=False)
-    if execution.needs_vnni and lacks_vnni():
-        results.add("runtimes", execution.title, network, "not run: needs VNNI")
+    candidate, network = CANDIDATES[key], subject.network.name
+    if not candidate.is_installed:
+        results.add("runtimes", candidate.title, network, "not installed")
+        pytest.fail(f"{candidate.package.name} is not installed; make test-runtimes installs it", pytrace=False)
+    if candidate.needs_vnni and lacks_vnni():
+        results.add("runtimes", candidate.title, network, "not run: needs VNNI")
         pytest.skip("this processor has no VNNI, without which 8-bit products saturate in pairs")
     try:
-        found = compare(subject, execution)
+        found = compare(subject, candidate)
     except RefusedError as reason:
-        results.add("runtimes", execution.title, network, str(reason))
-        pytest.skip(f"{execution.title}: {reason}")
-    results.add("runtimes", execution.title, network, found.as_json())
+        results.add("runtimes", candidate.title, network, str(reason))
+        pytest.skip(f"{candidate.title}: {reason}")
+    results.add("runtimes", candidate.title, network, found.as_json())
     assert found.compared > 0
-    if execution.is_exact:
+    if candidate.is_exact:
         assert found.different == 0, f"{found.different} of {found.compared} values differ: {found.where}"
 
 

@@ -21,11 +21,11 @@ def names(subject: Subject) -> list[str]:
     return tensor_names(subject.program)
 
 
-def litert(dtype: str, execution: str, subject: Subject, x: np.ndarray, traced: int) -> Answer:
+def litert(dtype: str, kernels: str, subject: Subject, x: np.ndarray, traced: int) -> Answer:
     file = subject.folder / f"{dtype}.tflite"
-    model = LitertModel(file, execution)
+    model = LitertModel(file, kernels)
     logits = np.concatenate([model(batch) for batch in batches(x)])
-    return logits, LitertModel(file, execution, tensors=True).tensors(x[:traced]) if traced else {}
+    return logits, LitertModel(file, kernels, tensors=True).tensors(x[:traced]) if traced else {}
 
 
 def tflm(dtype: str, subject: Subject, x: np.ndarray, traced: int) -> Answer:

@@ -7,7 +7,7 @@ from portable_programs import PROGRAMS, build
 from programs import conv, hard_inputs, numpy_constants
 
 from fixedpoint.litert.graph import read_metadata
-from fixedpoint.litert.runtime import EXECUTIONS, LitertModel
+from fixedpoint.litert.runtime import KERNELS, LitertModel
 from fixedpoint.litert.scales import logit_exponent
 from fixedpoint.litert.writer import litert_model
 from fixedpoint.program import INPUT, Program
@@ -17,20 +17,20 @@ CONTENT = litert_model(PROGRAMS["network"], {})
 
 def test_a_batch_of_any_size_gives_the_bits_of_its_pictures():
     x = hard_inputs(PROGRAMS["network"], 4)
-    for execution in EXECUTIONS:
-        model = LitertModel(CONTENT, execution)
+    for kernels in KERNELS:
+        model = LitertModel(CONTENT, kernels)
         alone = np.concatenate([model(x[i : i + 1]) for i in range(3)])
         assert alone.dtype == np.int8 and alone.shape == (3, 5)
         assert np.array_equal(model(x)[:3], alone) and np.array_equal(model(x[1:3]), alone[1:])
-        assert np.array_equal(LitertModel(CONTENT, execution, threads=2)(x)[:3], alone)
+        assert np.array_equal(LitertModel(CONTENT, kernels, threads=2)(x)[:3], alone)
 
 
 def test_only_xnnpack_delegates():
     kinds = {}
-    for execution in EXECUTIONS:
-        model = LitertModel(CONTENT, execution)
+    for kernels in KERNELS:
+        model = LitertModel(CONTENT, kernels)
         model(hard_inputs(PROGRAMS["network"], 1))
-        kinds[execution] = [op["op_name"] for op in model._interpreter._get_ops_details()]
+        kinds[kernels] = [op["op_name"] for op in model._interpreter._get_ops_details()]
     assert "DELEGATE" in kinds["xnnpack"]
     assert "DELEGATE" not in kinds["optimized"] + kinds["reference"]
     # three operators, and then the one that stands for all of them
@@ -44,10 +44,10 @@ def test_16_bit_logits_are_the_oracles(name):
     program = PROGRAMS[name]
     x, content = hard_inputs(program, 4), litert_model(program, {}, "int16")
     exponent = LitertModel(content).exponent
-    for execution in EXECUTIONS:
-        logits = LitertModel(content, execution)(x)
+    for kernels in KERNELS:
+        logits = LitertModel(content, kernels)(x)
         assert logits.dtype == np.int16
-        assert np.array_equal(logits, int16_logits(program, x, exponent)), execution
+        assert np.array_equal(logits, int16_logits(program, x, exponent)), kernels
 
 
 def int16_logits(program: Program, x: np.ndarray, exponent: int) -> np.ndarray:
@@ -75,9 +75,9 @@ def test_16_bit_logits_have_as_many_more_bits_as_are_exact(shifts, more):
     assert logit_exponent(program, "int8") == program.int8_logit_exponent
     assert logit_exponent(program, "int16") == program.int8_logit_exponent + more
     x, content = hard_inputs(program, 4), litert_model(program, {}, "int16")
-    for execution in EXECUTIONS:
-        found = LitertModel(content, execution)(x)
-        assert np.array_equal(found, int16_logits(program, x, program.int8_logit_exponent + more)), execution
+    for kernels in KERNELS:
+        found = LitertModel(content, kernels)(x)
+        assert np.array_equal(found, int16_logits(program, x, program.int8_logit_exponent + more)), kernels
 
 
 def test_a_changed_or_foreign_file_is_refused(tmp_path):
@@ -97,7 +97,7 @@ def test_a_changed_or_foreign_file_is_refused(tmp_path):
 
 
 def test_what_cannot_be_run_is_named():
-    with pytest.raises(ValueError, match="'gpu' is not an execution: xnnpack, optimized, reference"):
+    with pytest.raises(ValueError, match="'gpu' are no kernels of LiteRT: xnnpack, optimized, reference"):
         LitertModel(CONTENT, "gpu")
     with pytest.raises(
         ValueError, match="xnnpack keeps no tensors between input and logits; optimized and reference do"

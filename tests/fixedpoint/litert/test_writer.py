@@ -11,7 +11,7 @@ from programs import RELU, conv, hard_inputs, int8_tensors, numpy_constants
 
 from fixedpoint.litert import writer as litert
 from fixedpoint.litert.graph import OUTPUT
-from fixedpoint.litert.runtime import EXECUTIONS, LitertModel
+from fixedpoint.litert.runtime import KERNELS, LitertModel
 from fixedpoint.litert.writer import litert_model, tensor_names
 from fixedpoint.program import EXACT8, INPUT, Add, AvgPool, BatchNorm, Clamp, Flatten, Linear, Lookup, Mul, Program
 
@@ -73,18 +73,18 @@ def test_windows_as_long_as_the_map_have_no_stride():
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_every_execution_gives_the_oracles_bits(name):
+def test_all_kernels_give_the_oracles_bits(name):
     program = PROGRAMS[name]
     x = hard_inputs(program, 4)
     values, content = expected(program, x), litert_model(program, {})
-    for execution in EXECUTIONS:
-        assert np.array_equal(LitertModel(content, execution)(x), values[OUTPUT]), execution
-    for execution in ("optimized", "reference"):
-        tensors = LitertModel(content, execution, tensors=True).tensors(x)
+    for kernels in KERNELS:
+        assert np.array_equal(LitertModel(content, kernels)(x), values[OUTPUT]), kernels
+    for kernels in ("optimized", "reference"):
+        tensors = LitertModel(content, kernels, tensors=True).tensors(x)
         assert list(tensors) == tensor_names(program)
         for tensor, value in tensors.items():
-            assert value.shape == values[tensor].shape, (execution, tensor)
-            assert np.array_equal(value, values[tensor]), (execution, tensor)
+            assert value.shape == values[tensor].shape, (kernels, tensor)
+            assert np.array_equal(value, values[tensor]), (kernels, tensor)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -117,9 +117,9 @@ def test_the_file_has_all_tensors_but_flattens_that_move_nothing(name, missing):
 
 
 def differing(content: bytes, program: Program, x: np.ndarray) -> dict[str, int]:
-    """By execution, how many logits are not the oracle's."""
+    """By kernels, how many logits are not the oracle's."""
     right = expected(program, x)[OUTPUT]
-    return {execution: int((LitertModel(content, execution)(x) != right).sum()) for execution in EXECUTIONS}
+    return {kernels: int((LitertModel(content, kernels)(x) != right).sum()) for kernels in KERNELS}
 
 
 SENSITIVE = build((4, 8, 8), conv("x", INPUT, (14, 8, 8)), shifts=(2, 3, 4), logit_shifts=(2, 3, 4))
@@ -135,7 +135,7 @@ def test_exact_powers_of_two_as_filter_scales_would_round_twice(name, monkeypatc
 
 
 @pytest.mark.parametrize("constant", ["logits.bias", "logits.weight", "x.bias", "x.weight"])
-def test_another_parity_would_make_ties_that_the_executions_round_differently(constant, monkeypatch):
+def test_another_parity_would_make_ties_that_the_kernels_round_differently(constant, monkeypatch):
     program = SENSITIVE.with_constants(**{constant: SENSITIVE.constants[constant] ^ 1})
     x = hard_inputs(program, 12)
     with pytest.raises(ValueError, match="channel 0 has"):

@@ -24,15 +24,15 @@ def in_float(program: Program) -> Program:
     return Program(program.input_shape, program.ops, constants)
 
 
-@pytest.mark.parametrize("execution", ["default", "off"])
+@pytest.mark.parametrize("mode", ["default", "off"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_float_file_computes_what_the_float_evaluator_does(name, execution, tmp_path):
+def test_the_float_file_computes_what_the_float_evaluator_does(name, mode, tmp_path):
     program = in_float(PROGRAMS[name])
     (tmp_path / "float.onnx").write_bytes(FloatWriter.export(program, {}).SerializeToString())
     x = hard_inputs(program).astype(np.float32) / 128
     expected = dict(FloatEvaluator(program).run(torch.from_numpy(x)))
     names = [op.name for op in program.ops if op.name not in program.raw]
-    tensors = OnnxModel(tmp_path / "float.onnx", execution, outputs=names).tensors(x)
+    tensors = OnnxModel(tmp_path / "float.onnx", mode, outputs=names).tensors(x)
     for tensor in names:
         largest = expected[tensor][expected[tensor].isfinite()].abs().max()
         np.testing.assert_allclose(tensors[tensor], expected[tensor], rtol=1e-5, atol=1e-5 * largest)

@@ -25,19 +25,19 @@ def case(request):
     return program, x.astype(np.float32) / 128, oracle.run(program.to_json(), numpy_constants(program), x)
 
 
-@pytest.mark.parametrize(("form", "execution"), EXACT)
-def test_every_tensor_is_the_oracles(case, form, execution, tmp_path):
+@pytest.mark.parametrize(("form", "mode"), EXACT)
+def test_every_tensor_is_the_oracles(case, form, mode, tmp_path):
     program, x, expected = case
     path = save(WRITERS[form], program, tmp_path)
     logits = np.ldexp(expected[program.output].astype(np.float64), -program.logit_exponent.numpy())
-    model = OnnxModel(path, execution, outputs=int8_tensors(program))
+    model = OnnxModel(path, mode, outputs=int8_tensors(program))
     tensors = model.tensors(x)
     assert np.array_equal(tensors.pop(OUTPUT), logits)
     for name, value in tensors.items():
         assert value.dtype == np.int8, name
         assert np.count_nonzero(value != expected[name]) == 0, name
     # without the extra outputs more is fused, so that is another computation
-    assert np.array_equal(OnnxModel(path, execution)(x), logits)
+    assert np.array_equal(OnnxModel(path, mode)(x), logits)
 
 
 def test_qdq_loads_under_default_options(case, tmp_path):

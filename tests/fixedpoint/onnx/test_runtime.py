@@ -6,7 +6,7 @@ from programs import PROGRAMS, hard_inputs
 
 from fixedpoint.onnx.integer import IntegerWriter
 from fixedpoint.onnx.qoperator import QOperatorWriter
-from fixedpoint.onnx.runtime import EXECUTIONS, OnnxModel, saturating_weights
+from fixedpoint.onnx.runtime import ONNX_MODES, OnnxModel, saturating_weights
 
 PROGRAM = PROGRAMS["network"]
 
@@ -46,7 +46,7 @@ def test_tensors_are_the_named_ones_and_the_logits(path):
 def test_mistakes_are_one_clear_line(path, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"missing\.onnx"):
         OnnxModel(tmp_path / "missing.onnx")
-    with pytest.raises(ValueError, match=f"'fast' is not an execution: {', '.join(EXECUTIONS)}"):
+    with pytest.raises(ValueError, match=f"'fast' is not a mode of ONNX Runtime: {', '.join(ONNX_MODES)}"):
         OnnxModel(path, "fast")
     with pytest.raises(ValueError, match="no tensor 'summ'"):
         OnnxModel(path, outputs=["summ"])

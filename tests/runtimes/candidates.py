@@ -37,7 +37,7 @@ def no_names(subject: Subject) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Execution:
+class Candidate:
     """One way to run a network.
 
     Attributes:
@@ -73,7 +73,7 @@ class Execution:
         return " ".join(filter(None, [self.runtime, self.package and self.package.version])) + f": {self.what}"
 
 
-def _onnxruntime(key: str, package: Package, run: Callable[..., Answer]) -> dict[str, Execution]:
+def _onnxruntime(key: str, package: Package, run: Callable[..., Answer]) -> dict[str, Candidate]:
     uses = {
         "qdq-int8": ("QDQ, kept int8", "qdq", "int8"),
         "qdq-off": ("QDQ, as written", "qdq", "off"),
@@ -82,33 +82,33 @@ def _onnxruntime(key: str, package: Package, run: Callable[..., Answer]) -> dict
         "integer": ("integer", "integer", "default"),
     }
     return {
-        f"{key}-{use}": Execution(
+        f"{key}-{use}": Candidate(
             "ONNX Runtime", what, package, "real", partial(run, *call), needs_vnni=use == "qdq-default"
         )
         for use, (what, *call) in uses.items()
     }
 
 
-def _openvino(what: str, precision: str | None) -> Execution:
+def _openvino(what: str, precision: str | None) -> Candidate:
     package, run = Package("openvino", PACKAGES), partial(openvino, precision)
-    return Execution("OpenVINO", what, package, "real", run, is_exact=precision is not None, needs_vnni=True)
+    return Candidate("OpenVINO", what, package, "real", run, is_exact=precision is not None, needs_vnni=True)
 
 
-def _litert(what: str, dtype: str, execution: str) -> Execution:
+def _litert(what: str, dtype: str, kernels: str) -> Candidate:
     """XNNPACK keeps no tensors; a file with other logits has the same ones."""
-    traced = names if (dtype, execution) in (("int8", "optimized"), ("int8", "reference")) else no_names
-    package, run = Package("ai-edge-litert"), partial(litert, dtype, execution)
-    return Execution("LiteRT", what, package, dtype, run, traced, is_slow=execution == "reference")
+    traced = names if (dtype, kernels) in (("int8", "optimized"), ("int8", "reference")) else no_names
+    package, run = Package("ai-edge-litert"), partial(litert, dtype, kernels)
+    return Candidate("LiteRT", what, package, dtype, run, traced, is_slow=kernels == "reference")
 
 
-def _tflm(what: str, dtype: str) -> Execution:
+def _tflm(what: str, dtype: str) -> Candidate:
     package, traced = Package("tflite_micro", PACKAGES), names if dtype == "int8" else no_names
-    return Execution("TFLM", what, package, dtype, partial(tflm, dtype), traced, is_slow=True)
+    return Candidate("TFLM", what, package, dtype, partial(tflm, dtype), traced, is_slow=True)
 
 
-EXECUTIONS = {
-    "pytorch-qat": Execution("PyTorch", "QAT model", Package("torch"), "accumulators", qat),
-    "c": Execution("C99", f"{COMPILER} -O3", None, "accumulators", c),
+CANDIDATES = {
+    "pytorch-qat": Candidate("PyTorch", "QAT model", Package("torch"), "accumulators", qat),
+    "c": Candidate("C99", f"{COMPILER} -O3", None, "accumulators", c),
     **_onnxruntime("onnxruntime", Package("onnxruntime"), onnxruntime),
     **_onnxruntime("onnxruntime-old", Package("onnxruntime", OLD_ONNXRUNTIME), old_onnxruntime),
     "openvino-f32": _openvino("QDQ, f32 hint", "f32"),
