@@ -1,6 +1,7 @@
 """The repository as a user has it who brings pictures of three classes, small enough for whole pipelines in tests."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,11 @@ def shell(folder: Path, command: str, **variables: str) -> str:
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
+
+
+def ran(output: str) -> list[str]:
+    """The stages that `dvc repro` has run, of what it has printed."""
+    return re.findall(r"^Running stage '(\S+)'", output, re.MULTILINE)
 
 
 def clone_of(project: Path, folder: Path) -> Path:
