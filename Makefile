@@ -111,7 +111,7 @@ gate: setup  ## fail if the results are worse than params.yaml allows: make gate
 	@python -m tools.gate --against $(AGAINST)
 
 JOBS ?= 2
-TABLE = dvc exp show --no-pager --only-changed --drop '/|^(models|imagedb|training|fixedpoint|compared|macs|params)$$'
+TABLE = dvc exp show --no-pager --only-changed --drop '.*/|^(compared|macs|params)$$'
 .PHONY: sweep experiments
 sweep: setup  ## run an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
 	@test -n '$(LR)' || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }

@@ -14,6 +14,51 @@ from pydantic import TypeAdapter
 
 from pipeline.params import Params
 
+# What a command of the documentation prints, by its beginning; the longest that fits counts.
+PRINTS = {
+    "dvc checkout": "",
+    "dvc exp apply": r"Changes for experiment 'warmer' have been applied",
+    "dvc exp branch": r"Git branch 'try-warmer' has been created from experiment 'warmer'",
+    "dvc exp diff": r"metrics/summary\.json[^\n]*\n(.*\n)*params\.yaml +lr +0\.1 +0\.05",
+    "dvc exp remove": r"Removed experiments: warmer",
+    "dvc exp run": r"Ran experiment\(s\): \S+",
+    "dvc exp run --queue": r"(Queued experiment '\S+' for future execution\.\s+(Queueing.*\s+)?){4}",
+    "dvc metrics diff": "",  # nothing, if the small network has come to the same numbers
+    "dvc metrics show": r"metrics/summary\.json( +[\d.-]+){5}",
+    "dvc plots": r"runs/plots/index\.html",
+    "dvc pull": r"\d+ files? (fetched|added)",
+    "dvc push": r"\d+ files? pushed",
+    "dvc queue start": r"Started '2' new experiments task queue workers",
+    "dvc queue status": r"Task +Name +Created +Status\n(\w+ +\S+ +.* (Queued|Running)\n){4}",
+    "dvc remote": r"Setting 'store' as a default remote",
+    "dvc repro": r"Running stage 'code'",
+    "dvc status": r"code:\n\s+always changed",
+    "dvc status train_float": r"up to date",
+    "make diff": r"\| Path +\| Metric",
+    "make experiments": r"Experiment +Created",
+    "make gate": r"\| values that differ between integer forms \| 0 \| 0 \| ok \|",
+    "make recipe": r"(?m)^pack\.source: torchvision -> |^model\.name: |^pack\.dataset: FashionMNIST -> CIFAR10$",
+    "make repro": r"Running stage 'code'",
+    "make sweep": r"Experiment +Created",
+    "python -c": "",
+    "python -m stages.count_ops": r"total +4,529,081,856 +9,434,328",
+    "python -m stages.export_c": r"bytes of activations \(RAM\), [\d,]+ bytes of constants \(flash\)",
+    "python -m stages.export_litert": r"/tmp/litert: [\d,]+ bytes, int8 logits",
+    "python -m stages.export_onnx": r"wrote /tmp/net\.onnx",
+    "python -m stages.golden": r"\d+ tensors of 8 images in /tmp/golden",
+    "python -m stages.golden --check": r"[1-9][\d,]* values in \d+ of \d+ tensors compared, none differs",
+    "python -m stages.pack": r"2000 images in /tmp/db/val\.lmdb",
+    "python -m stages.pack --split-name train --dry-run": r"[\d,]+ images in \d+ classes, .*MB are free",
+    "python -m stages.report": r"operation +kind(.*\n)+QAT = integer: top-1 [\d.]+ %",
+    "python -m stages.train_float": r"epoch \d+/\d+  train_loss [\d.]+",
+    "python -m stages.validate": r'\{"top1": [\d.]+, "top5": [\d.]+, "loss": [\d.]+, "images": \d+',
+    "python -m tools.predict": r"(?m)^.*\b\d+\.\d %",
+    "python -m tools.verify": r"\.lmdb: [1-9]\d* records are whole, digest \w{64}",
+    "python -m tools.view": r"sheet\.png",
+    "python -m tools.watch": r"epoch \d+ of \d+, step \d+ of \d+(.*\n)+.*val_top1",
+    "timeout": "",  # killed or stopped; what follows resumes
+    "/tmp/selfcheck": r"PASS",
+}
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 RUN = [page for page in PAGES if page.name not in ("CONTRIBUTING.md", "CHANGELOG.md", "README.zh-CN.md")]
 
@@ -125,6 +170,21 @@ def project(tmp_path_factory) -> Path:
     return folder
 
 
+def promised(text: str) -> dict[str, str]:
+    """What the commands of a block print."""
+    found = {}
+    for line in re.findall(r"^[^\S\n]*((?:dvc|make|python|timeout|/tmp/selfcheck)\b[^\n#]*)", text, re.MULTILINE):
+        found[line.strip()] = PRINTS[max((start for start in PRINTS if line.startswith(start)), key=len)]
+    return found
+
+
+@pytest.mark.parametrize("page", RUN, ids=name)
+def test_every_command_has_something_to_print(page):
+    for _, text in blocks(page, "bash"):
+        if text != "make test\n":
+            promised(text)
+
+
 @pytest.mark.experiments
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_commands_run(project, tmp_path, page):
@@ -137,4 +197,7 @@ def test_commands_run(project, tmp_path, page):
         done = subprocess.run(
             command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=1200
         )
+        printed = done.stdout + done.stderr
         assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        missing = [line for line, pattern in promised(text).items() if not re.search(pattern, printed)]
+        assert language != "bash" or missing == [], printed[-3000:]

@@ -91,5 +91,11 @@ def test_saturating_weights_are_those_beyond_64():
     assert saturating_weights(program.with_constants(**{"left.weight": weight})) == {"left": 2}
 
 
-def test_weights_up_to_64_cannot_saturate_a_pair_of_products():
-    assert 255 * (64 + 64) <= 2**15 - 1 < 255 * (64 + 65)
+@pytest.mark.parametrize("weight", [1, 63, 64, 65, 127])
+def test_a_weight_saturates_where_two_products_leave_16_bits(weight):
+    """As x86 processors without VNNI add them: uint8 activations times int8 weights, two at a time (vpmaddubsw)."""
+    zeros = {name: torch.zeros_like(value) for name, value in PROGRAM.constants.items() if name.endswith(".weight")}
+    zeros["left.weight"].view(-1)[0] = weight
+    products = np.uint8([255, 255]).astype(np.int64) * np.int8([weight, weight])
+    saturates = products.sum() > np.iinfo(np.int16).max
+    assert saturating_weights(PROGRAM.with_constants(**zeros)) == ({"left": 1} if saturates else {})
