@@ -52,7 +52,7 @@ def loaders(folder: Path, packed: dict[str, Path], size: int, batch: int, worker
     Args:
         folder: of class folders.
         packed: what the packers LOADED made of it, by name; those that are not installed are missing.
-        size: of a picture in pixels.
+        size: of an image in pixels.
         workers: processes besides this one; FFCV: threads, at least one.
     """
     crop_and_flip = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]

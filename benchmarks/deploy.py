@@ -1,4 +1,4 @@
-"""Pictures per second of each file on this machine, one and 100 at a time, on one thread and on two.
+"""Images per second of each file on this machine, one and 100 at a time, on one thread and on two.
 
     python -m benchmarks deploy [--rounds 7]                    after `make repro`
     python -m benchmarks deploy --network vargconvnet --size 224       another network, with random weights
@@ -46,8 +46,8 @@ from storage.files import write_json
 
 SECONDS = 0.3  # about as long a turn lasts
 PEER = "float.onnx, ONNX Runtime"
-ALONE = "network.c"  # takes one picture at a time, and a process that reads them from a file:
-ITS_PICTURES = 100  # so many, that the start of the process does not count
+ALONE = "network.c"  # takes one image at a time, and a process that reads them from a file:
+ITS_IMAGES = 100  # so many, that the start of the process does not count
 LARGE = 10_000_000  # bytes of constants, for which a C compiler takes minutes
 
 Work = Callable[[np.ndarray], np.ndarray]  # logits of network input float32 [batch, channels, height, width]
@@ -57,8 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--network", help="of timm or torchvision (default: the pipeline's files)")
-    parser.add_argument("--size", type=int, default=224, help="of its pictures (default: %(default)s)")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 100], help="pictures at a time (default: 1 100)")
+    parser.add_argument("--size", type=int, default=224, help="of its images (default: %(default)s)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 100], help="images at a time (default: 1 100)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench_") as folder:
         floating, program = random_programs(arguments.network, arguments.size) if arguments.network else stored()
@@ -133,7 +133,7 @@ def openvino_model(path: Path, threads: int) -> Work | None:
 
 
 def measured(program: Program, folder: Path, batch: int, threads: int, rounds: int) -> dict[str, float]:
-    """Pictures per second of each contestant that gives the integer model's logits, and of float.onnx."""
+    """Images per second of each contestant that gives the integer model's logits, and of float.onnx."""
     torch.set_num_threads(threads)
     x = np.random.default_rng(0).integers(-128, 128, (batch, *program.input_shape)).astype(np.float32) / 128
     works = contestants(program, folder, threads)
@@ -144,7 +144,7 @@ def measured(program: Program, folder: Path, batch: int, threads: int, rounds: i
 
     def turn(name: str, work: Work) -> Callable[[], int] | None:
         start = time.perf_counter()
-        given = np.tile(x, (max(1, ITS_PICTURES // batch) if name == ALONE else 1, 1, 1, 1))
+        given = np.tile(x, (max(1, ITS_IMAGES // batch) if name == ALONE else 1, 1, 1, 1))
         found = work(given)[:batch].reshape(batch, -1)
         if name != PEER and not np.array_equal(found, expected[found.dtype.name]):
             print(f"{name} is left out: on this processor its logits are not the integer model's")

@@ -1,4 +1,4 @@
-"""Images per second of training on this machine: precisions, compiling, timm's loop; with --data, of real pictures.
+"""Images per second of training on this machine: precisions, compiling, timm's loop; with --data, of real images.
 
     make bench ONLY=train     or python -m benchmarks train [--model vargconvnet] [--size 224] [--batch 256] [--data]
 
@@ -27,10 +27,10 @@ from storage.files import write_json
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a network of this repository, timm or torchvision")
-    parser.add_argument("--size", type=int, help="of a picture in pixels")
-    parser.add_argument("--batch", type=int, help="pictures in one")
+    parser.add_argument("--size", type=int, help="of an image in pixels")
+    parser.add_argument("--batch", type=int, help="images in one")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--data", action="store_true", help="measure with pictures of the database, too")
+    parser.add_argument("--data", action="store_true", help="measure with images of the database, too")
     arguments = parser.parse_args()
     params = load_params()
     on_gpu = {"device": "cuda"} if torch.cuda.is_available() else {}
@@ -57,7 +57,7 @@ def main() -> None:
     if arguments.data:
         speeds, waits = loading(params, arguments.rounds)
         show(
-            "training with pictures from: images/s",
+            "training with images from: images/s",
             speeds,
             {name: f"waits {share:.1f} %" for name, share in waits.items()},
         )
@@ -67,7 +67,7 @@ def main() -> None:
         own = next(iter(seconds))
         print(f"  best: {best}; params.yaml's {own} takes {100 * (seconds[own] / seconds[best] - 1):.1f} % longer")
         results |= {
-            "pictures from": speeds,
+            "images from": speeds,
             "percent of the time that is waited": waits,
             "seconds of an epoch": seconds,
         }

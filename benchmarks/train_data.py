@@ -1,7 +1,7 @@
 """What `benchmarks.train --data` measures: float training with params.yaml's network, batch, and database.
 
 Loading: the same step gets its batches from memory, from a database by our threads, and from a folder by the processes
-of timm's create_loader. Both read, decode, crop and flip the same pictures, by machine.workers workers; "augmented" is
+of timm's create_loader. Both read, decode, crop and flip the same images, by machine.workers workers; "augmented" is
 what params.yaml wants of ours. Shown are images per second, their ratio to those from memory, and the percent of the
 time in which the step waited for its batch.
 
@@ -100,8 +100,8 @@ def splits(params: Params, rounds: int) -> dict[str, float]:
             process = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
             turns[f"{threads_of}/{workers}"] = lambda process=process, text=text: process.submit(_part, text).result()
         speeds = interleaved(turns, rounds)
-    pictures = len(open_database(params, "train")) // params.batch_size * params.batch_size
-    return {split: pictures / speed for split, speed in speeds.items()}
+    images = len(open_database(params, "train")) // params.batch_size * params.batch_size
+    return {split: images / speed for split, speed in speeds.items()}
 
 
 def _part(text: str) -> int:
@@ -142,8 +142,8 @@ def _turn(step: TrainingStep, source: Callable[[], Iterable[Sequence[Batch]]], w
 
 
 def _extract(database: ImageDatabase, most: int) -> tuple[Path, ImageDatabase]:
-    """At most so many pictures, evenly spaced, as a folder of class folders and as a database."""
-    folder = runs_folder() / "bench_train" / "pictures"
+    """At most so many images, evenly spaced, as a folder of class folders and as a database."""
+    folder = runs_folder() / "bench_train" / "images"
     shutil.rmtree(folder.parent, ignore_errors=True)
     count = min(most, len(database))
     for number in range(count):
@@ -152,6 +152,6 @@ def _extract(database: ImageDatabase, most: int) -> tuple[Path, ImageDatabase]:
         file = folder / f"{record.label:05}" / f"{number:07}.{kind}"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(record.image)
-    path = folder.with_name("pictures.lmdb")
+    path = folder.with_name("images.lmdb")
     write_database(FolderSource(folder.parent, folder.name), path)
     return folder, ImageDatabase(path)

@@ -1,4 +1,4 @@
-"""What `benchmarks.train` measures without a database, on random pictures that lie on the device.
+"""What `benchmarks.train` measures without a database, on random images that lie on the device.
 
 A training step is forward, loss with label smoothing, backward, SGD with momentum, and the next learning rate. "ours"
 is `training.step.TrainingStep`, always channels last; "QAT" the same of the calibrated network, BatchNorm folded, with
@@ -75,7 +75,7 @@ class Work:
         torch.manual_seed(0)
         return create_model(self.network, self.classes, self.size, self.arguments)
 
-    def pictures(self) -> Batch:
+    def images(self) -> Batch:
         """Random pixels, uint8 [batch, 3, size, size], and labels, the same each time."""
         torch.manual_seed(0)
         pixels = torch.randint(0, 256, (self.batch, 3, self.size, self.size), dtype=torch.uint8)
@@ -83,9 +83,9 @@ class Work:
 
     @cached_property
     def program(self) -> Program:
-        """The network with BatchNorm folded, calibrated on a few pictures."""
+        """The network with BatchNorm folded, calibrated on a few images."""
         folded = fold(capture(self.model().eval(), (3, self.size, self.size)))
-        return calibrate(folded, lambda: [normalize(self.pictures()[0][:16].cpu())])
+        return calibrate(folded, lambda: [normalize(self.images()[0][:16].cpu())])
 
 
 def plain_recipe(params: Params) -> Recipe:
@@ -125,7 +125,7 @@ def training(work: Work) -> Contestants:
 
 def evaluation(work: Work) -> Contestants:
     """Logits of a batch, in float and in integers; those of another execution than the first are compared with its."""
-    pixels, _ = work.pictures()
+    pixels, _ = work.images()
     x = normalize(pixels).contiguous(memory_format=torch.channels_last)
     network = work.model().to(work.device).to(memory_format=torch.channels_last).eval()
     integer = integer_logits(convert(work.program), work.device)
@@ -175,7 +175,7 @@ def our_step(work: Work, model: nn.Module, execution: Execution) -> Step:
     step = TrainingStep(model.to(work.device), work.recipe, loss_of, execution, **options)
     step.train()
     schedule = Schedule(step.optimizer, work.recipe, EPOCH)
-    batch = work.pictures()
+    batch = work.images()
 
     def one(number: int) -> Tensor:
         schedule.before_step(number)
@@ -196,7 +196,7 @@ def timm_step(work: Work, execution: Execution, layout: torch.memory_format) -> 
     )
     loss_of = LabelSmoothingCrossEntropy(recipe.label_smoothing)
     network = torch.compile(model) if execution.compile else model
-    pixels, labels = work.pictures()
+    pixels, labels = work.images()
 
     def one(number: int) -> Tensor:
         x = normalize(pixels).contiguous(memory_format=layout)

@@ -1,6 +1,6 @@
-"""From a PyTorch module and pictures to integers that every runtime computes alike, in a notebook or another program.
+"""From a PyTorch module and images to integers that every runtime computes alike, in a notebook or another program.
 
-    quantized = quantize(network, pictures)
+    quantized = quantize(network, images)
     quantized.save_tflite("network.tflite")
 
 It needs PyTorch and NumPy; a writer imports what it writes with. docs/python.md has examples.
@@ -19,19 +19,19 @@ from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
 from fixedpoint.capture.normalization import behind_normalization
 from fixedpoint.program import EXACT8, PORTABLE, Program
-from fixedpoint.program.integer import integer_logits
+from fixedpoint.program.integer import integer_logits, signed_pixels
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.correct import correct_biases
 from fixedpoint.quantize.qat import FakeQuantModel
 from fixedpoint.quantize.refine import refine
 
-BATCH = 100  # pictures that are computed at a time, of a tensor of them
+BATCH = 100  # images that are computed at a time, of a tensor of them
 
 
 def network_input(pixels: Tensor) -> Tensor:
-    """What a network without normalization, and the module of `trainable`, see of pixels p: float32 (p - 128) / 128."""
-    return (pixels.float() - 128) / 128
+    """The float32 input (p - 128) / 128 of a network without normalization, and of `trainable`, of uint8 pixels p."""
+    return signed_pixels(pixels) / 128
 
 
 class Quantized:
@@ -128,7 +128,7 @@ class Quantized:
 
 def quantize(
     network: nn.Module,
-    pictures: Tensor | Iterable[Tensor],
+    images: Tensor | Iterable[Tensor],
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -144,7 +144,7 @@ def quantize(
 
     Args:
         network: Any module of the operations in docs/networks.md; computed in eval mode, on the CPU.
-        pictures: Some hundred that the network was trained on, prepared as for validation: uint8 [n, channels, height,
+        images: Some hundred that the network was trained on, prepared as for validation: uint8 [n, channels, height,
             width], a tensor or batches of them. All are in memory at once.
         mean: With `std`, of the network's own normalization `(p / 255 - mean) / std` of pixels p, one number a channel;
             both None: `(p - 128) / 128`.
@@ -154,8 +154,8 @@ def quantize(
         arithmetic: "portable", the same bits in every runtime; or "exact8", with any operation and without .tflite.
         weight_bits: Of exact8: 8, or 7, with which the QDQ file is exact in ONNX Runtime on every x86 processor.
         finer_exponents: How many exponents to try beyond the one that covers the largest value.
-        refinement: On how many pictures' logits exponents are tried; 0: none.
-        bias_correction: From how many pictures biases are corrected; 0: none.
+        refinement: On how many images' logits exponents are tried; 0: none.
+        bias_correction: From how many images biases are corrected; 0: none.
 
     Raises:
         ValueError: Of an argument that is not allowed, and of what the network has that cannot be quantized.
@@ -165,7 +165,7 @@ def quantize(
     """
     counts = {"finer_exponents": finer_exponents, "refinement": refinement, "bias_correction": bias_correction}
     _check_options(arithmetic, weight_bits, **counts)
-    batches = _batches(pictures)
+    batches = _batches(images)
     channels, height, width = batches[0].shape[1:]
     floating = capture(network, (channels, height, width))
     if mean is not None or std is not None:
@@ -175,7 +175,7 @@ def quantize(
     pixels = torch.cat(batches)
 
     def some(count: int) -> Tensor:
-        """Network input of at most `count` pictures, evenly spaced."""
+        """Network input of at most `count` images, evenly spaced."""
         count = min(count, len(pixels))
         return network_input(pixels[[i * len(pixels) // count for i in range(count)]])
 
@@ -198,15 +198,15 @@ def _check_options(arithmetic: str, weight_bits: int, **counts: int) -> None:
             raise ValueError(f"{name} must be 0 or more, not {count}")
 
 
-def _batches(pictures: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    """Pictures on the CPU, channels first in memory, so that equal ones give equal results; none if empty."""
-    batches: Iterator[Any] = iter(pictures.split(BATCH) if isinstance(pictures, Tensor) else pictures)
+def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    """Images on the CPU, channels first in memory, so that equal ones give equal results; none if empty."""
+    batches: Iterator[Any] = iter(images.split(BATCH) if isinstance(images, Tensor) else images)
     found: list[Tensor] = []
     for batch in batches:
-        _check(batch, tuple(found[0].shape[1:]) if found else None, f"batch {len(found)} of the pictures")
+        _check(batch, tuple(found[0].shape[1:]) if found else None, f"batch {len(found)} of the images")
         found.append(batch.cpu().contiguous())
     if not found:
-        raise ValueError("there are no pictures to calibrate on")
+        raise ValueError("there are no images to calibrate on")
     return found
 
 

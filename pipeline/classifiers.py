@@ -64,20 +64,20 @@ def load_classifier(form: Form, path: str | Path | None, device: torch.device, p
 
     Raises:
         FileNotFoundError: Naming the missing file and, of the pipeline's own, the command that makes it.
-        ValueError: If the file is not one of this form, or not for the pictures that `params` describe.
+        ValueError: If the file is not one of this form, or not for the images that `params` describe.
     """
     if path is None and form.absence:
         raise ValueError(form.absence)
     path = form.require() if path is None else Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"model file {path} does not exist")
-    classifier = globals()[form.loader](form, path, device, params)
+    classifier = CLASSIFIERS[form.loader](form, path, device, params)
     check_model(path, classifier.info, params)
     return classifier
 
 
 class Stored(Classifier):
-    """A form that `storage.model_file` or a checkpoint holds."""
+    """A form that is stored in a model file or a checkpoint."""
 
     def __init__(self, form: Form, path: Path, device: torch.device, params: Params):
         super().__init__(form, path, device, params)
@@ -164,3 +164,6 @@ def exported_info(path: Path, metadata: Mapping[str, Any]) -> ModelInfo:
         )
     except KeyError as error:
         raise ValueError(f"{path} has no {error.args[0]} in its metadata: no stage wrote it") from None
+
+
+CLASSIFIERS = {each.__name__: each for each in (FloatNetwork, FakeQuantized, Integer, Onnx, LiteRt)}

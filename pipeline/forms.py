@@ -100,7 +100,7 @@ def stored_program(stored: StoredModel) -> Program:
 
 
 def metadata(info: ModelInfo) -> dict:
-    """What an exported file says about the network and its pictures."""
+    """What an exported file says about the network and its images."""
     return {
         "network": info.name,
         "class_names": info.class_names,

@@ -55,5 +55,5 @@ def merge(path: Path, count: int) -> dict:
 def _behind_a_bar(write: Callable[..., Packed], total: int, unit: str) -> Packed:
     with tqdm(total=total, unit=unit, unit_scale=unit == "B", disable=None) as bar:
         packed = write(progress=lambda record: bar.update(len(record.image) if unit == "B" else 1))
-        bar.update(total - bar.n)  # bytes of an archive that are no pictures; pictures that are left out
+        bar.update(total - bar.n)  # bytes of an archive that are no images; images that are left out
         return packed

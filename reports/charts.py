@@ -1,4 +1,4 @@
-"""The pictures of the quantization report, as SVG to stand in its page; colours are classes of the page's style."""
+"""The charts of the quantization report, as SVG to stand in its page; colours are classes of the page's style."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def chart(lines: Mapping[str, Sequence[float]], dots: Sequence[float], titles: S
 
 
 def histogram(counts: Tensor, bounds: tuple[int, int], inner: int = 128) -> Markup:
-    """A small picture of how often each int8 value occurs, four values a column, as high as the cube root of a count.
+    """A small chart of how often each int8 value occurs, four values a column, as high as the cube root of a count.
 
     Args:
         counts: int64 [256].

@@ -1,4 +1,4 @@
-"""Records as pictures side by side, with what the database says of them."""
+"""Records as images side by side, with what the database says of them."""
 
 import colorsys
 import io
@@ -28,14 +28,14 @@ def contact_sheet(
     """Draw records in rows, each with its number and name below, and "class name (label)" if it has a label.
 
     An annotated one has its boxes in one colour a class, with class names where they hide no other, and its "class"
-    mask or its objects' masks over the picture. The values of a "class" mask are labels; in a file with a palette they
-    are labels + 1, as in VOC. Pictures are shrunk to the tile, or enlarged by a whole factor. Text is cut to the tile.
+    mask or its objects' masks over the image. The values of a "class" mask are labels; in a file with a palette they
+    are labels + 1, as in VOC. Images are shrunk to the tile, or enlarged by a whole factor. Text is cut to the tile.
 
     Args:
         indices: the records' numbers, at least one.
         columns: tiles in a row.
-        tile: width of a tile, and greatest height of a picture, in pixels.
-        captions: other lines below each picture.
+        tile: width of a tile, and greatest height of an image, in pixels.
+        captions: other lines below each image.
 
     Raises:
         ValueError: if `columns` or `tile` is too small, or a record is damaged.
@@ -60,12 +60,12 @@ def class_color(label: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def scaled(picture: Image.Image, longest: int) -> tuple[Image.Image, float]:
-    """A picture at most `longest` pixels wide and high, shrunk or enlarged by a whole factor, and the factor."""
-    scale = longest // max(picture.size) or longest / max(picture.size)
-    width, height = (max(1, round(scale * side)) for side in picture.size)
+def scaled(image: Image.Image, longest: int) -> tuple[Image.Image, float]:
+    """An image at most `longest` pixels wide and high, shrunk or enlarged by a whole factor, and the factor."""
+    scale = longest // max(image.size) or longest / max(image.size)
+    width, height = (max(1, round(scale * side)) for side in image.size)
     resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
-    return picture.resize((width, height), resampling), scale
+    return image.resize((width, height), resampling), scale
 
 
 def cut(text: str, width: int, font: Font) -> str:
@@ -81,27 +81,27 @@ def cut(text: str, width: int, font: Font) -> str:
 def _tile(database: ImageDatabase, index: int, width: int, font: Font, texts: Sequence[str]) -> Image.Image:
     record = database[index]
     try:
-        picture = _picture(record, database.class_names, width, font)
+        image = _annotated_image(record, database.class_names, width, font)
     except ValueError as error:
         raise ValueError(f"record {index} ({record.name}): {error}") from None
     if not texts:
         label = [] if record.label is None else [f"{database.class_names[record.label]} ({record.label})"]
         texts = [f"{index}: {record.name}", *label]
-    tile = Image.new("RGB", (width, picture.height + LINE * len(texts)), WHITE)
-    tile.paste(picture)
+    tile = Image.new("RGB", (width, image.height + LINE * len(texts)), WHITE)
+    tile.paste(image)
     for line, text in enumerate(texts):
-        ImageDraw.Draw(tile).text((0, picture.height + LINE * line), cut(text, width, font), BLACK, font)
+        ImageDraw.Draw(tile).text((0, image.height + LINE * line), cut(text, width, font), BLACK, font)
     return tile
 
 
-def _picture(record: Record, class_names: list[str], longest: int, font: Font) -> Image.Image:
-    """The record's picture with its annotation, at most `longest` wide and high."""
-    picture, scale = scaled(decode_image(record.image, tolerant=True), longest)
+def _annotated_image(record: Record, class_names: list[str], longest: int, font: Font) -> Image.Image:
+    """The record's image with its annotation, at most `longest` wide and high."""
+    image, scale = scaled(decode_image(record.image, tolerant=True), longest)
     if record.annotation is not None:
         objects = sorted(record.annotation.objects, key=_area, reverse=True)  # small ones over large ones
-        picture = _blend(picture, record.annotation.masks.get("class"), objects, len(class_names))
-        _draw_boxes(picture, scale, objects, class_names, font)
-    return picture
+        image = _blend(image, record.annotation.masks.get("class"), objects, len(class_names))
+        _draw_boxes(image, scale, objects, class_names, font)
+    return image
 
 
 def _area(thing: Object) -> float:
@@ -109,19 +109,19 @@ def _area(thing: Object) -> float:
     return (right - left) * (bottom - top)
 
 
-def _blend(picture: Image.Image, mask: bytes | None, objects: list[Object], classes: int) -> Image.Image:
-    """The picture, half covered by the colours of the "class" mask and of the objects' own masks."""
-    labels = np.full((picture.height, picture.width), -1)
+def _blend(image: Image.Image, mask: bytes | None, objects: list[Object], classes: int) -> Image.Image:
+    """The image, half covered by the colours of the "class" mask and of the objects' own masks."""
+    labels = np.full((image.height, image.width), -1)
     if mask:
-        image = _resized(mask, picture.size)
-        labels[:] = np.asarray(image)
-        labels -= image.mode == "P"
+        values = _resized(mask, image.size)
+        labels[:] = np.asarray(values)
+        labels -= values.mode == "P"
     for thing in objects:
         if thing.mask:
-            labels[np.asarray(_resized(thing.mask, picture.size), bool)] = thing.label
+            labels[np.asarray(_resized(thing.mask, image.size), bool)] = thing.label
     colored = (labels >= 0) & (labels < classes)
     colors = np.array([class_color(label) for label in range(classes)], np.uint16)
-    pixels = np.array(picture)
+    pixels = np.array(image)
     pixels[colored] = (pixels[colored] + colors[labels[colored]]) // 2
     return Image.fromarray(pixels)
 
@@ -133,16 +133,16 @@ def _resized(mask: bytes, size: tuple[int, int]) -> Image.Image:
         raise ValueError("a mask is not a whole PNG file") from None
 
 
-def _draw_boxes(picture: Image.Image, scale: float, objects: list[Object], class_names: list[str], font: Font) -> None:
-    draw = ImageDraw.Draw(picture)
+def _draw_boxes(image: Image.Image, scale: float, objects: list[Object], class_names: list[str], font: Font) -> None:
+    draw = ImageDraw.Draw(image)
     boxes = [tuple(round(scale * side) for side in thing.box) for thing in objects]
     for thing, (left, top, right, bottom) in zip(objects, boxes, strict=True):
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=class_color(thing.label))
-    free = np.ones((picture.height, picture.width), bool)
+    free = np.ones((image.height, image.width), bool)
     for thing, (left, top, _, _) in zip(objects, boxes, strict=True):
-        text, color = cut(class_names[thing.label], picture.width - 4, font), class_color(thing.label)
+        text, color = cut(class_names[thing.label], image.width - 4, font), class_color(thing.label)
         width = round(font.getlength(text)) + 4
-        x = max(0, min(left, picture.width - width))
+        x = max(0, min(left, image.width - width))
         y = top - LINE if top >= LINE else max(0, top)
         place = np.s_[y : y + LINE, x : x + width]
         if free[place].all():

@@ -34,9 +34,9 @@ class Card:
         short: As in metrics/summary.json.
         packed: By split, as in metrics/pack_<split>.json.
         files: The contents of the files that are shipped, by name.
-        resize: Short side before the centre crop; None: pictures stay as large as they are.
+        resize: Short side before the centre crop; None: images stay as large as they are.
         litert_logits: Type of the logits of int8.tflite.
-        data: A sentence on the pictures in Markdown, without its full stop.
+        data: A sentence on the images in Markdown, without its full stop.
         license: Of the weights; None if none has been granted.
         recipe: What decided the weights beside the data, as in params.yaml.
     """

@@ -34,13 +34,13 @@ def main() -> None:
     check_model(arguments.checkpoint, stored.info, params)
     options = params.calibrate
 
-    def pictures(count: int) -> Iterator[Tensor]:
+    def images(count: int) -> Iterator[Tensor]:
         return (normalize(pixels) for pixels, _ in plain_batches(params, "train", count))
 
     with warnings.catch_warnings(record=True) as losses:
         program = calibrate(
             float_program(stored),
-            lambda: pictures(options.images),
+            lambda: images(options.images),
             options.finer_exponents,
             options.arithmetic,
             options.weight_bits,
@@ -48,9 +48,9 @@ def main() -> None:
     for loss in losses:
         print(f"warning: {loss.message}", file=sys.stderr)
     if options.refinement:
-        program = refine(program, torch.cat([*pictures(options.refinement)]), options.finer_exponents)
+        program = refine(program, torch.cat([*images(options.refinement)]), options.finer_exponents)
     if options.bias_correction:
-        program = correct_biases(program, torch.cat([*pictures(options.bias_correction)]))
+        program = correct_biases(program, torch.cat([*images(options.bias_correction)]))
     convert(program)  # proves that what is saved can be converted
     PTQ.save(program, stored.info)
     print(f"{len(program.exponents)} tensors calibrated on {options.images} images, {program.arithmetic} arithmetic")

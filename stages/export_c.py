@@ -27,10 +27,10 @@ def main() -> None:
     stored = INT.load(arguments.checkpoint)
     program = stored_program(stored)
     sources = c_source(program, metadata(stored.info))
-    pictures = golden_input(require(GOLDEN, "make golden"), program)
-    pictures = pictures[: golden_count(pictures)]
-    logits = IntegerEvaluator(program)(torch.from_numpy(pictures)).flatten(1).numpy()
-    sources["selfcheck.c"] = c_selfcheck(program, pictures, logits)
+    images = golden_input(require(GOLDEN, "make golden"), program)
+    images = images[: golden_count(images)]
+    logits = IntegerEvaluator(program)(torch.from_numpy(images)).flatten(1).numpy()
+    sources["selfcheck.c"] = c_selfcheck(program, images, logits)
     for name, text in sources.items():
         with whole_file(arguments.output_dir / name) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")

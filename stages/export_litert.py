@@ -50,13 +50,13 @@ def main() -> None:
 
 
 def selfcheck(program: Program, model: bytes, type_of_logits: str) -> dict[str, bytes]:
-    """The files of the self-check on golden pictures, by name."""
-    pictures = golden_input(require(GOLDEN, "make golden"), program)
-    pictures = pictures[: golden_count(pictures)]
-    accumulators = IntegerEvaluator(program)(torch.from_numpy(pictures)).flatten(1)
+    """The files of the self-check on golden images, by name."""
+    images = golden_input(require(GOLDEN, "make golden"), program)
+    images = images[: golden_count(images)]
+    accumulators = IntegerEvaluator(program)(torch.from_numpy(images)).flatten(1)
     exponent, dtype = logit_exponent(program, type_of_logits), getattr(torch, type_of_logits)
     logits = rounded_logits(program, accumulators, exponent, dtype).numpy()
-    return {f"{SELFCHECK}/{name}": text.encode() for name, text in tflm_selfcheck(model, pictures, logits).items()}
+    return {f"{SELFCHECK}/{name}": text.encode() for name, text in tflm_selfcheck(model, images, logits).items()}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from fixedpoint.analysis.golden import check_golden, golden_tensors, indexed_images, write_golden
 from fixedpoint.program.integer import signed_pixels
 from pipeline.cli import run
-from pipeline.databases import check_model, chosen_pictures, plain_batches
+from pipeline.databases import check_model, chosen_images, plain_batches
 from pipeline.forms import GOLDEN, INT, stored_program
 from pipeline.machine import prepare
 from pipeline.params import load_params
@@ -41,7 +41,7 @@ def main() -> None:
     if count < 1:
         raise ValueError(f"--images {count} is not allowed, must be at least 1")
     indices = indices or list(plain_batches(params, images=count).indices)
-    pixels, labels = chosen_pictures(params, indices)
+    pixels, labels = chosen_images(params, indices)
     tensors = golden_tensors(program, signed_pixels(pixels))
     if not args.check:
         write_golden(args.output_dir, program, tensors, indices, labels)

@@ -1,4 +1,4 @@
-"""Pack the pictures of one split into an image database.
+"""Pack the images of one split into an image database.
 
 python -m stages.pack --split-name train       # everything else from params.yaml
 python -m stages.pack --split-name train --dry-run
@@ -77,11 +77,11 @@ def source(args: argparse.Namespace, params: Pack) -> Source:
     )
 
 
-def dry_run(pictures: Source, path: Path) -> None:
-    survey = pictures.survey()
+def dry_run(found: Source, path: Path) -> None:
+    survey = found.survey()
     free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
     size = "bytes not known before reading" if survey.bytes is None else f"{survey.bytes / 1e6:,.1f} MB as they are"
-    print(f"{survey.images:,} images in {len(pictures.class_names):,} classes, {size}; {path} would be written there")
+    print(f"{survey.images:,} images in {len(found.class_names):,} classes, {size}; {path} would be written there")
     print(f"{free / 1e6:,.1f} MB are free")
 
 

@@ -81,7 +81,7 @@ def batches(params: Params, split: Split = "val", images: int | None = None) -> 
 
 
 def inputs(params: Params, split: Split, images: int) -> Iterator[Tensor]:
-    """So many evenly spaced pictures of a split as the network's input, in batches."""
+    """So many evenly spaced images of a split as the network's input, in batches."""
     return (normalize(pixels) for pixels, _ in batches(params, split, images))
 
 

@@ -79,11 +79,11 @@ def _try_out(model: nn.Module, network: str, parameter: str, size: int, classes:
                 logits = mode(torch.zeros(2, 3, size, size))
         except (RuntimeError, ValueError, AssertionError) as error:
             reason = str(error).partition("\n")[0]
-            raise ValueError(f"{network} does not take pictures of {parameter} {size}: {reason}") from None
+            raise ValueError(f"{network} does not take images of {parameter} {size}: {reason}") from None
         if not isinstance(logits, Tensor) or logits.shape != (2, classes):
             given = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             when = "in training" if mode.training else "in evaluation"
-            raise ValueError(f"{network} gives {given} {when}, not logits [pictures, {classes}]: see model.arguments")
+            raise ValueError(f"{network} gives {given} {when}, not logits [images, {classes}]: see model.arguments")
 
 
 if __name__ == "__main__":

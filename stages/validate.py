@@ -5,7 +5,7 @@ python -m stages.validate --step qat --checkpoint artifacts/qat/last.safetensors
 python -m stages.validate --step float --checkpoint runs/float-…/best.pt --output DIR
 
 Prints the scores and the worst classes. Writes metrics/<step>.json, the accuracy of each class to plots/classes, the
-confusion matrix to plots/confusion and the pictures with the greatest loss to plots/worst; or all four files to DIR.
+confusion matrix to plots/confusion and the images with the greatest loss to plots/worst; or all four files to DIR.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pipeline.databases import plain_batches
 from pipeline.forms import FORMS
 from pipeline.machine import prepare
 from pipeline.params import load_params
-from reports.pictures import hardest_sheet
+from reports.predictions import hardest_sheet
 from storage.files import whole_file, write_csv, write_json
 
 

@@ -1,4 +1,4 @@
-"""The repository as a user has it who brings pictures of three classes, small enough for whole pipelines in tests."""
+"""The repository as a user has it who brings images of three classes, small enough for whole pipelines in tests."""
 
 import os
 import re
@@ -72,8 +72,8 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def write_pictures(root: Path) -> None:
-    """root/{train,val}/<class>/*.png: the first 24 and 8 pictures of three classes."""
+def write_images(root: Path) -> None:
+    """root/{train,val}/<class>/*.png: the first 24 and 8 images of three classes."""
     for split, theirs, count in (("train", "train", 24), ("val", "test", 8)):
         source = TorchvisionSource("FashionMNIST", REPOSITORY / "data" / "fashion_mnist", theirs)
         left = {name: count for name in source.class_names if name in ("Trouser", "Sneaker", "Bag")}
@@ -94,7 +94,7 @@ def make_project(folder: Path, **values) -> Path:
         if not name.startswith(("data/", "metrics/", "plots/", "tests/", "dvc.lock")) and (REPOSITORY / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, folder / name)
-    write_pictures(folder / "pictures")
+    write_images(folder / "pictures")
     small = {
         "epochs": 2,
         "batch_size": 16,

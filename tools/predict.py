@@ -1,10 +1,10 @@
-"""Classify picture files: prints the five likeliest classes of each, and draws them beside it.
+"""Classify image files: prints the five likeliest classes of each, and draws them beside it.
 
 python -m tools.predict cat.jpg dog.png                 by the integer model; draws runs/predictions/cat.png, dog.png
 python -m tools.predict cat.jpg --step float --checkpoint runs/float-…/best.pt --output DIR
 
-A picture is cut out and resized as in validation; the drawing has a frame around what the network sees of it. Of two
-pictures with the same name, the second one's drawing is <name>_2.png.
+An image is cut out and resized as in validation; the drawing has a frame around what the network sees of it. Of two
+images with the same name, the second one's drawing is <name>_2.png.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pipeline.params import Params, load_params
 from pipeline.paths import runs_folder
 from pixels.render import render
 from pixels.views import center_views
-from reports.pictures import labelled
+from reports.predictions import labelled
 from storage.files import whole_file
 
 LIKELIEST = 5
@@ -32,7 +32,7 @@ LIKELIEST = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", nargs="+", type=Path, help="a picture file")
+    parser.add_argument("image", nargs="+", type=Path, help="an image file")
     parser.add_argument("--step", default="int", choices=FORMS, help="form of the model (default: %(default)s)")
     parser.add_argument("--checkpoint", help="a model file, or a checkpoint in runs (default: the pipeline's file)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="of the drawings (default: runs/predictions)")
@@ -49,22 +49,22 @@ def main() -> None:
         arguments.image, drawings, *(values.tolist() for values in ranked(logits, LIKELIEST)), strict=True
     ):
         classes = [(classifier.info.class_names[c], p) for c, p in zip(labels, probabilities, strict=True)]
-        picture = decode_image(path.read_bytes(), tolerant=True)
-        seen = center_views(params.input)(*picture.size, torch.Generator()).box
+        image = decode_image(path.read_bytes(), tolerant=True)
+        seen = center_views(params.input)(*image.size, torch.Generator()).box
         with whole_file(drawing) as partial:
-            labelled(picture, seen, path.name, classes).save(partial, "PNG")
+            labelled(image, seen, path.name, classes).save(partial, "PNG")
         print(path, *(f"  {100 * p:6.2f} %  {name}" for name, p in classes), f"  drawn in {drawing}", sep="\n")
 
 
 def read_pixels(path: Path, params: Params) -> Tensor:
-    """The network's pixels of a picture file, uint8 [3, size, size], as validation sees them.
+    """The network's pixels of an image file, uint8 [3, size, size], as validation sees them.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is a folder, or not a picture.
+        ValueError: If it is a folder, or not an image.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; name pictures in it")
+        raise ValueError(f"{path} is a folder; name images in it")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
@@ -74,7 +74,7 @@ def read_pixels(path: Path, params: Params) -> Tensor:
 
 
 def drawing_paths(images: Sequence[Path], folder: Path) -> list[Path]:
-    """<folder>/<name of the picture>.png, each once and none of them one of the pictures."""
+    """<folder>/<name of the image>.png, each once and none of them one of the images."""
     taken, paths = {path.resolve() for path in images}, []
     for path in images:
         drawing, number = folder / f"{path.stem}.png", 1

@@ -1,4 +1,4 @@
-"""A contact sheet of a database: pictures with their classes, or with their boxes and masks, in one PNG file.
+"""A contact sheet of a database: images with their classes, or with their boxes and masks, in one PNG file.
 
 python -m tools.view artifacts/db/train.lmdb                        36 records, evenly spaced
 python -m tools.view artifacts/db/train.lmdb -n 12 --label Sandal   the first 12 that are or show one
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     records.add_argument("--random", type=int, metavar="SEED", help="drawn by chance")
     records.add_argument("--label", metavar="NAME", help="the first ones with this class, or an object of it")
     parser.add_argument("--columns", type=int, default=6, help="default: %(default)s")
-    parser.add_argument("--tile", type=int, default=160, help="width of a picture in pixels (default: %(default)s)")
+    parser.add_argument("--tile", type=int, default=160, help="width of an image in pixels (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="default: runs/view_<name of the database>.png")
     return parser.parse_args()
 

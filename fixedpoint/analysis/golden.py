@@ -101,7 +101,7 @@ def _entries(program: Program, tensors: dict[str, np.ndarray]) -> list[dict]:
 
 
 def golden_input(folder: str | Path, program: Program) -> np.ndarray:
-    """The pictures that the vectors in a folder are of: p - 128, int8 [images, channels, height, width].
+    """The images that the vectors in a folder are of: p - 128, int8 [images, channels, height, width].
 
     Raises:
         OSError: If there are none.

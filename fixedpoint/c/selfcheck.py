@@ -1,4 +1,4 @@
-"""A self-check for devices: network.c, golden pictures and their logits in one program, which prints PASS or FAIL."""
+"""A self-check for devices: network.c, golden images and their logits in one program, which prints PASS or FAIL."""
 
 from math import prod
 from string import Template
@@ -8,46 +8,46 @@ import numpy as np
 from fixedpoint.c.source import FOLDER, c_array
 from fixedpoint.program import Program
 
-PICTURES_BYTES = 2**16
+IMAGES_BYTES = 2**16
 
 
-def golden_count(pictures: np.ndarray) -> int:
-    """How many of `pictures` [n, ...] go into a self-check: the first ones up to PICTURES_BYTES, at least one."""
-    return min(len(pictures), max(1, PICTURES_BYTES // pictures[0].nbytes))
+def golden_count(images: np.ndarray) -> int:
+    """How many of `images` [n, ...] go into a self-check: the first ones up to IMAGES_BYTES, at least one."""
+    return min(len(images), max(1, IMAGES_BYTES // images[0].nbytes))
 
 
-def c_selfcheck(program: Program, pictures: np.ndarray, logits: np.ndarray) -> str:
-    """selfcheck.c: the main of a program that runs network.c on golden pictures.
+def c_selfcheck(program: Program, images: np.ndarray, logits: np.ndarray) -> str:
+    """selfcheck.c: the main of a program that runs network.c on golden images.
 
     Args:
         program: Integer.
-        pictures: Pixels p - 128, int8 [n, channels, height, width].
+        images: Pixels p - 128, int8 [n, channels, height, width].
         logits: The network's accumulators for them, int32 [n, classes].
 
     Raises:
         ValueError: If an array is of another type or shape.
     """
-    values = golden_values(pictures, logits, program.input_shape, program.last_layer.shape[0], "int32", "static ")
+    values = golden_values(images, logits, program.input_shape, program.last_layer.shape[0], "int32", "static ")
     return Template((FOLDER / "selfcheck.c").read_text(encoding="utf-8")).substitute(values)
 
 
 def golden_values(
-    pictures: np.ndarray, logits: np.ndarray, shape: tuple[int, ...], classes: int, dtype: str, storage: str = ""
+    images: np.ndarray, logits: np.ndarray, shape: tuple[int, ...], classes: int, dtype: str, storage: str = ""
 ) -> dict[str, object]:
     """What the templates of a self-check say of golden data, by name.
 
     Raises:
-        ValueError: If the logits are not `dtype` [n, classes], or the pictures not int8 [n, *shape].
+        ValueError: If the logits are not `dtype` [n, classes], or the images not int8 [n, *shape].
     """
-    for name, array, type_, sizes in (("pictures", pictures, "int8", shape), ("logits", logits, dtype, (classes,))):
-        if array.dtype != type_ or array.shape[1:] != sizes or len(array) != len(pictures) or len(array) == 0:
+    for name, array, type_, sizes in (("images", images, "int8", shape), ("logits", logits, dtype, (classes,))):
+        if array.dtype != type_ or array.shape[1:] != sizes or len(array) != len(images) or len(array) == 0:
             expected = ", ".join(map(str, sizes))
             raise ValueError(f"the {name} must be {type_} [n, {expected}], not {array.dtype} {list(array.shape)}")
     return {
-        "count": len(pictures),
+        "count": len(images),
         "picture_bytes": prod(shape),
         "classes": classes,
         "logit": dtype,
-        "pictures": c_array(f"{storage}const int8_t golden_pictures[]", pictures.transpose(0, 2, 3, 1)),
+        "pictures": c_array(f"{storage}const int8_t golden_pictures[]", images.transpose(0, 2, 3, 1)),
         "logits": c_array(f"{storage}const {dtype}_t golden_logits[]", logits),
     }

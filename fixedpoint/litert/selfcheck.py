@@ -1,4 +1,4 @@
-"""A self-check for TensorFlow Lite for Microcontrollers (TFLM): a .tflite file, golden pictures and their logits.
+"""A self-check for TensorFlow Lite for Microcontrollers (TFLM): a .tflite file, golden images and their logits.
 
 The program prints PASS or FAIL. `fixedpoint.c.selfcheck` is the same for the C form.
 """
@@ -23,12 +23,12 @@ FIXED_BYTES, TENSOR_BYTES, OPERATOR_BYTES, CHANNEL_BYTES = 1024, 24, 256, 8
 PLANNING_BYTES = 32 + 36  # for each tensor, while it plans where they lie
 
 
-def tflm_selfcheck(model: bytes, pictures: np.ndarray, logits: np.ndarray) -> dict[str, str]:
+def tflm_selfcheck(model: bytes, images: np.ndarray, logits: np.ndarray) -> dict[str, str]:
     """The files of a self-check for TFLM, by name.
 
     Args:
         model: The content of a .tflite file, as `litert_model` gives it.
-        pictures: Pixels p - 128, int8 [n, channels, height, width].
+        images: Pixels p - 128, int8 [n, channels, height, width].
         logits: The network's for them, int8 or int16 as in the file, [n, classes].
 
     Raises:
@@ -39,7 +39,7 @@ def tflm_selfcheck(model: bytes, pictures: np.ndarray, logits: np.ndarray) -> di
     height, width, channels = map(int, source.shape[1:])
     dtype = f"int{8 * sizes[result.type]}"
     operators = sorted(set(kinds))  # in whatever versions
-    values = golden_values(pictures, logits, (channels, height, width), int(result.shape[1]), dtype) | {
+    values = golden_values(images, logits, (channels, height, width), int(result.shape[1]), dtype) | {
         "arena_bytes": arena_bytes(model),
         "operators": len(operators),
         "registrations": "\n".join(f"  resolver.{_registration(name)}();" for name in operators),

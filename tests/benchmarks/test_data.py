@@ -7,7 +7,7 @@ from PIL import Image
 
 from benchmarks import data as bench_data
 from benchmarks import data_peers as bench_data_peers
-from benchmarks.data import QUICK, make_pictures
+from benchmarks.data import QUICK, make_images
 from benchmarks.data_ours import Repeated
 from imagedb.reader import ImageDatabase
 from imagedb.writer import write_database
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding 
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return make_pictures(tmp_path_factory.mktemp("made") / "pictures", QUICK)
+def images(tmp_path_factory):
+    return make_images(tmp_path_factory.mktemp("made") / "images", QUICK)
 
 
 @pytest.fixture
@@ -44,24 +44,24 @@ def bench(tmp_path, monkeypatch):
     return run
 
 
-def test_pictures(pictures):
-    files = sorted(pictures.glob("*/*.jpg"))
+def test_images(images):
+    files = sorted(images.glob("*/*.jpg"))
     assert len({file.read_bytes() for file in files}) == len(files) == 40
     assert len({file.parent for file in files}) == 10
     assert {Image.open(file).size for file in files} == {(100, 75)}
-    make_pictures(pictures, QUICK)
-    assert sorted(pictures.glob("*/*.jpg")) == files
+    make_images(images, QUICK)
+    assert sorted(images.glob("*/*.jpg")) == files
 
 
-def test_packing(bench, pictures, capsys):
-    results = bench("--images", pictures, "--parts", "packing")["packing"]
+def test_packing(bench, images, capsys):
+    results = bench("--images", images, "--parts", "packing")["packing"]
     assert {name for name, result in results.items() if result == "not installed"} == PEERS["packing"]
     assert capsys.readouterr().out.count("not installed") == 4
     measured = {name: result for name, result in results.items() if name not in PEERS["packing"]}
     assert [*measured] == ["cp -r", "tar", *(f"ours, {what}" for what in OURS)]
     for result in measured.values():
         assert 0 < result["warm"] <= result["warm, synced"] and 0 < result["cold"] <= result["cold, synced"]
-    size = sum(file.stat().st_size for file in pictures.glob("*/*.jpg")) / 2**20
+    size = sum(file.stat().st_size for file in images.glob("*/*.jpg")) / 2**20
     assert measured["cp -r"]["MiB"] == size < measured["tar"]["MiB"] < measured["ours, as it is, 1 worker"]["MiB"]
 
 
@@ -83,8 +83,8 @@ def test_scale(bench):
     assert len(memory) == 8 and min(memory) > 0  # after each batch of 250
 
 
-def test_large_database(pictures, tmp_path):
-    write_database(Repeated(next(pictures.glob("*/*.jpg")), 2000), tmp_path / "db")
+def test_large_database(images, tmp_path):
+    write_database(Repeated(next(images.glob("*/*.jpg")), 2000), tmp_path / "db")
     database = ImageDatabase(tmp_path / "db")
     assert (len(database), len(database.class_names)) == (2000, 1000)
     assert [database[index].label for index in (0, 1, 2, 1999)] == [0, 0, 1, 999]
@@ -93,13 +93,13 @@ def test_large_database(pictures, tmp_path):
     assert 500 < len(database[0].image) < 1500
 
 
-def test_too_few_pictures(bench, tmp_path):
+def test_too_few_images(bench, tmp_path):
     (tmp_path / "few" / "class").mkdir(parents=True)
     (tmp_path / "few" / "class" / "a.jpg").touch()
-    with pytest.raises(ValueError, match=f"^{tmp_path}/few holds 1 pictures, at least 16 are needed$"):
+    with pytest.raises(ValueError, match=f"^{tmp_path}/few holds 1 images, at least 16 are needed$"):
         bench("--images", tmp_path / "few", "--parts", "loading")
 
 
-def test_pictures_that_are_not_there(bench, tmp_path):
+def test_images_that_are_not_there(bench, tmp_path):
     with pytest.raises(ValueError, match=f"^{tmp_path}/no is not a folder; expected {tmp_path}/no/<class>/<picture>$"):
         bench("--images", tmp_path / "no")

@@ -10,7 +10,7 @@ import yaml
 from benchmarks import train as bench_train
 from benchmarks import train_data as bench_train_data
 from benchmarks import train_steps
-from benchmarks.data import QUICK, make_pictures
+from benchmarks.data import QUICK, make_images
 from benchmarks.train_steps import Work, our_step, plain_recipe, timm_step
 from imagedb.sources.folder import FolderSource
 from imagedb.writer import write_database
@@ -20,11 +20,11 @@ from training.execution import Execution
 
 @pytest.fixture
 def measure(tmp_path, monkeypatch):
-    """A function that runs the script on few pictures, without the compiler, and gives what it wrote."""
+    """A function that runs the script on few images, without the compiler, and gives what it wrote."""
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["batch_size"] = 8
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    folder = make_pictures(tmp_path / "pictures", QUICK)
+    folder = make_images(tmp_path / "images", QUICK)
     (tmp_path / "artifacts" / "db").mkdir(parents=True)
     write_database(FolderSource(folder.parent, folder.name), tmp_path / "artifacts/db/train.lmdb")
     monkeypatch.chdir(tmp_path)
@@ -58,11 +58,11 @@ def test_tables(measure, capsys):
     assert [*steps] == [kind.format(precision) for precision in ("float32", "bf16") for kind in kinds] + dense
     assert [*evaluation] == ["float, float32", "integers, float32", "float, tf32", "integers, tf32"]
     assert [*shape] == ["grouped", "dense"]
-    assert [*results["pictures from"]] == ["memory", "ours", "timm's create_loader", "ours, augmented"]
+    assert [*results["images from"]] == ["memory", "ours", "timm's create_loader", "ours, augmented"]
     assert [*results["seconds of an epoch"]] == ["2/1", "1/0", "1/1"], "params.yaml's first"
     assert all(value > 0 for table in results.values() for value in table.values())
     assert all(share < 100 for share in results["percent of the time that is waited"].values())
-    assert len(list(Path("runs/bench_train/pictures").glob("*/*.jpg"))) == 16
+    assert len(list(Path("runs/bench_train/images").glob("*/*.jpg"))) == 16
     assert " % longer\n" in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""Networks with random weights, and pictures for them."""
+"""Networks with random weights, and images for them."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from pixels.render import render
 from pixels.views import center_views
 
 
-def pictures(size, count):
-    """Network input of real pictures, float32 [count, 3, size, size]."""
+def real_images(size, count):
+    """Network input of real images, float32 [count, 3, size, size]."""
     source = TorchvisionSource("FashionMNIST", Path(__file__).parents[2] / "data" / "fashion_mnist", "test")
     input_format = InputFormat(size=size, color_space="yuv444", resize=size)
     views, images = center_views(input_format), (source[index].image() for index in range(count))
@@ -30,6 +30,6 @@ def random_network(name, size, normalization):
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches
     model.train()
-    for batch in pictures(size, 32 if size < 100 else 8).split(16):
+    for batch in real_images(size, 32 if size < 100 else 8).split(16):
         model(batch)
     return model.eval()

@@ -115,7 +115,7 @@ def two_branches(*ops: Op, exponent=4) -> Program:
 
 
 def near_the_limit() -> Program:
-    """Accumulators beyond 2**23 on both sides, up to 2**24 - 1 at a saturated picture, shifted by 15 bits."""
+    """Accumulators beyond 2**23 on both sides, up to 2**24 - 1 at a saturated image, shifted by 15 bits."""
     program = build((128, 3, 3), conv("x", INPUT, (2, 3, 3)), shifts=(15, 15))
     weight = torch.full((2, 128, 3, 3), -112, dtype=torch.int8)
     weight[1] = 112

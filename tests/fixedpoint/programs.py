@@ -177,7 +177,7 @@ def network_se() -> Program:
 
 
 def near_the_limit() -> Program:
-    """Accumulators from -(2**24 - 2**18) to 2**24 - 1, at a saturated picture of one sign or the other."""
+    """Accumulators from -(2**24 - 2**18) to 2**24 - 1, at a saturated image of one sign or the other."""
     program = build((128, 3, 3), conv("x", INPUT, (2, 3, 3)), exponents={"x": -3})
     weight = torch.full((2, 128, 3, 3), -113, dtype=torch.int8)
     weight[1] = 113
@@ -301,7 +301,7 @@ PROGRAMS: dict[str, Program] = {
 
 
 def hard_inputs(program: Program, count: int = 12, seed: int = 1) -> np.ndarray:
-    """Random, saturated and tie-making int8 pictures [6 * count, channels, height, width]."""
+    """Random, saturated and tie-making int8 images [6 * count, channels, height, width]."""
     rng = np.random.default_rng(seed)
     shape = (count, *program.input_shape)
     zeros = rng.integers(0, 7, (count, shape[1], 1, 1))  # at the end of the constants below

@@ -14,9 +14,9 @@ STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
 
 
 def golden(program, count=1) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures and their accumulators, int32 [n, classes]."""
-    pictures = hard_inputs(program, count)
-    return pictures, IntegerEvaluator(program)(torch.from_numpy(pictures)).flatten(1).numpy()
+    """Images and their accumulators, int32 [n, classes]."""
+    images = hard_inputs(program, count)
+    return images, IntegerEvaluator(program)(torch.from_numpy(images)).flatten(1).numpy()
 
 
 def write(folder: Path, texts: dict[str, str]) -> None:

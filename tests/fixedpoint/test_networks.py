@@ -1,6 +1,6 @@
 """Networks of timm and torchvision, from a module to every integer form, bit for bit: `make test-networks`.
 
-Their weights are random, the statistics of their BatchNorms those of real pictures. What needs no minutes is also part
+Their weights are random, the statistics of their BatchNorms those of real images. What needs no minutes is also part
 of `make test`.
 """
 
@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from networks import pictures, random_network
+from networks import random_network, real_images
 
 from fixedpoint.c.runtime import CModel
 from fixedpoint.c.source import c_source, flash_bytes
@@ -62,7 +62,7 @@ FORMS = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWrite
 @pytest.mark.filterwarnings("ignore:.* must share the exponent")  # random weights need others
 @torch.no_grad()
 def test_every_form_gives_the_same_bits(name, size, arithmetic, normalization, tmp_path):
-    x = pictures(size, 4)[1:3]
+    x = real_images(size, 4)[1:3]
     program = fold(capture(random_network(name, size, normalization), (3, size, size)))
     program = correct_biases(calibrate(program, lambda: [x], **ARITHMETICS[arithmetic]), x)
     integer = convert(program)

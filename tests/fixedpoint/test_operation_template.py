@@ -54,11 +54,11 @@ def float_program(monkeypatch, tmp_path):
 
 @torch.no_grad()
 def test_the_template_of_an_operation_gives_the_same_bits_in_every_form(float_program, tmp_path):
-    pictures = torch.from_numpy(hard_inputs(float_program, 24).astype(np.float32) / 128)
-    program = convert(calibrate(float_program, lambda: iter([pictures]), 2, EXACT8))
+    images = torch.from_numpy(hard_inputs(float_program, 24).astype(np.float32) / 128)
+    program = convert(calibrate(float_program, lambda: iter([images]), 2, EXACT8))
     (name,) = (op.name for op in program.ops if op.kind == "negate")
     (source_name,) = next(op.inputs for op in program.ops if op.name == name)
-    x = (pictures * 128).to(torch.int8)
+    x = (images * 128).to(torch.int8)
     tensors = {each: value.numpy() for each, value in IntegerEvaluator(program).run(x)}
     shift = program.exponents[source_name] - program.exponents[name]
     expected = np.clip(oracle.divide_by_power(-tensors[source_name].astype(np.int64), shift), -128, 127)
@@ -66,13 +66,13 @@ def test_the_template_of_an_operation_gives_the_same_bits_in_every_form(float_pr
 
     fake = {
         each: integer_tensor(program, each, value)
-        for each, value in FakeQuantModel(in_real_numbers(program)).run(pictures)
+        for each, value in FakeQuantModel(in_real_numbers(program)).run(images)
     }
     assert np.array_equal(fake[name], tensors[name]) and np.array_equal(fake[program.output], tensors[program.output])
     logits = np.ldexp(tensors[program.output].astype(np.float64), -program.logit_exponent.numpy())
     for form, mode in EXACT:
         model = OnnxModel(save(WRITERS[form], program, tmp_path), mode, outputs=[name])
-        found = model.tensors(pictures.numpy())
+        found = model.tensors(images.numpy())
         assert np.array_equal(found[name], tensors[name]), (form, mode)
         assert np.array_equal(found[OUTPUT], logits), (form, mode)
     for file, text in c_source(program, {}).items():
@@ -81,5 +81,5 @@ def test_the_template_of_an_operation_gives_the_same_bits_in_every_form(float_pr
 
     floating = FloatWriter.export(float_program, {}).SerializeToString()
     session = onnxruntime.InferenceSession(floating, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"input": pictures.numpy()})
-    np.testing.assert_allclose(found, FloatEvaluator(float_program).logits(pictures), rtol=1e-4, atol=1e-5)
+    (found,) = session.run(None, {"input": images.numpy()})
+    np.testing.assert_allclose(found, FloatEvaluator(float_program).logits(images), rtol=1e-4, atol=1e-5)

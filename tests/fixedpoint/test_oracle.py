@@ -50,11 +50,11 @@ def test_conv_by_hand():
         "y.weight_exponent": np.array([1], np.int32),
     }
     window = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
-    picture = [[[[1, 0, 2], [0, 1, 0]]]]
+    image = [[[[1, 0, 2], [0, 1, 0]]]]
     # accumulators 1 + 4 + 1 = 6 and 2 * 2 + 3 + 1 = 8; a shift of 2 gives 1.5 -> 2 and 2
-    assert run("conv", picture, {"input": 7, "y": 6}, constants, **window) == [[[[2, 2]]]]
-    assert run("conv", picture, {"input": 7, "y": 9}, constants, **window) == [[[[12, 16]]]]  # a shift of -1
-    assert run("conv", picture, {"input": 7}, constants, **window) == [[[[6, 8]]]]  # logits stay accumulators
+    assert run("conv", image, {"input": 7, "y": 6}, constants, **window) == [[[[2, 2]]]]
+    assert run("conv", image, {"input": 7, "y": 9}, constants, **window) == [[[[12, 16]]]]  # a shift of -1
+    assert run("conv", image, {"input": 7}, constants, **window) == [[[[6, 8]]]]  # logits stay accumulators
 
 
 def test_linear_by_hand():
@@ -75,10 +75,10 @@ def test_add_by_hand():
 
 
 def test_pools_by_hand():
-    picture = [[[[1, 2], [3, 4]]]]
+    image = [[[[1, 2], [3, 4]]]]
     window = {"kernel": (2, 2), "stride": (2, 2)}
-    assert run("avg_pool", picture, {"input": 7, "y": 7}, **window) == [[[[2]]]]  # 2.5
-    assert run("avg_pool", picture, {"input": 7, "y": 8}, **window) == [[[[5]]]]
+    assert run("avg_pool", image, {"input": 7, "y": 7}, **window) == [[[[2]]]]  # 2.5
+    assert run("avg_pool", image, {"input": 7, "y": 8}, **window) == [[[[5]]]]
     negative = [[[[-1, -2], [-3, -4]]]]
     assert run("max_pool", negative, {"input": 7, "y": 7}, kernel=(3, 3), stride=(2, 2), padding=(1, 1)) == [[[[-1]]]]
 
@@ -112,18 +112,18 @@ def test_mul_by_a_factor_for_each_map_by_hand(inputs, exponent, expected):
 def test_lookup_by_hand():
     table = np.zeros(256, np.int8)
     table[[0, 127, 128, 255]] = 5, -128, 127, -7
-    picture = [[[[-128, -1], [0, 127]]]]
-    assert run("lookup", picture, {"input": 7, "y": 3}, {"y.table": table}) == [[[[5, -128], [127, -7]]]]
+    image = [[[[-128, -1], [0, 127]]]]
+    assert run("lookup", image, {"input": 7, "y": 3}, {"y.table": table}) == [[[[5, -128], [127, -7]]]]
 
 
 def test_pad_by_hand():
-    picture, exponents = [[[[1, 2]], [[3, 4]]]], {"input": 3, "y": 3}
+    image, exponents = [[[[1, 2]], [[3, 4]]]], {"input": 3, "y": 3}
     pads = {"padding": (1, 0, 0, 2), "value": (0.3125, None)}  # above and on the right; 2.5 is a tie
-    assert run("pad", picture, exponents, **pads) == [
+    assert run("pad", image, exponents, **pads) == [
         [[[2, 2, 2, 2], [1, 2, 2, 2]], [[-128, -128, -128, -128], [3, 4, -128, -128]]]
     ]
     pads = {"padding": (0, 1, 1, 0), "value": (-100.0,)}  # below and on the left, for all channels
-    assert run("pad", picture, exponents, **pads) == [[[[-128, 1, 2], [-128] * 3], [[-128, 3, 4], [-128] * 3]]]
+    assert run("pad", image, exponents, **pads) == [[[[-128, 1, 2], [-128] * 3], [[-128, 3, 4], [-128] * 3]]]
 
 
 def test_concat_by_hand():

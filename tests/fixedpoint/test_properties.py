@@ -38,7 +38,7 @@ ELEMENTWISE_KINDS = {"add", "clamp", "concat", "lookup", "mul"}  # those that ta
 
 @st.composite
 def cases(draw, kind: str):
-    """A program with an operation `kind`, often behind another one, and 1 to 6 pictures for it."""
+    """A program with an operation `kind`, often behind another one, and 1 to 6 images for it."""
     drawing, x = Drawing(draw), INPUT
     if draw(st.booleans()):
         x = drawing.copy(x)
@@ -50,8 +50,8 @@ def cases(draw, kind: str):
         x = getattr(drawing, kind)(x)
     program, seed = drawing.finish(x), drawing.number(0, 2**32 - 1)
     check_exactness(program)
-    pictures = np.random.default_rng(seed).permutation(hard_inputs(program, 1, seed))[: drawing.number(1, 6)]
-    return program, pictures
+    images = np.random.default_rng(seed).permutation(hard_inputs(program, 1, seed))[: drawing.number(1, 6)]
+    return program, images
 
 
 def expected(program: Program, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The face of the package: a module and pictures in, the integers of the pipeline's steps and files of them out."""
+"""The face of the package: a module and images in, the integers of the pipeline's steps and files of them out."""
 
 import pickle
 import re
@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ai_edge_litert.interpreter import Interpreter
-from networks import pictures
+from networks import real_images
 from torch import nn
 
 from fixedpoint.c.source import c_source
@@ -54,12 +54,12 @@ class Network(nn.Module):
 
 @pytest.fixture(scope="module")
 def pixels() -> torch.Tensor:
-    """uint8 [70, 3, 16, 16], real pictures."""
-    return (pictures(16, 70) * 128 + 128).to(torch.uint8)
+    """uint8 [70, 3, 16, 16], real images."""
+    return (real_images(16, 70) * 128 + 128).to(torch.uint8)
 
 
 def a_network(pixels: torch.Tensor, **options) -> Network:
-    """With the statistics of the pictures, in train mode."""
+    """With the statistics of the images, in train mode."""
     torch.manual_seed(0)
     network = Network(**options).train()
     with torch.no_grad():
@@ -166,7 +166,7 @@ def test_litert_onnx_runtime_and_c_give_the_same_logits(quantized, pixels, tmp_p
 
     interpreter = Interpreter(model_path=str(tmp_path / "int8.tflite"))
     run = interpreter.get_signature_runner()
-    found = np.concatenate([run(input=picture.transpose(1, 2, 0)[None])["logits"] for picture in signed])
+    found = np.concatenate([run(input=image.transpose(1, 2, 0)[None])["logits"] for image in signed])
     scaled = expected.astype(np.float64) * 2.0**program.int8_logit_exponent
     assert np.array_equal(found, np.rint(scaled).clip(-128, 127))
     assert len(np.unique(found)) > 20
@@ -208,7 +208,7 @@ def test_the_module_stays_as_it_is_and_later_training_changes_nothing(pixels):
     assert all(map(torch.equal, values, kept))
 
 
-def test_pictures_may_come_as_a_tensor_in_batches_once_and_in_any_layout(pixels, quantized):
+def test_images_may_come_as_a_tensor_in_batches_once_and_in_any_layout(pixels, quantized):
     rows = pixels.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     for given in ([pixels], (batch for batch in [pixels]), rows):
         found = quantize(a_network(pixels), given)
@@ -221,7 +221,7 @@ def test_trained_in_a_loop_of_ones_own_it_stays_the_integer_model(quantized, pix
     before = {name: value.clone() for name, value in quantized.calibrated.constants.items()}
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     brightness, losses = pixels.float().mean((1, 2, 3)), []
-    labels = brightness.argsort().argsort() // 14  # five classes of 14 pictures
+    labels = brightness.argsort().argsort() // 14  # five classes of 14 images
     for _ in range(20):
         loss = F.cross_entropy(model(network_input(pixels)), labels)
         optimizer.zero_grad()
@@ -255,13 +255,13 @@ X = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     [
         (
             (X.float(),),
-            "batch 0 of the pictures must be uint8 [n, channels, height, width], not float32 [2, ",
+            "batch 0 of the images must be uint8 [n, channels, height, width], not float32 [2, ",
         ),
-        ((X[0],), "batch 0 of the pictures must be uint8 [n, channels, height, width], not uint8 [3, 16, 16]"),
-        (([X, X[:, :, 1:]],), "batch 1 of the pictures must be uint8 [n, 3, 16, 16], not uint8 [2, 3, 15, 16]"),
-        (([(X, 1)],), "batch 0 of the pictures must be a uint8 tensor, not tuple; leave out labels"),
-        (([X, X[:0]],), "batch 1 of the pictures must be uint8 [n, 3, 16, 16], not uint8 [0, 3, 16, 16]"),
-        (([],), "there are no pictures to calibrate on"),
+        ((X[0],), "batch 0 of the images must be uint8 [n, channels, height, width], not uint8 [3, 16, 16]"),
+        (([X, X[:, :, 1:]],), "batch 1 of the images must be uint8 [n, 3, 16, 16], not uint8 [2, 3, 15, 16]"),
+        (([(X, 1)],), "batch 0 of the images must be a uint8 tensor, not tuple; leave out labels"),
+        (([X, X[:0]],), "batch 1 of the images must be uint8 [n, 3, 16, 16], not uint8 [0, 3, 16, 16]"),
+        (([],), "there are no images to calibrate on"),
         ((X[:, :1],), "the network cannot be captured for inputs [batch, 1, 16, 16]: "),
         ((X, {"mean": (0.5, 0.5), "std": STD}), "mean must have one number for each of 3 channels, not (0.5, 0.5)"),
         ((X, {"mean": MEAN}), "std must have one number for each of 3 channels, not None"),
@@ -275,9 +275,9 @@ X = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     ],
 )
 def test_a_mistake_is_one_line(given, message):
-    pictures, options = given if len(given) == 2 else (*given, {})
+    images, options = given if len(given) == 2 else (*given, {})
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
-        quantize(Network(), pictures, **options)
+        quantize(Network(), images, **options)
     assert "\n" not in str(raised.value)
 
 

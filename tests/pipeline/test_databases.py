@@ -18,7 +18,7 @@ from storage.model_file import ModelInfo
         ("num_classes", 7, "m has num_classes 7, but model.num_classes is 10"),
     ],
 )
-def test_a_model_for_other_pictures_is_refused(name, value, message):
+def test_a_model_for_other_images_is_refused(name, value, message):
     info = ModelInfo("vargconvnet_32", {}, 10, 32, "yuv444", [str(i) for i in range(10)])
     check_model("m", info, load_params())
     with pytest.raises(ValueError, match=message):

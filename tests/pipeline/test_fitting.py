@@ -20,7 +20,7 @@ COMMAND = [sys.executable, "-m", "stages.train_float"]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """Packed pictures of three classes, a run of 30 epochs of four steps."""
+    """Packed images of three classes, a run of 30 epochs of four steps."""
     folder = make_project(tmp_path_factory.mktemp("fitting") / "project", epochs=30)
     shell(folder, "dvc repro pack")
     return folder

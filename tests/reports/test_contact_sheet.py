@@ -17,7 +17,7 @@ def encode(image, kind="PNG"):
     return buffer.getvalue()
 
 
-def picture(width, height, color=GREY):
+def image(width, height, color=GREY):
     return encode(Image.new("RGB", (width, height), color))
 
 
@@ -41,7 +41,7 @@ def pixels(record, tile=TILE):
 
 
 def annotated(objects=(), masks=None, size=(TILE, 30)):
-    return Record(picture(*size), None, "name", Annotation(tuple(objects), masks or {}))
+    return Record(image(*size), None, "name", Annotation(tuple(objects), masks or {}))
 
 
 def half(label):
@@ -63,21 +63,21 @@ def texts(monkeypatch):
     return written
 
 
-def test_pictures_stand_in_rows_above_number_name_and_class(texts):
-    records = [Record(picture(4, 2, RED), 1, "a", None), Record(picture(2, 4, RED), 0, "b", None)]
-    sheet = contact_sheet(Database([*records, Record(picture(4, 4), 2, "c", None)]), [0, 1, 2], 2, 100)
+def test_images_stand_in_rows_above_number_name_and_class(texts):
+    records = [Record(image(4, 2, RED), 1, "a", None), Record(image(2, 4, RED), 0, "b", None)]
+    sheet = contact_sheet(Database([*records, Record(image(4, 4), 2, "c", None)]), [0, 1, 2], 2, 100)
     assert texts == ["0: a", "bee (1)", "1: b", "ant (0)", "2: c", "cat (2)"]
     assert sheet.size == (GAP + 2 * (100 + GAP), GAP + 2 * (100 + 2 * LINE + GAP))
     red = (np.asarray(sheet) == RED).all(2)
-    # 25 times as large; the texts of a row are level, so that a low picture begins lower
+    # 25 times as large; the texts of a row are level, so that a low image begins lower
     expected = np.zeros_like(red)
     expected[GAP + 50 : GAP + 100, GAP : GAP + 100] = True
     expected[GAP : GAP + 100, GAP + 100 + GAP : GAP + 100 + GAP + 50] = True
     np.testing.assert_array_equal(red, expected)
 
 
-def test_text_is_black_below_the_picture_and_cut_to_the_tile(texts):
-    sheet = pixels(Record(picture(TILE, TILE), 1, "a name that is too long", None))
+def test_text_is_black_below_the_image_and_cut_to_the_tile(texts):
+    sheet = pixels(Record(image(TILE, TILE), 1, "a name that is too long", None))
     assert texts[0].startswith("0: a")
     assert texts[0].endswith("…")
     assert len(texts[0]) < 10
@@ -88,18 +88,18 @@ def test_text_is_black_below_the_picture_and_cut_to_the_tile(texts):
 
 
 def test_text_is_one_line(texts):
-    pixels(Record(picture(1, 1), 1, "a\nb", None))
+    pixels(Record(image(1, 1), 1, "a\nb", None))
     assert texts == ["0: a b", "bee (1)"]
 
 
-def test_large_pictures_are_shrunk_to_the_tile_and_small_ones_enlarged_by_whole_factors():
+def test_large_images_are_shrunk_to_the_tile_and_small_ones_enlarged_by_whole_factors():
     assert (pixels(annotated(size=(400, 200)))[GAP : GAP + 20, GAP : GAP + TILE] == GREY).all()
     heights = {4000: TILE, 30: 30, 13: 39}
     assert {high: pixels(annotated(size=(1, high))).shape[0] - GAP - LINE - GAP for high in heights} == heights
 
 
 def test_records_are_those_of_the_numbers(texts):
-    database = Database(Record(picture(1, 1), 0, name, None) for name in "abcd")
+    database = Database(Record(image(1, 1), 0, name, None) for name in "abcd")
     contact_sheet(database, [3, 1], 2, TILE)
     assert texts[::2] == ["3: d", "1: b"]
 
@@ -127,7 +127,7 @@ def test_names_do_not_hide_names(texts):
         ([[0, 1], [3, 255]], True, [[None, 0], [2, None]]),
     ],
 )
-def test_class_mask_is_blended_over_the_picture(values, palette, labels):
+def test_class_mask_is_blended_over_the_image(values, palette, labels):
     record = annotated(masks={"class": mask(values, palette), "instance": mask([[1, 1], [1, 1]])}, size=(2, 2))
     sheet = pixels(record)[GAP : GAP + TILE, GAP : GAP + TILE]
     for (y, x), label in np.ndenumerate(np.array(labels, object)):
@@ -164,6 +164,6 @@ def test_mistakes_are_one_line():
         contact_sheet(database, [0], 0, TILE)
     with pytest.raises(ValueError, match=r"^1 columns of 15 pixels are not allowed, must be at least 1 of 16$"):
         contact_sheet(database, [0], 1, 15)
-    for damaged in (annotated(masks={"class": b"?"}), annotated([Object(0, (0, 0, 1, 1), mask=picture(9, 9)[:-30])])):
+    for damaged in (annotated(masks={"class": b"?"}), annotated([Object(0, (0, 0, 1, 1), mask=image(9, 9)[:-30])])):
         with pytest.raises(ValueError, match=r"^record 0 \(name\): a mask is not a whole PNG file$"):
             contact_sheet(Database([damaged]), [0], 1, TILE)

@@ -31,7 +31,7 @@ CARD = Card(
     files={"artifacts/a": b"x" * 2000, "artifacts/b": b""},
     resize=None,
     litert_logits="int8",
-    data="Pictures of mine, see `README`",
+    data="Images of mine, see `README`",
     license=None,
     recipe=RECIPE,
 )
@@ -71,7 +71,7 @@ def test_portable_arithmetic_has_a_tflite_file():
 
 def test_data_results_and_files():
     card = sections(CARD)
-    assert card["Data"].startswith("Pictures of mine, see `README`.\n")
+    assert card["Data"].startswith("Images of mine, see `README`.\n")
     assert table(card["Data"]) == [
         ["train", "5,000", "1,000 to 2,000", f"`{'d' * 64}`"],
         ["val", "300", "100", f"`{'e' * 64}`"],

@@ -1,8 +1,8 @@
-"""Pictures as runtimes take them."""
+"""Images as runtimes take them."""
 
 import numpy as np
 
-BATCH = 100  # pictures at a time
+BATCH = 100  # images at a time
 
 
 def real(x: np.ndarray) -> np.ndarray:

@@ -45,10 +45,10 @@ class Candidate:
         what: What of it runs.
         package: Without which it does not run; None: the project's own.
         unit: Of its logits, a key of `Subject.logits`.
-        run: Of a subject, the input int8 [pictures, channels, height, width] and a number of pictures: the logits
-            [pictures, classes] of all, and the int8 tensors of so many by name.
+        run: Of a subject, the input int8 [images, channels, height, width] and a number of images: the logits
+            [images, classes] of all, and the int8 tensors of so many by name.
         names: Of the tensors that it must give; if there are none, it is not asked for any.
-        is_slow: Whether a picture takes long.
+        is_slow: Whether an image takes long.
         is_exact: Whether the results must be those of the integer model. If not, they are shown, and that is all.
         needs_vnni: Whether, on an x86 processor, they are only where it has VNNI.
     """

@@ -11,9 +11,9 @@ from fixedpoint.program.integer import integer_input
 
 @dataclass
 class Comparison:
-    """How many values were compared and differ, the latter by tensor; `pictures`: whose logits were compared."""
+    """How many values were compared and differ, the latter by tensor; `images`: whose logits were compared."""
 
-    pictures: int
+    images: int
     compared: int = 0
     by_tensor: dict[str, int] = field(default_factory=dict)
 
@@ -35,15 +35,15 @@ class Comparison:
         return {name: count for name, count in self.by_tensor.items() if count}
 
     def as_json(self) -> dict:
-        counts = {"compared": self.compared, "different": self.different, "pictures": self.pictures}
+        counts = {"compared": self.compared, "different": self.different, "images": self.images}
         return counts | ({"where": self.where} if self.where else {})
 
 
 def compare(subject: Subject, candidate: Candidate, traced: int | None = None) -> Comparison:
-    """All pictures' logits, of slow runtimes fewer, and the int8 tensors of the first ones.
+    """All images' logits, of slow runtimes fewer, and the int8 tensors of the first ones.
 
     Args:
-        traced: Of how many pictures; None: as many as the network says.
+        traced: Of how many images; None: as many as the network says.
 
     Raises:
         RefusedError: If the runtime does not take the network.

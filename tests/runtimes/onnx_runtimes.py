@@ -1,6 +1,6 @@
 """The .onnx files in ONNX Runtime, today's and that of two years ago, and in OpenVINO.
 
-Each function gives the logits of the int8 pictures, and every int8 tensor of the first `traced` ones.
+Each function gives the logits of the int8 images, and every int8 tensor of the first `traced` ones.
 """
 
 from collections.abc import Mapping

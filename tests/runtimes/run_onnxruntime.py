@@ -9,7 +9,7 @@ from fixedpoint.onnx.runtime import OnnxModel
 
 
 def run(x: np.ndarray, file: str, mode: str, names: list[str], traced: int) -> Answer:
-    """The logits of all int8 pictures, and the tensors `names` of the first `traced` ones."""
+    """The logits of all int8 images, and the tensors `names` of the first `traced` ones."""
     model = OnnxModel(file, mode)
     logits = np.concatenate([model(real(batch)) for batch in batches(x)])
     if not traced:

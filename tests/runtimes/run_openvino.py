@@ -10,7 +10,7 @@ from batches import batches, real
 
 
 def run(x: np.ndarray, file: str, precision: str | None, names: list[str], traced: int) -> Answer:
-    """The logits of all int8 pictures, and the tensors `names` of the first `traced` ones.
+    """The logits of all int8 images, and the tensors `names` of the first `traced` ones.
 
     Args:
         precision: The hint for what is not int8; None: OpenVINO's default.

@@ -1,7 +1,7 @@
 """The networks on which runtimes are compared: the pipeline's own model, and networks of timm with random weights.
 
-The statistics of their BatchNorms are those of real pictures, and so is what they are calibrated and compared on: other
-pictures each time, so that some values saturate.
+The statistics of their BatchNorms are those of real images, and so is what they are calibrated and compared on: other
+images each time, so that some values saturate.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from networks import pictures, random_network
+from networks import random_network, real_images
 from torch import Tensor
 
 from fixedpoint.capture.fold import fold
@@ -42,16 +42,16 @@ class Network:
     """What is built and how much of it is compared.
 
     Attributes:
-        size: Of its pictures, in pixels.
-        pictures: Whose logits are compared; None: all validation pictures.
-        slow: The same of runtimes that take long for a picture.
-        traced: Pictures of which every tensor is compared.
-        calibrated: Pictures that it is calibrated on; of the sample it is not known here.
+        size: Of its images, in pixels.
+        images: Whose logits are compared; None: all validation images.
+        slow: The same of runtimes that take long for an image.
+        traced: Images of which every tensor is compared.
+        calibrated: Images that it is calibrated on; of the sample it is not known here.
     """
 
     name: str
     size: int
-    pictures: int | None
+    images: int | None
     slow: int
     traced: int
     calibrated: int = 32
@@ -85,11 +85,11 @@ class Subject:
     Attributes:
         trained: The program of the QAT model.
         program: The integer program.
-        x: Network input, float32 [pictures, channels, height, width].
+        x: Network input, float32 [images, channels, height, width].
         folder: With `qdq.onnx`, `qoperator.onnx` and `integer.onnx`, and in portable arithmetic with `int8.tflite` and
             `int16.tflite`, which are named after their logits.
-        accumulators: int32 [pictures, classes].
-        tensors: Every int8 tensor of the first pictures, by name.
+        accumulators: int32 [images, classes].
+        tensors: Every int8 tensor of the first images, by name.
     """
 
     network: Network
@@ -143,7 +143,7 @@ def make_subject(network: Network, folder: Path, arithmetic: str = PORTABLE) -> 
 
 
 def _sample() -> tuple[Program, Program, Tensor]:
-    """What the pipeline has made, and all validation pictures."""
+    """What the pipeline has made, and all validation images."""
     trained, program = (stored_program(file.load()) for file in (QAT, INT))
     if not program.is_portable:
         raise ValueError(f"{INT.path} is in {EXACT8}: set calibrate.arithmetic to {PORTABLE}, then make repro")
@@ -151,8 +151,8 @@ def _sample() -> tuple[Program, Program, Tensor]:
 
 
 def _random(network: Network, arithmetic: str) -> tuple[Program, Program, Tensor]:
-    images = pictures(network.size, network.calibrated + network.pictures)
-    known, x = images.split([network.calibrated, network.pictures])
+    images = real_images(network.size, network.calibrated + network.images)
+    known, x = images.split([network.calibrated, network.images])
     program = fold(capture(random_network(network.name, network.size, None), (3, network.size, network.size)))
     program = correct_biases(calibrate(program, lambda: [known], arithmetic=arithmetic), known)
     return program, convert(program), x

@@ -1,6 +1,6 @@
 """A program in portable arithmetic gives the same bits in every runtime: `make test-runtimes`.
 
-NETWORKS chooses among the networks, SIZE is the size of pictures of those with random weights.
+NETWORKS chooses among the networks, SIZE is the size of images of those with random weights.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ each_network = pytest.mark.parametrize("subject", NETWORKS, indirect=True, scope
 def test_a_network_says_something(subject):
     logits = subject.logits["int8"]
     assert len(np.unique(logits)) >= 20
-    assert len(np.unique(logits, axis=0)) > len(logits) / 2, "most pictures have the same logits"
+    assert len(np.unique(logits, axis=0)) > len(logits) / 2, "most images have the same logits"
     assert np.mean(np.abs(logits.astype(int)) >= 127) < 0.1, "most logits are saturated"
     assert sum(len(np.unique(value)) > 10 for value in subject.tensors.values()) > len(subject.tensors) / 2
 

@@ -1,6 +1,6 @@
 """The .tflite files in LiteRT and in TensorFlow Lite for Microcontrollers (TFLM).
 
-Each function gives the logits of the int8 pictures, which have the type that the file is named after, and the int8
+Each function gives the logits of the int8 images, which have the type that the file is named after, and the int8
 tensors of the first `traced` ones.
 """
 
@@ -30,7 +30,7 @@ def litert(dtype: str, kernels: str, subject: Subject, x: np.ndarray, traced: in
 
 def tflm(dtype: str, subject: Subject, x: np.ndarray, traced: int) -> Answer:
     model = _tflm(dtype, subject, preserve=False)
-    logits = np.concatenate([_run(model, picture) for picture in x])
+    logits = np.concatenate([_run(model, image) for image in x])
     if not traced:
         return logits, {}
     # TFLM counts tensors as LiteRT does, which knows their names
@@ -38,16 +38,16 @@ def tflm(dtype: str, subject: Subject, x: np.ndarray, traced: int) -> Answer:
     reader = Interpreter(file, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     index = {details["name"]: details["index"] for details in reader.get_tensor_details()}
     model, tensors = _tflm(dtype, subject, preserve=True), {name: [] for name in names(subject)}
-    for picture in x[:traced]:
-        _run(model, picture)
+    for image in x[:traced]:
+        _run(model, image)
         for name, values in tensors.items():
             values.append(model.GetTensor(index[name], 0)["tensor_data"].transpose(0, 3, 1, 2).copy())
     return logits, {name: np.concatenate(values) for name, values in tensors.items()}
 
 
-def _run(model: Any, picture: np.ndarray) -> np.ndarray:
-    """TFLM's logits [1, classes] of a picture [channels, height, width]."""
-    model.set_input(np.ascontiguousarray(picture.transpose(1, 2, 0)[None]), 0)
+def _run(model: Any, image: np.ndarray) -> np.ndarray:
+    """TFLM's logits [1, classes] of an image [channels, height, width]."""
+    model.set_input(np.ascontiguousarray(image.transpose(1, 2, 0)[None]), 0)
     model.invoke()
     return model.get_output(0)
 

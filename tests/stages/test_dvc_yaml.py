@@ -107,12 +107,12 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """The current folder, with a small pipeline's parameters and pictures; the process is left as it was."""
+    """The current folder, with a small pipeline's parameters and images; the process is left as it was."""
     folder = tmp_path_factory.mktemp("workspace")
     noise = np.random.default_rng(0)
     for split in ("train", "val"):
         for index in range(24):
-            path = folder / "pictures" / split / "abc"[index % 3] / f"{index}.png"
+            path = folder / "images" / split / "abc"[index % 3] / f"{index}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noise.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
@@ -122,7 +122,7 @@ def workspace(tmp_path_factory):
     values["pack"] |= {
         "source": "folder",
         "dataset": None,
-        "root": "pictures",
+        "root": "images",
         "splits": {"train": "train", "val": "val"},
     }
     arguments = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
@@ -202,7 +202,7 @@ def test_every_stage_lists_the_files_it_opens(stages, run, workspace):
         files = {path for path in own if path != Path("params.yaml") and path.parts[0] != "runs"}
         known = {Path(path) for path in dependencies(stages[name]) | paths(stages[name].outs)}
         if name.startswith("pack"):
-            known.add(Path("pictures"))  # pack.root here
+            known.add(Path("images"))  # pack.root here
         unlisted = {path for path in files if not {path, *path.parents} & known and (workspace / path).is_file()}
         assert unlisted == set(), name
 
@@ -312,7 +312,7 @@ def test_qat_with_another_teacher_does_not_go_on_from_this_checkpoint(read, monk
     assert (other != checkpoint_folder(monkeypatch, train_qat, qat__distill=distill)) == (distill > 0)
 
 
-def test_training_on_other_pictures_does_not_go_on_from_this_checkpoint(read, monkeypatch):
+def test_training_on_other_images_does_not_go_on_from_this_checkpoint(read, monkeypatch):
     here = checkpoint_folder(monkeypatch)
     path = databases.database_path
     monkeypatch.setattr(databases, "database_path", lambda params, split: path(params, "val"))

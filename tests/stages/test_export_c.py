@@ -21,7 +21,7 @@ INFO = ModelInfo("tiny", {}, 2, 8, "yuv444", ["a", "b */"])
 
 @pytest.fixture
 def program() -> Program:
-    """One convolution as large as the picture."""
+    """One convolution as large as the image."""
     rng = np.random.default_rng(0)
     constants = {
         "conv.weight": rng.integers(-9, 10, (2, 3, 8, 8), np.int8),

@@ -21,14 +21,14 @@ BIAS = np.array([50, -700], np.int32)
 
 
 @pytest.fixture
-def pictures() -> np.ndarray:
+def pixels() -> np.ndarray:
     """RGB, uint8 [20, 16, 16, 3]."""
     return np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
 
 
 @pytest.fixture
-def stage(tmp_path, monkeypatch, pictures, capsys):
-    """Runs the stage in a folder with a model of one convolution as large as the picture, and gives what it prints."""
+def stage(tmp_path, monkeypatch, pixels, capsys):
+    """Runs the stage in a folder with a model of one convolution as large as the image, and gives what it prints."""
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     params["input"] = {"size": 16, "color_space": "rgb", "resize": None}
     params["model"]["num_classes"] = 2
@@ -36,12 +36,12 @@ def stage(tmp_path, monkeypatch, pictures, capsys):
     params["validation"]["batch_size"] = 3
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     monkeypatch.chdir(tmp_path)
-    for index, picture in enumerate(pictures):
-        path = Path("pictures/val") / "ab"[index // 10] / f"{index:02}.png"
+    for index, image in enumerate(pixels):
+        path = Path("images/val") / "ab"[index // 10] / f"{index:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+        Image.fromarray(image).save(path)
     Path("artifacts/db").mkdir(parents=True)
-    write_database(FolderSource("pictures", "val"), "artifacts/db/val.lmdb")
+    write_database(FolderSource("images", "val"), "artifacts/db/val.lmdb")
     constants = {"conv.weight": WEIGHT, "conv.bias": BIAS, "conv.weight_exponent": np.array([3, 5], np.int32)}
     ops = (Conv("conv", (INPUT,), (2, 1, 1), (1, 1), (0, 0), (1, 1), 1), Flatten("classes", ("conv",), (2,)))
     program = Program((3, 16, 16), ops, {k: torch.from_numpy(v) for k, v in constants.items()}, {INPUT: 7})
@@ -59,17 +59,17 @@ def stage(tmp_path, monkeypatch, pictures, capsys):
     torch.use_deterministic_algorithms(deterministic)
 
 
-def expected(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Input and logits, from the pictures themselves."""
-    x = pictures.transpose(0, 3, 1, 2).astype(np.int64) - 128
+def expected(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Input and logits, from the pixels themselves."""
+    x = pixels.transpose(0, 3, 1, 2).astype(np.int64) - 128
     return x, np.tensordot(x, WEIGHT.astype(np.int64), ((1, 2, 3), (1, 2, 3))) + BIAS
 
 
-def test_tensors_of_evenly_spaced_images(stage, pictures):
+def test_tensors_of_evenly_spaced_images(stage, pixels):
     assert "3 tensors of 5 images in artifacts/golden" in stage("--images", "5")
     index = json.loads(Path("artifacts/golden/index.json").read_text())
     assert (index["images"], index["labels"]) == ([0, 4, 8, 12, 16], [0, 0, 0, 1, 1])
-    x, logits = expected(pictures[[0, 4, 8, 12, 16]])
+    x, logits = expected(pixels[[0, 4, 8, 12, 16]])
     assert np.array_equal(np.fromfile("artifacts/golden/input.bin", np.int8), x.ravel())
     assert np.array_equal(np.fromfile("artifacts/golden/classes.bin", np.int32), logits.ravel())
 
@@ -78,9 +78,9 @@ def test_eight_images_without_options(stage):
     assert "of 8 images" in stage()
 
 
-def write_theirs(pictures: np.ndarray, images: list[int], indexed: bool) -> np.ndarray:
+def write_theirs(pixels: np.ndarray, images: list[int], indexed: bool) -> np.ndarray:
     """theirs/: the logits of another runtime, in a raw file."""
-    logits = expected(pictures[images])[1].astype(np.int32)
+    logits = expected(pixels[images])[1].astype(np.int32)
     Path("theirs").mkdir()
     logits.tofile("theirs/conv.bin")
     if indexed:
@@ -88,8 +88,8 @@ def write_theirs(pictures: np.ndarray, images: list[int], indexed: bool) -> np.n
     return logits
 
 
-def test_tensors_of_another_runtime(stage, pictures):
-    write_theirs(pictures, [0, 5, 10, 15], indexed=False)
+def test_tensors_of_another_runtime(stage, pixels):
+    write_theirs(pixels, [0, 5, 10, 15], indexed=False)
     Path("theirs/covn.bin").write_bytes(b"")
     printed = stage("--check", "theirs", "--images", "4").splitlines()
     assert printed == [
@@ -100,14 +100,14 @@ def test_tensors_of_another_runtime(stage, pictures):
     ]
 
 
-def test_the_index_says_which_images(stage, pictures):
-    logits = write_theirs(pictures, [19, 2, 2], indexed=True)
+def test_the_index_says_which_images(stage, pixels):
+    logits = write_theirs(pixels, [19, 2, 2], indexed=True)
     assert "6 values" in stage("--check", "theirs")
     changed = logits.copy()
     changed[1, 1] += 2
     changed[2, 0] -= 1
     changed.tofile("theirs/conv.bin")
-    np.savez("theirs/tensors.npz", classes=logits + 1, input=expected(pictures[[19, 2, 2]])[0])
+    np.savez("theirs/tensors.npz", classes=logits + 1, input=expected(pixels[[19, 2, 2]])[0])
     with pytest.raises(SystemExit) as stop:
         stage("--check", "theirs")
     assert stop.value.code == (
@@ -132,8 +132,8 @@ def test_mistakes_are_one_line(stage, arguments, message):
     assert not Path("artifacts/golden").exists()
 
 
-def test_an_image_that_the_database_does_not_hold(stage, pictures):
-    write_theirs(pictures, [3], indexed=True)
+def test_an_image_that_the_database_does_not_hold(stage, pixels):
+    write_theirs(pixels, [3], indexed=True)
     Path("theirs/index.json").write_text('{"format_version": 1, "images": [20]}')
     with pytest.raises(SystemExit, match=r"error: artifacts/db/val\.lmdb has no record 20, only 0 to 19"):
         stage("--check", "theirs")

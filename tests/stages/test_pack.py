@@ -61,10 +61,10 @@ def test_stage_packs_the_split_of_params(call, capsys):
 
 def test_folder_by_hand(call, tmp_path, capsys):
     for name in ("ant/1.png", "ant/2.png", "bee/1.png"):
-        path = tmp_path / "pictures" / "val" / name
+        path = tmp_path / "images" / "val" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (2, 2)).save(path)
-    arguments = "--src-data-dir pictures --target-data-dir out --split-name val --num-workers 0 --pack-type lmdb"
+    arguments = "--src-data-dir images --target-data-dir out --split-name val --num-workers 0 --pack-type lmdb"
     call(*arguments.split(), "--source", "folder")
     assert capsys.readouterr().out == "3 images in out/val.lmdb\n"
     assert [record.name for record in ImageDatabase("out/val.lmdb")] == ["ant/1.png", "ant/2.png", "bee/1.png"]
@@ -73,8 +73,8 @@ def test_folder_by_hand(call, tmp_path, capsys):
     assert not Path("metrics").exists()
 
 
-def test_only_what_a_source_needs_is_imported(pictures):
-    """Networks and the annotations of other sources are no business of a folder of pictures."""
+def test_only_what_a_source_needs_is_imported(images):
+    """Networks and the annotations of other sources are no business of a folder of images."""
     command = "import sys; sys.path[0] = sys.argv.pop(1); from pipeline.cli import run; from stages import pack; "
     command += "run(pack.main); print(*{'torch', 'torchvision', 'scipy', 'pycocotools'} & {*sys.modules})"
     arguments = [str(REPOSITORY), "--split-name", "val"]
@@ -89,21 +89,21 @@ def change(**keys):
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
-def picture(path, size=(2, 2), mode="RGB"):
+def image(path, size=(2, 2), mode="RGB"):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Image.effect_noise(size, 50).convert(mode).save(path)
 
 
 @pytest.fixture
-def pictures():
-    """pictures/val/{ant,bee}: 5 pictures; the pack block of params.yaml says so."""
+def images():
+    """images/val/{ant,bee}: 5 images; the pack block of params.yaml says so."""
     for name in ("ant/1.png", "ant/2.jpg", "bee/1.png", "bee/2.png", "bee/3.jpg"):
-        picture(f"pictures/val/{name}", (40, 30))
-    change(source="folder", dataset=None, root="pictures", splits={"train": "train", "val": "val"})
+        image(f"images/val/{name}", (40, 30))
+    change(source="folder", dataset=None, root="images", splits={"train": "train", "val": "val"})
 
 
 @pytest.mark.parametrize("kind", ["lmdb", "recordio"])
-def test_shards_are_merged_to_the_whole(pictures, call, capsys, kind):
+def test_shards_are_merged_to_the_whole(images, call, capsys, kind):
     call("--split-name", "val", "--pack-type", kind)
     metrics = Path("metrics/pack_val.json").read_text()
     for k in (3, 1, 2):
@@ -121,7 +121,7 @@ def test_shards_are_merged_to_the_whole(pictures, call, capsys, kind):
     assert Path("metrics/pack_val.json").read_text() == metrics
 
 
-def test_merging_before_all_shards_are_there(pictures, call):
+def test_merging_before_all_shards_are_there(images, call):
     call("--split-name", "val", "--shard", "1/12")
     with pytest.raises(SystemExit) as stop:
         call("--split-name", "val", "--merge", "12")
@@ -130,13 +130,13 @@ def test_merging_before_all_shards_are_there(pictures, call):
     )
 
 
-def test_bad_and_remarkable_images_are_named(pictures, call, capsys):
-    data = Path("pictures/val/bee/3.jpg").read_bytes()
-    Path("pictures/val/bee/3.jpg").write_bytes(data[:-20])
-    picture("pictures/val/bee/4.jpg", mode="CMYK")
+def test_bad_and_remarkable_images_are_named(images, call, capsys):
+    data = Path("images/val/bee/3.jpg").read_bytes()
+    Path("images/val/bee/3.jpg").write_bytes(data[:-20])
+    image("images/val/bee/4.jpg", mode="CMYK")
     with pytest.raises(SystemExit) as stop:
         call("--split-name", "val")
-    assert stop.value.code.startswith("error: image bee/3.jpg (pictures/val/bee/3.jpg): a truncated JPEG file")
+    assert stop.value.code.startswith("error: image bee/3.jpg (images/val/bee/3.jpg): a truncated JPEG file")
     assert not Path("artifacts/db/val.lmdb").exists()
     change(on_bad_image="skip")
     call("--split-name", "val")
@@ -146,7 +146,7 @@ def test_bad_and_remarkable_images_are_named(pictures, call, capsys):
     assert metrics["notes"] == {"CMYK": {"images": 1, "names": ["bee/4.jpg"]}}
 
 
-def test_encoding_of_params(pictures, call):
+def test_encoding_of_params(images, call):
     encoding = {"type": "resized", "side": "long", "size": 20, "format": "webp", "quality": 80}
     change(encoding=encoding, format="recordio")
     call("--split-name", "val")
@@ -155,8 +155,8 @@ def test_encoding_of_params(pictures, call):
     assert {decode_image(record.image).size for record in database} == {(20, 15)}
 
 
-def test_dry_run_counts_and_writes_nothing(pictures, call, capsys):
-    size = sum(path.stat().st_size for path in Path("pictures").rglob("*.*"))
+def test_dry_run_counts_and_writes_nothing(images, call, capsys):
+    size = sum(path.stat().st_size for path in Path("images").rglob("*.*"))
     call("--split-name", "val", "--dry-run")
     first, second = capsys.readouterr().out.splitlines()
     assert first == (
@@ -166,17 +166,17 @@ def test_dry_run_counts_and_writes_nothing(pictures, call, capsys):
     assert not Path("artifacts").exists()
 
 
-def test_list_with_a_split_of_another_name(pictures, call):
-    Path("mine.csv").write_text("path,label\npictures/val/bee/1.png,bee\npictures/val/ant/1.png,ant\n")
+def test_list_with_a_split_of_another_name(images, call):
+    Path("mine.csv").write_text("path,label\nimages/val/bee/1.png,bee\nimages/val/ant/1.png,ant\n")
     arguments = "--source list --src-data-dir . --source-split mine.csv --target-data-dir out --split-name train"
     call(*arguments.split())
     assert [(r.name, r.label) for r in ImageDatabase("out/train.lmdb")] == [
-        ("pictures/val/bee/1.png", 1),
-        ("pictures/val/ant/1.png", 0),
+        ("images/val/bee/1.png", 1),
+        ("images/val/ant/1.png", 0),
     ]
 
 
-def test_a_database_is_packed_again_in_the_other_format(pictures, call):
+def test_a_database_is_packed_again_in_the_other_format(images, call):
     call("--split-name", "val")
     call(
         *["--source", "database", "--src-data-dir", "artifacts/db", "--source-split", "val.lmdb"],

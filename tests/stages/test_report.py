@@ -33,15 +33,15 @@ INFO = ModelInfo("vargconvnet_32", ARGUMENTS, 3, 32, "yuv444", ["a", "b", "c"])
 SCORES = {"top1": 91.25, "top5": 100.0, "loss": 0.25, "images": 24}
 
 
-def write_pictures() -> None:
+def write_images() -> None:
     noise = np.random.default_rng(0)
     for split in ("train", "val"):
         for index in range(24):
-            path = Path("pictures") / split / "abc"[index % 3] / f"{index:02}.png"
+            path = Path("images") / split / "abc"[index % 3] / f"{index:02}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(noise.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
         Path("artifacts/db").mkdir(parents=True, exist_ok=True)
-        write_database(FolderSource("pictures", split), f"artifacts/db/{split}.lmdb")
+        write_database(FolderSource("images", split), f"artifacts/db/{split}.lmdb")
 
 
 def write_models() -> None:
@@ -69,7 +69,7 @@ def workspace(tmp_path_factory):
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_pictures()
+        write_images()
         write_models()
         yield folder
     torch.set_num_threads(threads)

@@ -17,15 +17,15 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture
 def call(tmp_path, monkeypatch):
-    """The stage in a folder with both splits of 4 pictures."""
+    """The stage in a folder with both splits of 4 images."""
     for index in range(4):
-        path = tmp_path / "pictures" / "ab"[index % 2] / f"{index}.png"
+        path = tmp_path / "images" / "ab"[index % 2] / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((9, 9), 50).save(path)
     shutil.copy(REPOSITORY / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     for split in ("train", "val"):
-        write_database(FolderSource(tmp_path, "pictures"), f"artifacts/db/{split}.lmdb")
+        write_database(FolderSource(tmp_path, "images"), f"artifacts/db/{split}.lmdb")
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["verify", *arguments])
@@ -43,11 +43,11 @@ def test_both_splits_are_verified(call, capsys):
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_one_changed_byte_of_one_picture_is_found(call, workers):
-    path, picture = Path("artifacts/db/val.lmdb"), Path("pictures/b/3.png").read_bytes()
-    at = picture.index(b"IDAT") + 20
-    changed = picture[:at] + bytes([picture[at] ^ 1]) + picture[at + 1 :]
-    path.write_bytes(path.read_bytes().replace(picture, changed))  # LMDB may leave an old page with it
+def test_one_changed_byte_of_one_image_is_found(call, workers):
+    path, image = Path("artifacts/db/val.lmdb"), Path("images/b/3.png").read_bytes()
+    at = image.index(b"IDAT") + 20
+    changed = image[:at] + bytes([image[at] ^ 1]) + image[at + 1 :]
+    path.write_bytes(path.read_bytes().replace(image, changed))  # LMDB may leave an old page with it
     message = (
         r"^error: artifacts/db/val.lmdb: (record 3 \(b/3.png\): the image cannot be decoded|digest \w+, the header)"
     )

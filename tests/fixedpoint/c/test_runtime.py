@@ -22,7 +22,7 @@ def folder(tmp_path_factory) -> Path:
         (path / name).write_text(text)
     for name, options in (("network", []), ("trace", ["-DNETWORK_TRACE"])):
         subprocess.run(["cc", "-std=c99", *options, "network.c", "main.c", "-o", name], cwd=path, check=True)
-    X.tofile(path / "pictures.bin")
+    X.tofile(path / "images.bin")
     return path
 
 
@@ -35,17 +35,17 @@ def call(folder: Path, *command: str, **arguments) -> tuple[int, bytes, str]:
 def test_main_reads_a_file_or_stdin(folder):
     expected = CModel(folder, options=FAST)(X).astype("<i4").tobytes()
     assert len(expected) == len(X) * 5 * 4
-    assert call(folder, "./network", "pictures.bin") == (0, expected, "")
+    assert call(folder, "./network", "images.bin") == (0, expected, "")
     assert call(folder, "./network", input=X.tobytes()) == (0, expected, "")
     assert call(folder, "./network", "-", input=X.tobytes()) == (0, expected, "")
-    assert call(folder, "./trace", "pictures.bin") == (0, expected, "")
+    assert call(folder, "./trace", "images.bin") == (0, expected, "")
     assert call(folder, "./network", input=b"") == (0, b"", "")
 
 
 def test_main_writes_each_tensor(folder, tmp_path):
     stale = tmp_path / "x.bin"
     stale.write_bytes(b"stale")
-    code, logits, message = call(folder, "./trace", "pictures.bin", str(tmp_path))
+    code, logits, message = call(folder, "./trace", "images.bin", str(tmp_path))
     assert (code, message) == (0, "")
     names = [op.name for op in PROGRAM.ops]
     assert (tmp_path / "tensors.txt").read_text() == "1 x\n1 global\n4 logits\n4 classes\n"
@@ -57,11 +57,11 @@ def test_main_writes_each_tensor(folder, tmp_path):
 def test_main_says_what_is_wrong(folder):
     assert call(folder, "./network", "nothing.bin") == (1, b"", "error: cannot read nothing.bin\n")
     code, logits, message = call(folder, "./network", input=X.tobytes() + b"\0")
-    assert (code, len(logits), message) == (1, len(X) * 20, "error: the last picture is not whole in -\n")
+    assert (code, len(logits), message) == (1, len(X) * 20, "error: the last image is not whole in -\n")
     message = "error: cannot write nowhere/tensors.txt\n"
-    assert call(folder, "./trace", "pictures.bin", "nowhere") == (1, b"", message)
+    assert call(folder, "./trace", "images.bin", "nowhere") == (1, b"", message)
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(["./network", "pictures.bin"], cwd=folder, stdout=full, stderr=subprocess.PIPE)
+        done = subprocess.run(["./network", "images.bin"], cwd=folder, stdout=full, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (1, b"error: cannot write the logits\n")
 
 
@@ -70,9 +70,9 @@ def test_a_folder_and_its_texts_are_the_same_model(folder):
     assert np.array_equal(CModel(folder, options=FAST)(X), CModel(texts, options=FAST)(X))
 
 
-def test_a_picture_does_not_depend_on_its_batch(folder):
+def test_a_image_does_not_depend_on_its_batch(folder):
     model = CModel(folder, trace=True, options=FAST)
-    assert np.array_equal(model(X), np.concatenate([model(picture[None]) for picture in X]))
+    assert np.array_equal(model(X), np.concatenate([model(image[None]) for image in X]))
     assert {name: len(value) for name, value in model.tensors(X).items()} == dict.fromkeys(
         ["x", "global", "logits", "classes"], len(X)
     )
@@ -81,7 +81,7 @@ def test_a_picture_does_not_depend_on_its_batch(folder):
 @pytest.mark.parametrize(
     "x",
     [X.astype(np.float32), X.transpose(0, 2, 3, 1), X[:, :, :4], X[0], X[:0]],
-    ids=["float", "channels last", "smaller", "one picture", "none"],
+    ids=["float", "channels last", "smaller", "one image", "none"],
 )
 def test_another_input_is_refused(folder, x):
     with pytest.raises(ValueError, match=r"the input must be int8 \[batch, 4, 8, 8\], not "):

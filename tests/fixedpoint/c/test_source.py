@@ -47,7 +47,7 @@ def test_nothing_is_undefined_or_out_of_bounds(name):
 
 
 def all_values(*ops: Op, **arguments) -> Program:
-    """A program for pictures of 16x16, all 256 values of a pixel."""
+    """A program for images of 16x16, all 256 values of a pixel."""
     return build((1, 16, 16), *ops, conv_head=True, **arguments)
 
 

@@ -15,7 +15,7 @@ from fixedpoint.program import INPUT, Program
 CONTENT = litert_model(PROGRAMS["network"], {})
 
 
-def test_a_batch_of_any_size_gives_the_bits_of_its_pictures():
+def test_a_batch_of_any_size_gives_the_bits_of_its_images():
     x = hard_inputs(PROGRAMS["network"], 4)
     for kernels in KERNELS:
         model = LitertModel(CONTENT, kernels)

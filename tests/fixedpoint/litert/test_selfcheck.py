@@ -22,43 +22,43 @@ CASES = ["conv", "conv_groups", "network", "network_vectors"]
 
 
 def files(name: str, count=1) -> tuple[bytes, np.ndarray, np.ndarray]:
-    """The .tflite file of a portable program, pictures and their int8 logits."""
+    """The .tflite file of a portable program, images and their int8 logits."""
     program = PROGRAMS[name]
-    pictures, accumulators = golden(program, count)
-    return litert_model(program, {}), pictures, int8_logits(program, torch.from_numpy(accumulators)).numpy()
+    images, accumulators = golden(program, count)
+    return litert_model(program, {}), images, int8_logits(program, torch.from_numpy(accumulators)).numpy()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_arrays_hold_the_file_the_pictures_and_the_logits_of_litert(name):
-    model, pictures, logits = files(name)
-    texts = tflm_selfcheck(model, pictures, logits)
+def test_the_arrays_hold_the_file_the_images_and_the_logits_of_litert(name):
+    model, images, logits = files(name)
+    texts = tflm_selfcheck(model, images, logits)
     declaration = "alignas(16) const unsigned char model_data"
     assert bytes(array(texts["model_data.cc"], declaration)) == model
-    channels, height, width = pictures.shape[1:]
+    channels, height, width = images.shape[1:]
     listed = np.array(array(texts["golden_data.cc"], "const int8_t golden_pictures"), np.int8)
     listed = listed.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
     expected = array(texts["golden_data.cc"], "const int8_t golden_logits")
     assert LitertModel(model, "reference")(listed).ravel().tolist() == expected
-    assert np.array_equal(listed, pictures)
+    assert np.array_equal(listed, images)
 
 
 def test_logits_of_16_bits():
     program = PROGRAMS["conv"]
-    model, pictures = litert_model(program, {}, "int16"), hard_inputs(program, 1)
-    logits = LitertModel(model, "reference")(pictures)
-    texts = tflm_selfcheck(model, pictures, logits)
+    model, images = litert_model(program, {}, "int16"), hard_inputs(program, 1)
+    logits = LitertModel(model, "reference")(images)
+    texts = tflm_selfcheck(model, images, logits)
     assert "using GoldenLogit = int16_t;" in texts["golden_data.h"]
     assert array(texts["golden_data.cc"], "const int16_t golden_logits") == logits.ravel().tolist()
     with pytest.raises(ValueError, match=r"the logits must be int16 \[n, 5\], not int8"):
-        tflm_selfcheck(model, pictures, logits.astype(np.int8))
+        tflm_selfcheck(model, images, logits.astype(np.int8))
 
 
 def test_exactly_the_operators_of_the_file_are_registered_once():
     layers = Pad("p", (INPUT,), (4, 9, 9), (1, 0, 0, 1), (0.5,)), conv("a", "p", (4, 9, 9))
     program = build((4, 8, 8), *layers, conv("b", "a", (4, 9, 9), groups=2))  # CONV_2D in two versions, PADV2
-    pictures = hard_inputs(program, 1)
+    images = hard_inputs(program, 1)
     model, names = litert_model(program, {}), ["Conv2D", "PadV2", "Reshape"]
-    text = tflm_selfcheck(model, pictures, LitertModel(model)(pictures))["main.cc"]
+    text = tflm_selfcheck(model, images, LitertModel(model)(images))["main.cc"]
     registered = text.partition("#endif\n  resolver")[2]
     assert sorted(re.findall(r"\.Add(\w+)\(\);", registered)) == names
     assert f"MicroMutableOpResolver<{len(names)}> resolver" in text
@@ -101,7 +101,7 @@ template <int count> struct MicroMutableOpResolver {
   void AddConv2D() {}
   void AddReshape() {}
 };
-// Its logits are the first bytes of the picture.
+// Its logits are the first bytes of the image.
 struct MicroInterpreter {
   template <class Resolver> MicroInterpreter(const void*, const Resolver&, uint8_t* arena, size_t) : arena_(arena) {}
   TfLiteStatus AllocateTensors() { return kTfLiteOk; }
@@ -131,36 +131,36 @@ def run_stand_in(folder: Path, texts: dict[str, str], input_bytes: int) -> tuple
 
 
 def test_main_passes_or_names_the_first_logit_that_differs(tmp_path):
-    model, pictures, _ = files("conv")
-    logits = pictures.transpose(0, 2, 3, 1).reshape(len(pictures), -1)[:, :5].copy()
+    model, images, _ = files("conv")
+    logits = images.transpose(0, 2, 3, 1).reshape(len(images), -1)[:, :5].copy()
     arena = f"arena: 1029 of {arena_bytes(model)} bytes used\n"
-    found = run_stand_in(tmp_path, tflm_selfcheck(model, pictures, logits), pictures[0].size)
-    assert found == (0, f"{arena}PASS: {len(pictures)} pictures, {logits.size} logits\n")
+    found = run_stand_in(tmp_path, tflm_selfcheck(model, images, logits), images[0].size)
+    assert found == (0, f"{arena}PASS: {len(images)} pictures, {logits.size} logits\n")
     wrong = logits.copy()
     wrong[2, 4] ^= 1
     wrong[3, 0] ^= 1
-    texts = tflm_selfcheck(model, pictures, wrong)
+    texts = tflm_selfcheck(model, images, wrong)
     message = f"FAIL: picture 2, class 4: got {logits[2, 4]}, expected {wrong[2, 4]}\n"
-    assert run_stand_in(tmp_path, texts, pictures[0].size) == (1, arena + message)
+    assert run_stand_in(tmp_path, texts, images[0].size) == (1, arena + message)
     message = "FAIL: input or output have another type or size than the golden data\n"
-    assert run_stand_in(tmp_path, texts, pictures[0].size + 1) == (1, arena + message)
+    assert run_stand_in(tmp_path, texts, images[0].size + 1) == (1, arena + message)
 
 
 @pytest.mark.skipif(TFLM is None, reason="needs TFLM=/path/to/tflite-micro")
 @pytest.mark.parametrize("name", ["conv_groups", "network"])
 def test_tflm_itself_passes_and_fails(name, tmp_path):
-    model, pictures, logits = files(name)
+    model, images, logits = files(name)
     make = "make", "-s", f"TFLM={TFLM}"
-    write(tmp_path, tflm_selfcheck(model, pictures, logits))
+    write(tmp_path, tflm_selfcheck(model, images, logits))
     code, text = call(tmp_path, *make)
-    assert (code, text.splitlines()[-1]) == (0, f"PASS: {len(pictures)} pictures, {logits.size} logits")
+    assert (code, text.splitlines()[-1]) == (0, f"PASS: {len(images)} pictures, {logits.size} logits")
     used = int(re.search(rf"arena: (\d+) of {arena_bytes(model)} bytes used", text)[1])
     assert used <= arena_bytes(model)
     wrong = logits.copy()
     wrong[1, 3] ^= 1
-    write(tmp_path, tflm_selfcheck(model, pictures, wrong))
+    write(tmp_path, tflm_selfcheck(model, images, wrong))
     code, text = call(tmp_path, *make)
     assert code and f"FAIL: picture 1, class 3: got {logits[1, 3]}, expected {wrong[1, 3]}\n" in text
-    write(tmp_path, tflm_selfcheck(model, pictures, logits))
+    write(tmp_path, tflm_selfcheck(model, images, logits))
     code, text = call(tmp_path, *make, "ARENA_BYTES=1024")
     assert code and "FAIL: the network cannot be set up in an arena of 1024 bytes\n" in text

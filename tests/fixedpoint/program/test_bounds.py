@@ -15,7 +15,7 @@ from fixedpoint.quantize.qat import FakeQuantModel
 
 
 def classifier(weight, bias, clamp=(None, None), weight_exponent=6):
-    """A clamped picture of len(weight[0]) pixels and a linear layer; the clamp makes bounds."""
+    """A clamped image of len(weight[0]) pixels and a linear layer; the clamp makes bounds."""
     pixels = len(weight[0])
     ops = (
         Clamp("x", (INPUT,), (1, 1, pixels), clamp=clamp),

@@ -30,12 +30,12 @@ def test_bounds_beyond_int8_saturate(clamp):
     assert np.array_equal(tensors["x"].numpy(), expected)
 
 
-def test_a_picture_does_not_depend_on_its_batch():
+def test_a_image_does_not_depend_on_its_batch():
     program = PROGRAMS["network"]
     x = torch.from_numpy(hard_inputs(program, 1))
     together = IntegerEvaluator(program).logits(x)
     assert together.dtype == torch.int32 and together.shape == (6, 5)
-    assert torch.equal(together, torch.cat([IntegerEvaluator(program).logits(picture[None]) for picture in x]))
+    assert torch.equal(together, torch.cat([IntegerEvaluator(program).logits(image[None]) for image in x]))
 
 
 def test_the_input_is_the_pixel_less_128():

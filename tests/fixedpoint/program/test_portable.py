@@ -42,7 +42,7 @@ from fixedpoint.quantize.qat import FakeQuantModel
 from fixedpoint.quantize.refine import refine
 
 
-def pictures(count=24, size=8, seed=0):
+def images(count=24, size=8, seed=0):
     pixels = torch.randint(0, 256, (count, 3, size, size), generator=torch.Generator().manual_seed(seed))
     return (pixels - 128) / 128
 
@@ -137,7 +137,7 @@ POOLED = {
 @pytest.mark.parametrize("name", [name for name, (_, same) in POOLED.items() if same is not None])
 def test_the_factor_that_a_mean_is_off_by_goes_into_the_next_weights(name):
     program, same = POOLED[name]
-    lowered, x = lower(program), pictures()
+    lowered, x = lower(program), images()
     assert not [op for op in lowered.ops if isinstance(op, AvgPool)]
     assert [op.name for op in lowered.ops] == [op.name for op in program.ops]
     before, after = (FloatEvaluator(p).logits(x) for p in (program, lowered))
@@ -164,7 +164,7 @@ def test_sums_of_several_tensors_become_sums_of_two():
         ("s.sum1", ("a", "b"), (None, None)),
         ("s", ("s.sum1", "c"), RELU),
     ]
-    x = pictures()
+    x = images()
     assert torch.allclose(FloatEvaluator(program).logits(x), FloatEvaluator(lowered).logits(x), atol=1e-5)
 
 
@@ -172,7 +172,7 @@ def test_products_and_tables_are_refused_by_name_with_the_parameter_to_change():
     size = (8, 8, 8)
     layers = [conv("a", INPUT, size), Lookup("act", ("a",), size, "silu", ()), Mul("gated", ("a", "act"), size)]
     with pytest.raises(ValueError) as error:
-        calibrate(float_program((3, 8, 8), *layers, *head("gated", 512)), lambda: [pictures()], arithmetic=PORTABLE)
+        calibrate(float_program((3, 8, 8), *layers, *head("gated", 512)), lambda: [images()], arithmetic=PORTABLE)
     message = str(error.value)
     assert "act (a table), gated (a product of two tensors)" in message
     assert message.endswith("set arithmetic (calibrate.arithmetic) to exact8") and "\n" not in message
@@ -183,7 +183,7 @@ def test_products_and_tables_are_refused_by_name_with_the_parameter_to_change():
 
 @pytest.fixture(scope="module")
 def calibrated():
-    x = pictures(64)
+    x = images(64)
     program = calibrate(residual(), lambda: x.split(16), arithmetic=PORTABLE)
     return program, x
 
@@ -220,7 +220,7 @@ def test_the_exponent_of_a_stream_has_the_least_error_of_all_its_tensors_togethe
 def test_a_tensor_of_zeros_does_not_decide_for_its_stream():
     program = residual()
     zeros = {f"b.{name}": torch.zeros_like(program.constants[f"b.{name}"]) for name in ("weight", "bias")}
-    x = pictures(64)
+    x = images(64)
     without = calibrate(program.with_constants(**zeros), lambda: [x], arithmetic=PORTABLE)
     largest = max(
         float(v.abs().max()) for n, v in FloatEvaluator(without).run(x) if n in ("stem", "a", "sum1", "sum2", "side")
@@ -234,7 +234,7 @@ def test_a_tensor_that_shares_with_the_input_has_its_exponent():
     size = (6, 8, 8)
     program = float_program((3, 8, 8), conv("a", INPUT, (3, 8, 8)), Concat("c", (INPUT, "a"), size), *head("c", 384))
     with pytest.warns(UserWarning, match="a must share the exponent 7"):  # with which it saturates
-        found = calibrate(program, lambda: [pictures()], arithmetic=PORTABLE)
+        found = calibrate(program, lambda: [images()], arithmetic=PORTABLE)
     assert found.exponents == dict.fromkeys([INPUT, "a", "c", "flat"], 7)
 
 
@@ -242,11 +242,11 @@ def test_a_shared_exponent_that_costs_more_than_two_bits_is_warned_of():
     program = residual()
     small = {f"b.{name}": program.constants[f"b.{name}"] / 64 for name in ("weight", "bias")}
     with pytest.warns(UserWarning, match=r"^b must share the exponent .* would be \d+\.\d dB lower$") as found:
-        calibrate(program.with_constants(**small), lambda: [pictures(64)], arithmetic=PORTABLE)
+        calibrate(program.with_constants(**small), lambda: [images(64)], arithmetic=PORTABLE)
     assert len(found) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        calibrate(program, lambda: [pictures(64)], arithmetic=PORTABLE)
+        calibrate(program, lambda: [images(64)], arithmetic=PORTABLE)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ MAPS = tuple(kind for kind in KINDS if kind != "linear")
 
 @st.composite
 def cases(draw):
-    """A portable program of up to three operations, and pictures for it."""
+    """A portable program of up to three operations, and images for it."""
     drawing, x = PortableDrawing(draw), INPUT
     for _ in range(drawing.number(1, 3)):
         x = getattr(drawing, draw(st.sampled_from(MAPS)))(x)

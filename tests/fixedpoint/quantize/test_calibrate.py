@@ -14,7 +14,7 @@ HEAD = Flatten("flat", ("c",), (96,)), Linear("fc", ("flat",), (5,))
 
 
 def build(*ops, tails=1):
-    """A float program on 3x4x4 pictures with random constants, `tails` the power that makes some weights outliers."""
+    """A float program on 3x4x4 images with random constants, `tails` the power that makes some weights outliers."""
     rng, shapes, constants = np.random.default_rng(0), {INPUT: (3, 4, 4)}, {}
     for op in ops:
         if op.kind in ("conv", "linear"):
@@ -26,13 +26,13 @@ def build(*ops, tails=1):
     return Program((3, 4, 4), ops, {name: torch.tensor(v, dtype=torch.float32) for name, v in constants.items()})
 
 
-def pictures(count=12):
+def images(count=12):
     pixels = torch.randint(0, 256, (count, 3, 4, 4), generator=torch.Generator().manual_seed(0))
     return (pixels - 128) / 128
 
 
 def calibrated(program, x=None, finer=3, batch=4):
-    return calibrate(program, lambda: (pictures() if x is None else x).split(batch), finer)
+    return calibrate(program, lambda: (images() if x is None else x).split(batch), finer)
 
 
 def covering(largest):
@@ -80,7 +80,7 @@ def test_covering_exponent_of_zeros_is_zero():
 @pytest.mark.parametrize("clamp", [(None, None), (0.0, None), (0.0, 6.0), (-1.0, 1.0)])
 @pytest.mark.parametrize("outlier", [1, 3, 30])
 def test_activation_exponents_have_the_least_squared_error(clamp, outlier):
-    x = pictures(256)
+    x = images(256)
     x[0] *= outlier
     program = build(conv("a", INPUT, (4, 4, 4), clamp=clamp), conv("c", "a", (6, 4, 4)), *HEAD)
     tensors = dict(FloatEvaluator(program).run(x))

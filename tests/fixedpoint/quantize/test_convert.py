@@ -54,7 +54,7 @@ def test_a_program_that_would_not_be_exact_is_refused(size):
         convert(real.with_constants(**{"x.bias": bias}))
 
 
-def pictures(count, size, seed):
+def images(count, size, seed):
     pixels = torch.randint(0, 256, (count, 3, size, size), generator=torch.Generator().manual_seed(seed))
     return (pixels - 128) / 128
 
@@ -65,7 +65,7 @@ def pictures(count, size, seed):
     ids=lambda parameters: parameters[0],
 )
 def case(request):
-    """A calibrated network with the BatchNorm statistics of a training step, and pictures for it."""
+    """A calibrated network with the BatchNorm statistics of a training step, and images for it."""
     name, size = request.param
     torch.manual_seed(0)
     model = create_model(name, 10, size, {})
@@ -75,9 +75,9 @@ def case(request):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, 0, 0.2)
     with torch.no_grad():
-        model.train()(pictures(8, size, seed=1))
+        model.train()(images(8, size, seed=1))
     program = fold(capture(model, (3, size, size)))
-    return calibrate(program, lambda: pictures(6, size, seed=2).split(4)), pictures(4, size, seed=3)
+    return calibrate(program, lambda: images(6, size, seed=2).split(4)), images(4, size, seed=3)
 
 
 @torch.no_grad()

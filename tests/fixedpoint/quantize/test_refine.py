@@ -44,7 +44,7 @@ def gated():
     return Program((3, 4, 4), ops, constants)
 
 
-def pictures(count=16):
+def images(count=16):
     return torch.randint(-128, 128, (count, 3, 4, 4), generator=torch.Generator().manual_seed(0)) / 128
 
 
@@ -55,7 +55,7 @@ def error(program, x):
 
 
 def test_an_exponent_serves_the_logits_and_not_the_loudest_channel():
-    x = pictures()
+    x = images()
     program = calibrate(loud(), lambda: [x])
     assert program.exponents["a"] <= 4
     refined = refine(program, x, 3)
@@ -66,7 +66,7 @@ def test_an_exponent_serves_the_logits_and_not_the_loudest_channel():
 
 
 def test_what_gains_nothing_stays():
-    x = pictures()
+    x = images()
     program = calibrate(loud(ratio=1.0), lambda: [x])
     refined = refine(program, x, 3)
     assert refined.exponents == program.exponents
@@ -92,7 +92,7 @@ def in_full(program, x):
 def test_only_what_follows_is_computed_again(monkeypatch, gain):
     monkeypatch.setattr(module, "GAIN", gain)
     monkeypatch.setitem(globals(), "GAIN", gain)
-    x = pictures()
+    x = images()
     program = calibrate(gated(), lambda: [x])
     refined = refine(program, x, 3)
     assert refined.exponents == in_full(program, x)
@@ -103,7 +103,7 @@ def test_only_what_follows_is_computed_again(monkeypatch, gain):
 
 
 def test_its_argument_and_the_float_constants_stay_as_they_were():
-    x = pictures()
+    x = images()
     program = calibrate(gated(), lambda: [x])
     before = dict(program.exponents)
     refined = refine(program, x, 3)

@@ -1,4 +1,4 @@
-"""Pictures with what a model says of them: the hardest ones of a database, and one by itself."""
+"""Images with what a model says of them: the hardest ones of a database, and one by itself."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from pixels.views import Box
 from reports.contact_sheet import BLACK, WHITE, contact_sheet, cut, scaled
 
 HARDEST, COLUMNS, TILE = 16, 4, 168
-PICTURE, BARS, ROW, MARGIN = 320, 260, 44, 12  # pixels of a single picture's drawing
+LONGEST, BARS, ROW, MARGIN = 320, 260, 44, 12  # pixels, in the drawing of a single image
 GREY, BLUE = (232, 232, 232), (38, 103, 174)
 
 
 def hardest_sheet(database: ImageDatabase, logits: Tensor, labels: Tensor) -> Image.Image:
-    """The pictures with the greatest cross-entropy, each with its class and the one it is taken for.
+    """The images with the greatest cross-entropy, each with its class and the one it is taken for.
 
     Args:
         database: Of all the images.
@@ -33,22 +33,22 @@ def hardest_sheet(database: ImageDatabase, logits: Tensor, labels: Tensor) -> Im
     return contact_sheet(database, indices, min(COLUMNS, len(captions)), TILE, captions)
 
 
-def labelled(picture: Image.Image, box: Box, title: str, classes: Sequence[tuple[str, float]]) -> Image.Image:
-    """A picture with a frame around what the network sees of it, and beside it its likeliest classes.
+def labelled(image: Image.Image, box: Box, title: str, classes: Sequence[tuple[str, float]]) -> Image.Image:
+    """An image with a frame around what the network sees of it, and beside it its likeliest classes.
 
     Args:
-        picture: In RGB.
-        box: Left, top, right, bottom of what the network sees, in pixels of the picture.
+        image: In RGB.
+        box: Left, top, right, bottom of what the network sees, in pixels of the image.
         title: Written above the classes.
         classes: Names and probabilities.
     """
-    picture, scale = scaled(picture, PICTURE)
+    image, scale = scaled(image, LONGEST)
     left, top, right, bottom = (round(scale * side) for side in box)
-    ImageDraw.Draw(picture).rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), None, BLUE, 2)
-    text, left = ImageFont.load_default(16), picture.width + 2 * MARGIN
-    height = max(picture.height, ROW * (len(classes) + 1))
+    ImageDraw.Draw(image).rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), None, BLUE, 2)
+    text, left = ImageFont.load_default(16), image.width + 2 * MARGIN
+    height = max(image.height, ROW * (len(classes) + 1))
     sheet = Image.new("RGB", (left + BARS + MARGIN, height + 2 * MARGIN), WHITE)
-    sheet.paste(picture, (MARGIN, MARGIN + (height - picture.height) // 2))
+    sheet.paste(image, (MARGIN, MARGIN + (height - image.height) // 2))
     draw = ImageDraw.Draw(sheet)
     draw.text((left, MARGIN), cut(title, BARS, ImageFont.load_default(18)), BLACK, ImageFont.load_default(18))
     for row, (name, probability) in enumerate(classes, start=1):
