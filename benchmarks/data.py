@@ -85,7 +85,7 @@ def main() -> None:
     torch.set_num_threads(1)  # 0 workers means one core for all
     folder = (arguments.images or make_pictures(work / "pictures", extent)).resolve()
     source = FolderSource(folder.parent, folder.name)
-    files = [folder / item.name for item in source.items()]
+    files = [folder / item.name for item in source.images()]
     results = {part: PARTS[part](files, work, extent, arguments.rounds) for part in arguments.parts}
     write_json(runs / f"{work.name}.json", results)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from imagedb.encode import Encoding
 from imagedb.reader import ImageDatabase
 from imagedb.sources.folder import FolderSource
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 from imagedb.writer import write_database
 from models.normalization import normalize
 from pixels.augmentation import Augmentation, InputFormat
@@ -49,7 +49,7 @@ def pack(folder: Path, path: Path, encoding: str, workers: int) -> None:
 class Reencoded(FolderSource):
     """A folder whose pictures are encoded again even where they are small enough, as FFCV does it."""
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         item = super().__getitem__(index)
         return replace(item, image=partial(_reencode, self.folder / item.name))
 
@@ -122,8 +122,8 @@ def scale(picture: Path, path: Path, records: int) -> dict:
     return results
 
 
-class Repeated(ListSource):
-    """One picture, made small, again and again under other names."""
+class Repeated(IndexedSource):
+    """One image, made small, again and again under other names."""
 
     def __init__(self, picture: Path, count: int):
         self.class_names = [f"n{label:08}" for label in range(1000)]
@@ -134,11 +134,11 @@ class Repeated(ListSource):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         if index >= self.count:
             raise IndexError(index)
         label = index * len(self.class_names) // self.count
-        return Item(f"{self.class_names[label]}/{self.class_names[label]}_{index}.JPEG", label, self.image)
+        return SourceImage(f"{self.class_names[label]}/{self.class_names[label]}_{index}.JPEG", label, self.image)
 
 
 def read_epoch() -> None:

@@ -1,33 +1,33 @@
-"""Tables of a confusion matrix: each class by itself, the worst ones, and which are taken for which."""
+"""Tables of a confusion matrix: the classes, the worst classes, and as what each class is predicted."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
-CONFUSED = 50  # classes of a confusion matrix at most: those with the most mistakes
-PRINTED = 10  # of the worst classes
+CONFUSED = 50  # most classes of a confusion matrix: those with the most mistakes
+PRINTED = 10  # worst classes that are printed
 
 
 class ClassRow(NamedTuple):
-    """A class; None where there are no images of it, or no mistakes.
+    """The scores of one class.
 
     Attributes:
-        name: Of the class.
-        images: How many are of it.
-        top1: Share of them that is recognized, in percent.
-        taken_for: The class that it is most often taken for.
-        taken_for_images: How many of its images are.
+        name: Name of the class.
+        images: Number of images of the class.
+        top1: Percentage of them that is predicted correctly; None if there are no images.
+        predicted_as: The class that wrong predictions name most often; None if none is wrong.
+        predicted_as_images: Number of images that are predicted as that class.
     """
 
     name: str
     images: int
     top1: float | None
-    taken_for: str | None
-    taken_for_images: int
+    predicted_as: str | None
+    predicted_as_images: int
 
 
-CLASS_HEADER = ("class", *ClassRow._fields[1:])
+CLASS_HEADER = ("class", "images", "top1", "taken_for", "taken_for_images")
 CONFUSION_HEADER = ("class", "taken_for", "images")
 
 
@@ -35,35 +35,35 @@ def class_rows(counts: Tensor, names: list[str]) -> list[ClassRow]:
     """A row for each class.
 
     Args:
-        counts: Images of class i that are taken for class j, int64 [classes, classes].
-        names: Of the classes.
+        counts: Number of images of class i that are predicted as class j, int64 [classes, classes].
+        names: Names of the classes.
     """
     wrong = counts - counts.diag().diag()
     columns = counts.sum(dim=1), counts.diag(), wrong.argmax(dim=1), wrong.amax(dim=1)
     return [
         ClassRow(
-            name, images, round(100 * right / images, 4) if images else None, names[other] if taken else None, taken
+            name, images, round(100 * correct / images, 4) if images else None, names[other] if most else None, most
         )
-        for name, images, right, other, taken in zip(names, *(column.tolist() for column in columns), strict=True)
+        for name, images, correct, other, most in zip(names, *(column.tolist() for column in columns), strict=True)
     ]
 
 
 def worst_classes(rows: Sequence[ClassRow]) -> str:
-    """The classes with the lowest top-1 as a table for people."""
+    """A printed table of the classes with the lowest top-1."""
     known = [(row.top1, row) for row in rows if row.top1 is not None]
     worst = sorted(known, key=lambda pair: pair[0])[:PRINTED]
     width = max(len(row.name) for _, row in worst)
     lines = [
         f"{row.name:{width}}  {row.images:6}  {top1:7.2f}  "
-        f"{f'{row.taken_for} ({row.taken_for_images})' if row.taken_for else ''}".rstrip()
+        f"{f'{row.predicted_as} ({row.predicted_as_images})' if row.predicted_as else ''}".rstrip()
         for top1, row in worst
     ]
-    return "\n".join([f"{'class':{width}}  images  top-1 %  most often taken for", *lines])
+    return "\n".join([f"{'class':{width}}  images  top-1 %  most often predicted as", *lines])
 
 
 def confusion_rows(counts: Tensor, names: list[str]) -> list[tuple[str, str, int]]:
-    """Class, class it is taken for, images; of many classes, those with the most mistakes. `counts` as above."""
+    """Rows of class, predicted class, images, for the CONFUSED classes with the most mistakes; see `class_rows`."""
     wrong = counts - counts.diag().diag()
     mistakes = wrong.sum(dim=0) + wrong.sum(dim=1)
-    kept = mistakes.argsort(descending=True, stable=True)[:CONFUSED].sort().values.tolist()
-    return [(names[i], names[j], int(counts[i, j])) for i in kept for j in kept]
+    most_confused = mistakes.argsort(descending=True, stable=True)[:CONFUSED].sort().values.tolist()
+    return [(names[i], names[j], int(counts[i, j])) for i in most_confused for j in most_confused]

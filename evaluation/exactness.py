@@ -1,4 +1,4 @@
-"""Counting where forms of one model differ."""
+"""Counts elements in which the forms of one model differ."""
 
 from itertools import combinations
 from typing import NotRequired, TypedDict
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 class Count(TypedDict):
-    """Elements of two forms that were compared, and how many of them differ."""
+    """The number of elements of two forms that were compared, and how many of them differ."""
 
     elements: int
     mismatches: int
 
 
 class Compared(TypedDict):
-    """What metrics/exactness.json says of one comparison: of how many images, each pair of forms, names of tensors."""
+    """One comparison in metrics/exactness.json: number of images, counts by pair of forms, names of tensors."""
 
     images: int
     pairs: dict[str, Count]
@@ -23,10 +23,10 @@ class Compared(TypedDict):
 
 
 class Agreement:
-    """Compares every pair of forms element by element; equal means equal values, and NaN equals nothing.
+    """Compares every pair of forms element by element; NaN is equal to nothing.
 
     Args:
-        forms: Their names.
+        forms: Names of the forms.
     """
 
     def __init__(self, forms: list[str]):
@@ -34,13 +34,13 @@ class Agreement:
         self.counts = {pair: Count(elements=0, mismatches=0) for pair in combinations(forms, 2)}
 
     def add(self, values: dict[str, Tensor]) -> None:
-        """Count one tensor.
+        """Compare one tensor.
 
         Args:
-            values: By form; int or float, all of the same shape.
+            values: The tensor in each form, int or float, all of the same shape.
 
         Raises:
-            ValueError: If shapes differ.
+            ValueError: If the shapes differ.
         """
         for (left, right), count in self.counts.items():
             a, b = values[left], values[right]
@@ -51,14 +51,14 @@ class Agreement:
 
     @property
     def mismatches(self) -> int:
-        """Over all pairs."""
+        """The number of different elements, over all pairs."""
         return sum(count["mismatches"] for count in self.counts.values())
 
     @property
     def elements(self) -> int:
-        """Over all pairs."""
+        """The number of compared elements, over all pairs."""
         return sum(count["elements"] for count in self.counts.values())
 
     def by_pair(self) -> dict[str, Count]:
-        """The counts by "left = right"."""
+        """The counts by the pair, such as "ptq = int"."""
         return {f"{left} = {right}": count for (left, right), count in self.counts.items()}

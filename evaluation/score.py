@@ -13,7 +13,7 @@ class NotFinite(ValueError):
 
 
 class Scores(TypedDict):
-    """`top1` and `top5` in percent, cross-entropy `loss` in nats, number of images, and perhaps how many are `tied`."""
+    """`top1` and `top5` in percent, cross-entropy `loss` in nats, number of images, and if counted how many tie."""
 
     top1: float
     top5: float
@@ -32,16 +32,15 @@ def predict(logits_of: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tenso
 def score(logits: Tensor, labels: Tensor) -> Scores:
     """The scores of a classifier.
 
-    The loss has four decimals, which ONNX Runtime's float kernels for different processors agree on.
-
-    Of equal logits, which integer models do have, the lower class comes first.
+    The loss has four decimals, in which ONNX Runtime's float kernels agree on different processors. Of equal logits,
+    which are common in integer models, the lower class ranks first.
 
     Args:
         logits: float32 [images, classes].
         labels: int64 [images].
 
     Raises:
-        NotFinite: If a logit is not finite: NaN would rank before everything.
+        NotFinite: If a logit is not finite, because NaN would rank first.
     """
     _check_finite(logits)
     own = logits.gather(1, labels[:, None])
@@ -56,14 +55,14 @@ def score(logits: Tensor, labels: Tensor) -> Scores:
 
 
 def ranked(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` likeliest classes of each image (all, if there are fewer), and before them their probabilities.
+    """The probabilities and the labels of the `count` most likely classes of each image.
 
     Args:
-        logits: float32 [images, classes]; of equal ones the lower class comes first, as in `score`.
-        count: How many.
+        logits: float32 [images, classes]; of equal ones the lower class ranks first, as in `score`.
+        count: Number of classes; all if there are fewer.
 
     Returns:
-        float64 and int64 [images, count].
+        Probabilities, float64 [images, count], and labels, int64 [images, count].
 
     Raises:
         NotFinite: If a logit is not finite.
@@ -74,22 +73,22 @@ def ranked(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def hardest(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """The numbers of the `count` images with the greatest cross-entropy, that one first: int64.
+    """The indices of the `count` images with the largest cross-entropy, in descending order, int64.
 
-    Of equal ones, to four decimals of a nat as in `score`, the lower number comes first.
+    Of equal losses, to four decimals of a nat as in `score`, the lower index comes first.
     """
     losses = F.cross_entropy(logits.double(), labels, reduction="none").round(decimals=4)
     return losses.argsort(descending=True, stable=True)[:count]
 
 
 def tied(logits: Tensor) -> int:
-    """How many images have two best logits that are equal, of float32 [images, classes]."""
+    """The number of images whose two largest logits, of float32 [images, classes], are equal."""
     best = logits.topk(2, dim=1).values
     return int((best[:, 0] == best[:, 1]).sum())
 
 
 def confusion(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many images of class i are taken for class j: int64 [classes, classes].
+    """The number of images of class i that are predicted as class j, int64 [classes, classes].
 
     Args:
         logits: float32 [images, classes]; of equal ones the lower class counts, as in `score`.

@@ -1,4 +1,4 @@
-"""Threads that work ahead, with results in order; reading, hashing and image codecs do not hold Python's lock."""
+"""Threads that work ahead and give results in order; reading, hashing and image codecs release Python's lock."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -6,22 +6,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-Item = TypeVar("Item")
+T = TypeVar("T")
 Result = TypeVar("Result")
 
 
 def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, chunk: int = 8
+    function: Callable[[T], Result], items: Iterable[T], workers: int, chunk: int = 8
 ) -> Generator[Result, None, None]:
-    """What `function` makes of each item, in order.
+    """The results of `function` for each item, in order.
 
     Args:
-        workers: threads that compute it, at most two chunks ahead each; 0: the one that asks for a result.
-        chunk: items of one task; larger ones cost less, and more of them wait in memory.
+        workers: threads that compute, each at most two chunks ahead; 0: the calling thread computes.
+        chunk: items per task; larger chunks cost less time and more memory.
 
     Raises:
         ValueError: if `workers` is negative.
-        Exception: what `function` or `items` raised, in the place of the result.
+        Exception: what `function` or `items` raised, in place of the result.
     """
     if workers < 0:
         raise ValueError(f"workers is {workers}, must be 0 or more")
@@ -29,7 +29,7 @@ def ordered_map(
         yield from map(function, items)
         return
 
-    def work(batch: list[Item]) -> list[Result]:
+    def work(batch: list[T]) -> list[Result]:
         return [function(item) for item in batch]
 
     items = iter(items)

@@ -19,7 +19,7 @@ from imagedb.parallel import ordered_map
 from imagedb.reader import ImageDatabase
 from imagedb.record import Digest, Header, Record, pack_record
 from imagedb.recordio import RecordIOWriter
-from imagedb.sources.source import WHOLE, Item, Shard, Source
+from imagedb.sources.source import WHOLE, Shard, Source, SourceImage
 from storage.files import beside, sync
 
 WRITERS = {".recordio": RecordIOWriter}  # by suffix; LmdbWriter for any other
@@ -78,7 +78,7 @@ def write_database(
         raise ValueError("annotations are in pixels of the pictures as they are, which cannot be resized")
     prepare = partial(_prepare, encoding=encoding, on_bad_image=on_bad_image)
     bad, notes = {}, defaultdict(list)
-    prepared = ordered_map(prepare, source.items(shard), workers)
+    prepared = ordered_map(prepare, source.images(shard), workers)
     with closing(prepared), _new_database(path) as writer:
         records = _Records(writer, source.class_names, progress)
         for found in prepared:
@@ -137,7 +137,7 @@ class _Prepared:
     problem: str | None = None
 
 
-def _prepare(item: Item, encoding: Encoding | None, on_bad_image: OnBadImage) -> _Prepared:
+def _prepare(item: SourceImage, encoding: Encoding | None, on_bad_image: OnBadImage) -> _Prepared:
     found = _Prepared(item.name)
     data = item.image() if callable(item.image) else item.image
     try:

@@ -1,4 +1,4 @@
-"""Layers of a network by name."""
+"""The layers of a network by name."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -9,13 +9,13 @@ from models.normalization import Normalized
 
 
 def find_layers(model: nn.Module, names: Sequence[str], parameter: str) -> list[nn.Module]:
-    """The named layers of a network, or of the network of a `Normalized` one, as "fc" or "stages.0".
+    """The layers with the given names, such as "fc" or "stages.0", in a network or in that of a `Normalized` one.
 
     Args:
-        parameter: Where the names come from, for messages.
+        parameter: The parameter that holds the names, for messages.
 
     Raises:
-        ValueError: Naming a layer that is not there or has no weights, with near matches.
+        ValueError: If a layer does not exist or has no weights; the message has near matches.
     """
     network = model.network if isinstance(model, Normalized) else model
     layers = {name: module for name, module in network.named_modules() if name and module.state_dict()}

@@ -1,4 +1,4 @@
-"""Multiply-accumulates and parameters of a network, in total and by layer."""
+"""Counts the multiply-accumulates and parameters of a network, in total and by layer."""
 
 import warnings
 from collections import Counter
@@ -29,13 +29,13 @@ MAC_OPERATORS: dict[str, Callable] = {
     "aten::bmm": bmm_flop_jit,
     "aten::einsum": einsum_flop_jit,
 }
-# fvcore skips these without a word, as it does operators that only move or describe data.
+# fvcore silently skips these, as it does operators that only move or describe data.
 SKIPPED_ARITHMETIC = ("aten::relu", "aten::relu_", "aten::clamp", "aten::clamp_", "aten::max")
 
 
 @dataclass(frozen=True)
-class Layer:
-    """What one module does itself, without its submodules; `macs` is per image."""
+class LayerCost:
+    """The cost of one module for one image, without its submodules."""
 
     name: str
     type: str
@@ -45,29 +45,29 @@ class Layer:
 
 @dataclass(frozen=True)
 class Operations:
-    """Cost of one image.
+    """The cost of a network for one image.
 
     Attributes:
         macs: multiply-accumulates of convolutions and matrix products.
         params: number of parameters.
-        uncounted: occurrences of each operator that computes but is not among the `macs`, by name.
+        uncounted: occurrences, by name, of operators that compute but are not counted in `macs`.
         layers: every module that multiplies or has parameters, in the network's order.
     """
 
     macs: int
     params: int
     uncounted: dict[str, int]
-    layers: list[Layer]
+    layers: list[LayerCost]
 
 
 def count_operations(model: nn.Module, input_shape: tuple[int, ...]) -> Operations:
-    """Count by tracing `model`, which is left in evaluation mode, on the CPU.
+    """Count by tracing `model` on the CPU, which puts it into evaluation mode.
 
     Args:
         input_shape: 1 x channels x height x width.
 
     Raises:
-        ValueError: if the shape is not of one image, or not one that the model takes.
+        ValueError: if the shape is not that of one image, or the model does not take it.
     """
     if len(input_shape) != 4 or input_shape[0] != 1 or min(input_shape) < 1:
         raise ValueError(f"input shape {input_shape} must be 1,channels,height,width, each at least 1")
@@ -96,7 +96,7 @@ def count_operations(model: nn.Module, input_shape: tuple[int, ...]) -> Operatio
         own = macs[name] - sum(macs[prefix + child] for child, _ in module.named_children())
         params = sum(p.numel() for p in module.parameters(recurse=False))
         if own or params:
-            layers.append(Layer(name, type(module).__name__, int(own), params))
+            layers.append(LayerCost(name, type(module).__name__, int(own), params))
     return Operations(
         macs=int(macs[""]),
         params=sum(p.numel() for p in model.parameters()),

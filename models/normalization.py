@@ -1,4 +1,4 @@
-"""A network that was trained with an input normalization of its own."""
+"""Networks that were trained with an input normalization of their own."""
 
 from collections import OrderedDict
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class Normalization(nn.Module):
-    """Pixels p, given as (p - 128) / 128, to `(p / 255 - mean) / std`.
+    """Maps pixels p, given as (p - 128) / 128, to `(p / 255 - mean) / std`.
 
     Args:
-        mean: One number a channel, of pixels in 0..1.
-        std: Likewise, not 0.
+        mean: The mean of each channel, of pixels in 0..1.
+        std: The standard deviation of each channel, not 0.
     """
 
     mean: Tensor
@@ -27,11 +27,11 @@ class Normalization(nn.Module):
 
 
 class Normalized(nn.Sequential):
-    """`network` behind its normalization.
+    """A network after its normalization.
 
-    `fixedpoint.capture.fold` moves it into the first convolution, whose weights take the scales and whose bias takes
-    the means. So the integer model sees all 256 values of a pixel. An int8 tensor of normalized values could not hold
-    them: its step is a power of two, 2^-5 for ImageNet's statistics, where a pixel's is 2^-5.8.
+    `fixedpoint.capture.fold` moves the scales into the weights of the first convolution, and the means into its bias.
+    So the integer model sees all 256 values of a pixel. An int8 tensor of normalized values could not hold them: its
+    step is a power of two, 2^-5 for ImageNet's statistics, while that of a pixel is 2^-5.8.
     """
 
     normalization: Normalization
@@ -42,6 +42,6 @@ class Normalized(nn.Sequential):
 
 
 def normalize(pixels: Tensor) -> Tensor:
-    """What the network sees of uint8 pixels p: float32 (p - 128) / 128, exact."""
+    """The network's input for uint8 pixels p: float32 (p - 128) / 128, exact."""
     x = pixels.float()
-    return torch.add(torch.tensor(-1.0), x, alpha=1 / 128, out=x)  # one pass in place of two
+    return torch.add(torch.tensor(-1.0), x, alpha=1 / 128, out=x)  # one pass over memory instead of two

@@ -18,16 +18,15 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
     """Load a state dict into `model`, or into the network of a `Normalized` one.
 
     Args:
-        path: A safetensors file, or a PyTorch file, which is read without running any code in it. It may hold the state
-            dict itself or a training checkpoint with one; averaged (EMA) weights in it are preferred.
-        sha256: Of the file, in hexadecimal: another file of that name is not taken for it.
-        new_layers: Names of layers, such as "fc", that keep the weights they have; the file may lack them or hold
-            others.
+        path: A safetensors file, or a PyTorch file, which is read without running code in it. It may hold the state
+            dict itself or a training checkpoint with one, in which averaged (EMA) weights are preferred.
+        sha256: The SHA-256 of the file, in hexadecimal, so that no other file of that name is used.
+        new_layers: Names of layers, such as "fc", that keep their current weights, whatever the file holds for them.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is another file, cannot be read without running code, or does not fit the network; or if the
-            network has no such layer.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is another one, cannot be read without running code, or does not fit the network; or
+            if the network lacks one of `new_layers`.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,24 +52,24 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
         solved = len(where) <= 3 and set(where) <= {name for name, _ in network.named_modules() if name}
         hint = f"; train.init_from.new_layers [{', '.join(where)}] would leave what differs random" if solved else ""
         raise ValueError(f"train.init_from.file {path} does not fit: {shown}{more}{hint}")
-    network.load_state_dict(weights, strict=False)  # the new layers alone are missing
+    network.load_state_dict(weights, strict=False)  # only the new layers are missing
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix != ".safetensors":
-            with torch.serialization.safe_globals([Namespace]):  # of timm's checkpoints
+            with torch.serialization.safe_globals([Namespace]):  # in timm's checkpoints
                 contents = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(contents, dict) and "kept" in contents:  # this repository's, where `model` is not averaged
-                return clean_state_dict(contents["kept"])
+            if isinstance(contents, dict) and "scored" in contents:  # of this repository; its `model` is not averaged
+                return clean_state_dict(contents["scored"])
         return load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # what a file of anything else makes PyTorch's reader raise has no common class
+    except Exception as error:  # the errors of PyTorch's reader have no common class
         reason = " ".join(str(error).split())
         raise ValueError(f"train.init_from.file {path} cannot be read as weights: {reason[:200]}") from None
 
 
 def _of_network(weights: dict[str, Tensor], model: Normalized, path: Path) -> dict[str, Tensor]:
-    """The weights as the network inside `model` names them; files of this repository also hold the normalization."""
+    """The weights under their names in `model.network`; files of this repository also hold the normalization."""
     own = model.normalization.state_dict(prefix="normalization.")
     if not own.keys() <= weights.keys():
         return weights
@@ -80,9 +79,9 @@ def _of_network(weights: dict[str, Tensor], model: Normalized, path: Path) -> di
 
 
 def _differences(expected: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, str]:
-    """What keeps weights from fitting, by the name of the tensor."""
+    """Why weights do not fit the network, by the name of the tensor."""
     differences = {name: f"{name} is missing" for name in expected.keys() - found.keys()}
-    differences |= {name: f"{name} is not of the network" for name in found.keys() - expected.keys()}
+    differences |= {name: f"the network has no {name}" for name in found.keys() - expected.keys()}
     for name in expected.keys() & found.keys():
         if found[name].shape != expected[name].shape:
             differences[name] = f"{name} is {list(found[name].shape)} and not {list(expected[name].shape)}"

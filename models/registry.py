@@ -1,4 +1,4 @@
-"""Networks by name: those of this package and every other one that timm or torchvision knows."""
+"""Networks by name: those of this package, of timm and of torchvision."""
 
 from difflib import get_close_matches
 from typing import Any
@@ -21,15 +21,15 @@ def create_model(
     """Build a network with random weights.
 
     Args:
-        name: a model of timm's registry, or "torchvision/" and one of torchvision's.
+        name: the name of a model of timm, or "torchvision/" and the name of a model of torchvision.
         num_classes: number of logits; None for the model's own default.
         image_size: height and width of the input in pixels, which VarGConvNet checks against its stride.
         arguments: further arguments of the model's constructor.
-        normalization: "mean" and "std" of pixels in 0..1, lists of three, with which the network is fed; None feeds it
-            with pixels p as (p - 128) / 128.
+        normalization: "mean" and "std", lists of three, that normalize the network's input, pixels in 0..1; None: the
+            input is (p - 128) / 128 of pixels p.
 
     Raises:
-        ValueError: naming an unknown model with its near matches, or the argument that the model does not take.
+        ValueError: if the model is unknown (the message has near matches), or does not take the arguments.
     """
     library, own = ("torchvision", name.removeprefix(TORCHVISION)) if name.startswith(TORCHVISION) else ("timm", name)
     known = list_models(module=torchvision.models) if library == "torchvision" else timm.list_models()
@@ -45,7 +45,7 @@ def create_model(
         raise ValueError(f"model {name}: {', '.join(clash)} cannot be among the arguments")
     try:
         model = (get_model if library == "torchvision" else timm.create_model)(own, **given, **arguments)
-    except (TypeError, KeyError, AssertionError, ArithmeticError) as error:  # of timm, for values too
+    except (TypeError, KeyError, AssertionError, ArithmeticError) as error:  # timm raises these also for wrong values
         reason = f"{type(error).__name__} {error}".strip()
         raise ValueError(f"model {name} does not take the arguments {arguments}: {reason}") from error
     return Normalized(model, **normalization) if normalization else model

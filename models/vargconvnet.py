@@ -21,14 +21,14 @@ class VarGConvNet(nn.Module):
     Args:
         channels: output channels of the stem and of each stage; the stem's must be even.
         repeats: blocks in each stage.
-        groups: groups of the group convolutions in each stage; a stage's first one has half as many, at least one.
+        groups: groups of the group convolutions in each stage; the first one has half as many, at least one.
         strides: stride of each stage, taken by its first block.
         stem_strides: strides of the stem's three 3x3 convolutions.
         factor: expansion of every group convolution.
         head_width: channels that are average-pooled.
         num_classes: number of logits.
         in_chans: channels of the input.
-        img_size: height and width in pixels that the network is meant for; forward takes any multiple of the stride.
+        img_size: height and width of the input in pixels; `forward` takes any multiple of the stride.
 
     Raises:
         ValueError: if lengths disagree, a value is not a positive integer, channels cannot be split into the groups,
@@ -95,7 +95,7 @@ class VarGConvNet(nn.Module):
             x: float [N, in_chans, H, W], H and W multiples of the total stride.
 
         Raises:
-            ValueError: for another H or W, where the shortcut's pooling and the convolution would disagree.
+            ValueError: for another H or W, because the shortcut's pooling and the convolution would round differently.
         """
         height, width = x.shape[-2:]
         if height % self.total_stride or width % self.total_stride:
@@ -147,7 +147,7 @@ class Block(nn.Module):
 
 
 def stage(in_channels: int, out_channels: int, repeats: int, groups: int, stride: int, factor: int) -> nn.Sequential:
-    """Blocks of one resolution; the first one changes stride and channels, by a 5x5 convolution of half the groups."""
+    """Blocks of one resolution; the first has the stride, the new channels and a 5x5 convolution of half the groups."""
     first = Block(in_channels, out_channels, factor, (max(groups // 2, 1), groups), kernel=5, stride=stride)
     others = (Block(out_channels, out_channels, factor, (groups, groups)) for _ in range(repeats - 1))
     return nn.Sequential(first, *others)
@@ -217,8 +217,8 @@ def vargconvnet_32(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
     )
 
 
-def _width(share: float) -> dict:
-    return {"channels": tuple(int(share * width) for width in CHANNELS), "head_width": int(share * HEAD_WIDTH)}
+def _width(factor: float) -> dict:
+    return {"channels": tuple(int(factor * width) for width in CHANNELS), "head_width": int(factor * HEAD_WIDTH)}
 
 
 def _build(pretrained: bool, arguments: dict) -> VarGConvNet:

@@ -71,7 +71,7 @@ def read_model(path: Path, form: str) -> StoredModel:
         except Exception:  # what a damaged file makes PyTorch raise has no common class
             raise ValueError(f"{path} is damaged, or no checkpoint") from None
     try:
-        weights, contents = state["kept"], state["about"]["model_file"]
+        weights, contents = state["scored"], state["about"]["model_file"]
         found, info, program = contents["form"], ModelInfo(**contents["info"]), contents["program"]
     except (KeyError, TypeError):
         raise ValueError(f"{path} is no checkpoint of this version's train_float or train_qat") from None

@@ -11,7 +11,7 @@ from imagedb.reader import ImageDatabase
 from pipeline.params import Params
 from pipeline.paths import require
 from pixels.augmentation import Augmentation, InputFormat
-from pixels.batches import ALL, OrderedBatches, Pixels, Renderer, Share, TrainingBatches
+from pixels.batches import WHOLE_BATCH, BatchPartition, OrderedBatches, Pixels, Renderer, TrainingBatches
 from pixels.views import center_views, random_views
 from storage.model_file import ModelInfo
 
@@ -69,13 +69,17 @@ def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
 
 
 def training_batches(
-    params: Params, augment: Augmentation, batch_size: int, share: Share = ALL, sizes: Mapping[int, int] | None = None
+    params: Params,
+    augment: Augmentation,
+    batch_size: int,
+    partition: BatchPartition = WHOLE_BATCH,
+    sizes: Mapping[int, int] | None = None,
 ) -> dict[int, TrainingBatches]:
     """Shuffled, augmented training batches; on the GPU if execution.decode says so.
 
     Args:
-        share: What this process computes of each batch.
-        sizes: Of the pictures, by the first epoch that has them; None: the input's.
+        partition: The parts of each batch that this process computes.
+        sizes: Of the images, by the first epoch that has them; None: the input's.
 
     Returns:
         One for each of `sizes`.
@@ -86,17 +90,17 @@ def training_batches(
         input_format = params.input.model_copy(update={"size": size})
         pixels = Pixels(database, random_views(augment, params.input, size), input_format, params.seed)
         renderer = _device_renderer(input_format) if params.execution.decode == "cuda" else None
-        return TrainingBatches(pixels, batch_size, params.machine.workers, renderer, share)
+        return TrainingBatches(pixels, batch_size, params.machine.workers, renderer, partition)
 
     return {first: of_size(size) for first, size in (sizes or {1: params.input.size}).items()}
 
 
 def plain_batches(
-    params: Params, split: Split = "val", images: int | None = None, share: Share = ALL
+    params: Params, split: Split = "val", images: int | None = None, partition: BatchPartition = WHOLE_BATCH
 ) -> OrderedBatches:
-    """`images` evenly spaced records of a split (all if None) in order, as validation sees them; `share`'s of them."""
+    """Of `images` evenly spaced records (None: all), in order and as validation sees them, those of `partition`."""
     pixels = Pixels(open_database(params, split), center_views(params.input), params.input)
-    return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, images, share)
+    return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, images, partition)
 
 
 def chosen_pictures(params: Params, indices: Sequence[int]) -> tuple[Tensor, list[int]]:

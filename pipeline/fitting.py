@@ -25,7 +25,7 @@ from pipeline.params import Params
 from pipeline.paths import runs_folder
 from pipeline.progress import Display, Watchman, curves, noted_signals
 from pixels.augmentation import Augmentation
-from pixels.batches import OrderedBatches, Share
+from pixels.batches import BatchPartition, OrderedBatches
 from storage.files import alone
 from storage.model_file import ModelInfo
 from training.checkpoint import Checkpoints, digest_files, run_key
@@ -94,9 +94,9 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
         params: All parameters; those that change no result are not part of the run's key.
     """
     stage, recipe, device = trainee.stage, course.recipe, next(trainee.model.parameters()).device
-    share = Share(int(os.environ.get("RANK", 0)), recipe.processes, recipe.accumulate)
-    train = training_batches(params, course.augment, recipe.batch_size, share, course.sizes)
-    val = plain_batches(params, share=share)
+    partition = BatchPartition(int(os.environ.get("RANK", 0)), recipe.processes, recipe.accumulate)
+    train = training_batches(params, course.augment, recipe.batch_size, partition, course.sizes)
+    val = plain_batches(params, partition=partition)
     some = next(iter(train.values()))
     databases = [data.pixels.database for data in (some, val)]
     check_same_classes(*databases)
@@ -172,7 +172,7 @@ def predict_together(
         between()
         return logits_of(pixels)
 
-    rounds = group.greatest(len(val))
+    rounds = group.maximum(len(val))
     logits, labels = predict(of_pixels, val) if len(val) else (torch.empty(0, classes), torch.empty(0).long())
     for _ in range(rounds - len(val)):
         between()  # as often as in every process

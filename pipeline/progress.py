@@ -14,7 +14,7 @@ from dvclive import Live
 from tqdm import tqdm
 
 from storage.files import whole_file, write_json
-from training.engine import Observer, Steps, Wish
+from training.engine import EpochSteps, Observer, Request
 from training.figures import Figures, Row
 
 EVERY = 2  # seconds from one look at the figures of an epoch under way to the next
@@ -69,7 +69,7 @@ def noted_signals() -> Iterator[list[int]]:
 
 
 class Watchman(Observer):
-    """Wishes a checkpoint every few minutes, and an end after a signal.
+    """Requests a checkpoint every few minutes, and a stop after a signal.
 
     Args:
         minutes: From one checkpoint to the next.
@@ -83,13 +83,13 @@ class Watchman(Observer):
     def row(self, row: Row) -> None:
         self.saved = time.monotonic()
 
-    def wish(self) -> Wish:
+    def request(self) -> Request:
         if self.signals:
-            return Wish.STOP
+            return Request.STOP
         if time.monotonic() - self.saved < self.seconds:
-            return Wish.GO_ON
+            return Request.CONTINUE
         self.saved = time.monotonic()
-        return Wish.SAVE
+        return Request.SAVE
 
 
 class Display(Watchman):
@@ -121,7 +121,7 @@ class Display(Watchman):
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         self.rows: dict[int, LogRow] = {row["epoch"]: row for row in map(json.loads, lines)}
 
-    def epoch(self, steps: Steps, epoch: int, done: int) -> Steps:
+    def epoch(self, steps: EpochSteps, epoch: int, done: int) -> EpochSteps:
         label = f"epoch {epoch}/{self.epochs}"
         self.number, self.done, self.waited = epoch, done, 0.0
         self.first, self.begun = done, time.monotonic()

@@ -34,9 +34,9 @@ def open_source(kind: str, root: str, split: str, dataset: str | None) -> Source
 
             return imagenet_source(root, split)
         case "list":
-            from imagedb.sources.listing import ListingSource
+            from imagedb.sources.image_list import ImageListSource
 
-            return ListingSource(root, split)
+            return ImageListSource(root, split)
         case "voc":
             from imagedb.sources.voc import VocSource
 

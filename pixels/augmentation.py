@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from pixels.section import HueStrength, Ratio, Section, Share, Strength
+from pixels.section import HueStrength, Proportion, Ratio, Section, Strength
 
 
 def _ascending(values: tuple[float, float]) -> tuple[float, float]:
@@ -25,7 +25,7 @@ class Augmentation(Section):
     """Random changes of a training picture."""
 
     crop: Literal["resized", "padded"] = Field(description="RandomResizedCrop, or a shift by a few pixels")
-    crop_scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = Field(
+    crop_scale: Annotated[tuple[Proportion, Proportion], AfterValidator(_ascending)] = Field(
         description="area of a resized crop, as a share of the picture"
     )
     crop_ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(_ascending)] = Field(

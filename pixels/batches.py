@@ -1,7 +1,7 @@
-"""Batches from an image database: the same ones for every number of workers, and after every interruption.
+"""Batches from an image database: the number of workers and interruptions do not change them.
 
-Workers are threads: decoding and resampling run in C and do not hold Python's lock, and a batch is rendered where it is
-used, as opposed to in another process that would have to send it.
+Workers are threads, because decoding and resampling run in C without Python's lock, and because another process would
+have to send each batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,16 +24,19 @@ from pixels.seeds import derive_seed, seeded_generator
 from pixels.views import View, Views
 
 Key = tuple[int, int]  # epoch and index of a sample
-Item = TypeVar("Item")
+T = TypeVar("T")
 Batch = tuple[Tensor, Tensor]  # uint8 [batch, 3, size, size] and labels, int64 [batch]
 
 
 class EncodedBatch(NamedTuple):
-    """Images, each uint8 [bytes] of a JPEG file or [3, height, width] RGB; and what to make of them.
+    """Encoded images, and how to render them.
 
-    `colors` is float32 [batch, 3, 7]: matrix, offset and dependence on the mean of `pixels.colors.affine_map`, which
-    leads to RGB where a policy follows.
-    `names` say which record it is, for messages.
+    Attributes:
+        images: each uint8, [bytes] of a JPEG file or [3, height, width] RGB.
+        views: the part of each image.
+        colors: float32 [batch, 3, 7], the `float_color_map` of each image; to RGB if a policy follows.
+        labels: int64 [batch].
+        names: the record of each image, for messages.
     """
 
     images: list[Tensor]
@@ -47,7 +50,7 @@ Renderer = Callable[[EncodedBatch], Batch]
 
 
 class Pixels(Dataset):
-    """Records of a database as (uint8 [3, size, size], label), by draws from (seed, epoch, index) alone."""
+    """Records of a database as (uint8 [3, size, size], label); random draws depend on (seed, epoch, index) alone."""
 
     def __init__(self, database: ImageDatabase, views: Views, input_format: InputFormat, seed: int = 0):
         self.database = database
@@ -59,7 +62,7 @@ class Pixels(Dataset):
         """Sample `index` of `epoch`.
 
         Raises:
-            ValueError: If the record or its image is damaged, naming it.
+            ValueError: If the record or its image is damaged; the message names it.
         """
         epoch, index = key
         record = self.database[index]
@@ -70,7 +73,7 @@ class Pixels(Dataset):
             raise ValueError(f"{self.database.path}: record {index} ({record.name}): {error}") from None
 
     def batch(self, keys: list[Key]) -> Batch:
-        """Several samples."""
+        """Several samples, rendered on the CPU."""
         pixels, labels = zip(*(self[key] for key in keys), strict=True)
         size = self.input_format.size
         pinned = torch.cuda.is_initialized()
@@ -81,7 +84,7 @@ class Pixels(Dataset):
         """Several samples, not yet rendered.
 
         Raises:
-            ValueError: If a record is damaged, naming it.
+            ValueError: If a record is damaged; the message names it.
         """
         images, views, colors, labels, names = [], [], [], [], []
         for epoch, index in keys:
@@ -103,7 +106,7 @@ def decode_rgb(image: bytes, name: str) -> Tensor:
     """The pixels of an encoded image, uint8 [3, height, width].
 
     Raises:
-        ValueError: If it is damaged, saying that it is `name`.
+        ValueError: If the image is damaged; the message begins with `name`.
     """
     try:
         return torch.from_numpy(np.array(decode_image(image, tolerant=True))).permute(2, 0, 1)
@@ -112,11 +115,11 @@ def decode_rgb(image: bytes, name: str) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which parts of each batch are one process's: `accumulate` of `processes * accumulate`, one after the other.
+class BatchPartition:
+    """Which parts of each batch one process computes: `accumulate` consecutive ones of `processes * accumulate`.
 
-    A part holds pictures of the batch and those as far from its end, in the order of the batch, so that both of a pair
-    that `training.mixing` mixes are in it, and in the places where mixing the part alone finds them.
+    A part holds some images from the start of the batch and their mirror images from its end, in the batch's order. So
+    both images of a pair that `training.mixing` mixes are in one part, where mixing the part alone pairs them again.
     """
 
     rank: int = 0
@@ -124,11 +127,11 @@ class Share:
     accumulate: int = 1
 
     def numbers(self) -> range:
-        """The numbers of this process's parts among all of a batch."""
+        """The numbers of this process's parts among all parts of a batch."""
         return range(self.rank * self.accumulate, (self.rank + 1) * self.accumulate)
 
-    def of(self, batch: list[Item]) -> list[list[Item]]:
-        """This process's parts, each as long as the others."""
+    def of(self, batch: list[T]) -> list[list[T]]:
+        """This process's parts of a batch, all of the same length."""
         count, parts = len(batch), self.processes * self.accumulate
         if parts == 1:
             return [batch]
@@ -137,18 +140,18 @@ class Share:
         return [batch[slice(*early)] + batch[slice(*late)] for early, late in ends]
 
 
-ALL = Share()  # of a process that is alone
+WHOLE_BATCH = BatchPartition()  # for a process without peers
 
 
 class TrainingBatches:
     """Shuffled batches, epoch by epoch.
 
     Args:
-        pixels: What to read.
-        batch_size: Images in a batch of all processes; the last, smaller one of an epoch is dropped.
-        workers: Threads that read; changes no batch. 0: the one that asks for a batch.
-        renderer: What makes pixels of encoded images; None: the workers do, on the CPU.
-        share: What this process reads of each batch.
+        pixels: The samples.
+        batch_size: Images per batch, over all processes; an epoch drops its incomplete last batch.
+        workers: Threads that read ahead, without effect on the batches; 0: the calling thread reads.
+        renderer: Renders encoded batches; None: the workers render on the CPU.
+        partition: Which parts of each batch this process reads.
 
     Raises:
         ValueError: If there are fewer images than one batch.
@@ -160,7 +163,7 @@ class TrainingBatches:
         batch_size: int,
         workers: int,
         renderer: Renderer | None = None,
-        share: Share = ALL,
+        partition: BatchPartition = WHOLE_BATCH,
     ):
         count = len(pixels.database)
         if count < batch_size:
@@ -169,41 +172,41 @@ class TrainingBatches:
         self.batch_size = batch_size
         self.workers = workers
         self.renderer = renderer
-        self.share = share
+        self.partition = partition
         self.steps = count // batch_size  # batches in an epoch
 
     @property
     def seed(self) -> int:
-        """What the order and the samples are drawn from."""
+        """The seed of the order and of the samples."""
         return self.pixels.seed
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[tuple[Batch, ...]]:
-        """This process's parts of each batch of one epoch, after the first `done` batches."""
+        """This process's parts of each batch of one epoch, without the first `done` batches."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
         order = torch.randperm(len(self.pixels.database), generator=generator)
         batches = order.split(self.batch_size)[done : self.steps]
-        parts = (part for batch in batches for part in self.share.of(batch.tolist()))
+        parts = (part for batch in batches for part in self.partition.of(batch.tolist()))
         keys = ([(epoch, index) for index in part] for part in parts)
         if self.renderer is None:
             rendered: Iterator[Batch] = ordered_map(self.pixels.batch, keys, self.workers, chunk=1)
         else:
             encoded = ordered_map(self.pixels.encoded, keys, self.workers, chunk=1)
             rendered = map(self.renderer, encoded)
-        return zip(*[rendered] * self.share.accumulate, strict=True)
+        return zip(*[rendered] * self.partition.accumulate, strict=True)
 
 
 class OrderedBatches:
     """Records in order.
 
     Args:
-        pixels: What to read.
-        batch_size: Images in a batch; the last one may be smaller.
-        workers: Threads that read; changes no batch. 0: the one that asks for a batch.
-        images: How many, evenly spaced, since a database may be sorted by class; None for all.
-        share: Every `processes`-th batch is this process's, from its rank on.
+        pixels: The samples.
+        batch_size: Images per batch; the last batch may be smaller.
+        workers: Threads that read ahead, without effect on the batches; 0: the calling thread reads.
+        images: Number of images, evenly spaced, because a database may be sorted by class; None: all.
+        partition: This process reads every `processes`-th batch, beginning with its rank.
 
     Attributes:
-        indices: Which records are this process's.
+        indices: The records that this process reads.
 
     Raises:
         ValueError: If the database holds fewer images.
@@ -215,7 +218,7 @@ class OrderedBatches:
         batch_size: int,
         workers: int,
         images: int | None = None,
-        share: Share = ALL,
+        partition: BatchPartition = WHOLE_BATCH,
     ):
         count = len(pixels.database)
         if images is not None and images > count:
@@ -225,7 +228,7 @@ class OrderedBatches:
         self.workers = workers
         indices = [i * count // images for i in range(images)] if images is not None else list(range(count))
         batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
-        self.indices = [index for batch in batches[share.rank :: share.processes] for index in batch]
+        self.indices = [index for batch in batches[partition.rank :: partition.processes] for index in batch]
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)

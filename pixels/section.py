@@ -1,4 +1,4 @@
-"""A block of parameters, and the types of numbers in it."""
+"""A block of parameters, and types of numbers for its fields."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Section(BaseModel):
-    """A block of parameters: read once, never changed, unknown keys refused."""
+    """A block of parameters: immutable, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -18,7 +18,7 @@ class Section(BaseModel):
         return value
 
 
-Share = Annotated[float, Field(gt=0, le=1)]
+Proportion = Annotated[float, Field(gt=0, le=1)]
 Ratio = Annotated[float, Field(gt=0)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 HueStrength = Annotated[float, Field(ge=0, le=0.5)]

@@ -7,13 +7,13 @@ import torch
 from pictures import encode
 
 from imagedb.reader import ImageDatabase
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import SourceImage, IndexedSource
 from imagedb.writer import write_database
 
 torch.set_num_threads(1)
 
 
-class Flat(ListSource):
+class Flat(IndexedSource):
     """Picture number i: 8 x 8 pixels of the colour (i, i, i), of class i % 3."""
 
     class_names = ("a", "b", "c")
@@ -22,7 +22,7 @@ class Flat(ListSource):
         return 26
 
     def __getitem__(self, index):
-        return Item(str(index), index % 3, encode(np.full((8, 8, 3), index, np.uint8)))
+        return SourceImage(str(index), index % 3, encode(np.full((8, 8, 3), index, np.uint8)))
 
 
 @pytest.fixture(scope="session")

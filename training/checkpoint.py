@@ -1,4 +1,4 @@
-"""Checkpoints for going on after an interruption: outside the tracked outputs, one folder for each distinct run."""
+"""Checkpoints from which an interrupted run resumes: outside the tracked outputs, one folder per distinct run."""
 
 import hashlib
 import io
@@ -17,18 +17,23 @@ from training.figures import Row
 
 
 class State(TypedDict):
-    """What a run goes on from, after any step.
+    """The state of a run between two steps.
 
-    `epoch` is under way, and `done` of its steps have been; `totals` of its losses and correct pictures are float64
-    [processes, 2]. `model` is trained; `kept` is scored: the same, or the average of its weights. `is_best` says that
-    no epoch before had such a score. `about` is for those who find the file.
+    Attributes:
+        epoch: the current epoch.
+        done: steps of `epoch` that are done.
+        totals: sums of their losses and correct images, float64 [processes, 2].
+        model: the weights that are trained.
+        scored: the weights that are validated and saved: those of `model`, or their average.
+        is_best: whether the epoch that has just ended has the best score so far.
+        about: what describes the file to those who find it.
     """
 
     epoch: int
     done: int
     totals: Tensor
     model: dict[str, Tensor]
-    kept: dict[str, Tensor]
+    scored: dict[str, Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     schedule: dict[str, Any]
@@ -38,18 +43,18 @@ class State(TypedDict):
 
 
 def run_key(**parts: object) -> str:
-    """A name for the run that `parts` determine: its parameters, the digests of its inputs and of its code.
+    """The name of the run that `parts` determine: its parameters, and the digests of its inputs and of its code.
 
-    Another learning rate, another database or other code gives another name, so no run goes on from the wrong state.
+    Another learning rate, another database or other code gives another name, so no run resumes from a wrong state.
 
     Args:
-        parts: Values that JSON can express.
+        parts: JSON values.
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def digest_files(paths: list[Path]) -> str:
-    """sha256 over the bytes of files, in the order of their names."""
+    """The SHA-256 of the bytes of all files, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -57,34 +62,34 @@ def digest_files(paths: list[Path]) -> str:
 
 
 def _parse(contents: bytes, path: Path) -> State:
-    """The state in a checkpoint, tensors on the CPU; no code in it is run."""
+    """The state in a checkpoint, with tensors on the CPU; code in the file is not run."""
     try:
         return cast(State, torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True))
-    except Exception:  # what a damaged file makes PyTorch raise has no common class
+    except Exception:  # PyTorch's errors for damaged files have no common class
         raise ValueError(
-            f"{path} is damaged: remove it, and the run goes on from the checkpoint before, or starts again"
+            f"{path} is damaged: remove it, and the run resumes from the checkpoint before it, or starts again"
         ) from None
 
 
 class Checkpoints:
-    """The last states of one run, and the best: step_<steps done>.pt and best.pt, each whole or not there.
+    """The latest states of one run, step_<steps done>.pt, and the best one, best.pt; each file is whole or absent.
 
-    Rank 0 writes and reads them, so that the other processes of a run may be on machines without the folder.
+    Rank 0 writes and reads them, so other processes may be on machines without the folder.
 
     Args:
-        folder: Of this run alone.
-        kept: How many of the last states.
+        folder: Where the files of this run are.
+        count: Number of latest states that stay.
         group: The processes of the run.
     """
 
-    def __init__(self, folder: Path, kept: int = 1, group: Group | None = None):
+    def __init__(self, folder: Path, count: int = 1, group: Group | None = None):
         self.folder = folder
-        self.kept = kept
+        self.count = count
         self.group = group or Group()
         self.best = folder / "best.pt"
 
     def save(self, done: int, state: State) -> None:
-        """Write the state after `done` steps of the whole run.
+        """Write the state after `done` steps of the run.
 
         Raises:
             OSError: If the file cannot be written.
@@ -93,7 +98,7 @@ class Checkpoints:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step_{done:08d}.pt"
-        partial = self.folder / "state.partial"  # one name, so that what a kill leaves of it is written over
+        partial = self.folder / "state.partial"  # always this name, so that the next save overwrites what a kill leaves
         try:
             with partial.open("wb") as file:
                 torch.save(state, file)
@@ -102,19 +107,19 @@ class Checkpoints:
             partial.replace(path)
             if state["is_best"]:
                 self._copy_to_best(path)
-        except (OSError, RuntimeError) as error:  # PyTorch's writer puts an error of its own upon that of a full disk
+        except (OSError, RuntimeError) as error:  # PyTorch's writer wraps the error of a full disk
             reason = error if isinstance(error, OSError) else error.__context__ or error
             raise OSError(f"cannot write {path}: {reason}") from None
         finally:
             partial.unlink(missing_ok=True)
-        for old in self._states()[: -self.kept]:
+        for old in self._states()[: -self.count]:
             old.unlink()
 
     def load(self) -> State | None:
-        """The newest state, or None where no run has been interrupted.
+        """The newest state; None if there is none.
 
         Raises:
-            ValueError: If its file is damaged.
+            ValueError: If the file is damaged.
         """
         path = next(reversed(self._states()), None) if self.group.rank == 0 else None
         contents = self.group.from_first(path.read_bytes() if path else None)
@@ -126,10 +131,10 @@ class Checkpoints:
         return state
 
     def load_best(self) -> State:
-        """The state after the epoch with the best score, on rank 0.
+        """The state after the epoch with the best score; for rank 0 only.
 
         Raises:
-            ValueError: If its file is missing or damaged.
+            ValueError: If the file is missing or damaged.
         """
         if not self.best.exists():
             raise ValueError(f"{self.best} is missing: remove {self.folder}, and the run starts again")

@@ -1,6 +1,6 @@
-"""Several processes that train one model: what they say to each other beside the gradients.
+"""Several processes that train one model: what they exchange besides gradients.
 
-torchrun starts them, PyTorch's DistributedDataParallel averages the gradients; this is the rest.
+torchrun starts the processes, and PyTorch's DistributedDataParallel averages their gradients.
 """
 
 import os
@@ -15,11 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 class Group:
-    """The processes of a training run; one that is alone needs no others.
+    """The processes of a training run, by default this one alone.
 
     Attributes:
-        rank: Number of this process; 0 writes.
-        size: How many there are.
+        rank: Number of this process; rank 0 writes the files.
+        size: Number of processes.
     """
 
     def __init__(self, rank: int = 0, size: int = 1):
@@ -27,15 +27,15 @@ class Group:
         self.size = size
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """A module whose gradients are the mean over all processes; each has its own buffers: see `share_buffers`."""
+        """`model` with gradients averaged over all processes; buffers are not, see `share_buffers`."""
         if self.size == 1:
             return model
-        # of 1x1 kernels both memory formats are the same bytes
+        # for 1x1 kernels both memory formats are the same bytes
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return DistributedDataParallel(model, forward_sync_buffers=False)
 
-    def greatest(self, number: int) -> int:
-        """The greatest of what the processes have."""
+    def maximum(self, number: int) -> int:
+        """The largest `number` over all processes."""
         if self.size == 1:
             return number
         tensor = torch.tensor(number)
@@ -43,7 +43,7 @@ class Group:
         return int(tensor)
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """What each process has, on the CPU, by rank; the shapes may differ."""
+        """The tensors of all processes by rank, on the CPU; their shapes may differ."""
         if self.size == 1:
             return [tensor.cpu()]
         tensors: list[Tensor] = [tensor] * self.size
@@ -51,7 +51,7 @@ class Group:
         return tensors
 
     def from_first(self, contents: bytes | None) -> bytes | None:
-        """The bytes that rank 0 has."""
+        """Rank 0's `contents`."""
         if self.size == 1:
             return contents
         objects = [contents]
@@ -67,10 +67,10 @@ class Group:
 
 @contextmanager
 def joined(processes: int, device: torch.device) -> Iterator[Group]:
-    """The group that torchrun has started this process for, as long as the block lasts.
+    """The group of processes that torchrun has started; it exists while the block runs.
 
     Raises:
-        ValueError: If it started another number of processes.
+        ValueError: If torchrun has started another number of processes.
     """
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != processes:
@@ -84,5 +84,5 @@ def joined(processes: int, device: torch.device) -> Iterator[Group]:
         try:
             yield Group(dist.get_rank(), dist.get_world_size())
         except Exception:
-            stack.pop_all()  # the others shall not miss this process before it has said why it ends
+            stack.pop_all()  # keep the group open, so that peers do not fail before this error is reported
             raise

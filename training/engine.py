@@ -1,4 +1,4 @@
-"""The training loop of float training and of quantization-aware training alike."""
+"""The training loop of float training and of quantization-aware training."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from training.figures import Figures, Row
 from training.optimization import Schedule
 from training.step import TrainingStep, weights_of
 
-Weights = dict[str, Tensor]
-Steps = Iterable[tuple[Batch, ...]]
+StateDict = dict[str, Tensor]
+EpochSteps = Iterable[tuple[Batch, ...]]  # for each step, this process's parts of a batch
 Validate = Callable[[nn.Module, Callable[[], None]], Scores]
 
 
-class Wish(IntEnum):
-    """What shall happen between two steps; of several processes' wishes, the greatest does."""
+class Request(IntEnum):
+    """Action to take between two steps; the largest over all processes wins."""
 
-    GO_ON = 0
+    CONTINUE = 0
     SAVE = 1
     STOP = 2
 
@@ -34,29 +34,29 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights with the best validation top-1 and those of the last epoch, and one row of figures an epoch."""
+    """The weights with the best validation top-1, those of the last epoch, and one row of figures per epoch."""
 
-    best: Weights
-    last: Weights
+    best: StateDict
+    last: StateDict
     history: list[Row]
 
 
 class Observer:
-    """What training tells, and asks, as it goes on; this one is silent and wants nothing."""
+    """What training reports to and asks while it runs; this class does nothing and requests nothing."""
 
-    def epoch(self, steps: Steps, epoch: int, done: int) -> Steps:
-        """The steps of an epoch, of which `done` have been, as they are taken."""
+    def epoch(self, steps: EpochSteps, epoch: int, done: int) -> EpochSteps:
+        """Pass on the steps of an epoch, of which `done` are already done, one at a time."""
         return steps
 
     def step(self, figures: Callable[[], Figures]) -> None:
-        """After a step; `figures` gives the means of the epoch so far, and makes a GPU wait."""
+        """Called after each step; `figures` gives the means of the epoch so far, for which the CPU waits for a GPU."""
 
     def row(self, row: Row) -> None:
-        """A row of the history, those of an interrupted run included."""
+        """Called with each row of the history, also with those from before an interruption."""
 
-    def wish(self) -> Wish:
-        """Asked after each step and each batch of the validation."""
-        return Wish.GO_ON
+    def request(self) -> Request:
+        """Called after each step and before each batch of the validation."""
+        return Request.CONTINUE
 
 
 def fit(
@@ -68,23 +68,23 @@ def fit(
     about: Mapping[str, Any] | None = None,
     observer: Observer | None = None,
 ) -> Fitted:
-    """Train; a run that was interrupted goes on after the step that it had saved, to the same bytes.
+    """Train; an interrupted run resumes after its last saved step and ends with the same bytes.
 
     Args:
-        step: The model, and what one step does to it.
-        batches: Training images, by the first epoch that has them.
-        validate: Scores a model after each epoch; its `top1` decides which weights are best. It calls its second
-            argument between its batches.
-        checkpoints: Where the states of this very run are kept.
-        score_start: Whether the model as it is given counts as epoch 0, scored and perhaps the best. It does in any
-            case where the recipe has no epochs.
-        about: Stands in each checkpoint.
-        observer: Is told what happens.
+        step: The model and its training step.
+        batches: Training batches, by the first epoch that uses them.
+        validate: Scores a model after each epoch; the best weights are those with the highest `top1`. It calls its
+            second argument before each of its batches.
+        checkpoints: The saved states of this run.
+        score_start: Whether the initial model is scored as epoch 0 and may be the best. It always is if the recipe
+            has no epochs.
+        about: Information that each checkpoint holds.
+        observer: Is informed of progress, and can request a checkpoint or a stop.
 
     Raises:
-        ValueError: If a loss, a weight or a logit is not finite, naming epoch, step, learning rate and where in the
-            network that began.
-        Stopped: If the observer wishes it.
+        ValueError: If a loss, a weight or a logit is not finite; the message names the epoch, the step, the learning
+            rate and the first such value in the network.
+        Stopped: If the observer requests a stop.
     """
     try:
         return _Run(step, batches, validate, checkpoints, about or {}, observer or Observer()).fit(score_start)
@@ -93,7 +93,7 @@ def fit(
 
 
 class _Run:
-    """The state of `fit`: `epoch` is under way and `done` of its steps have been made, with these `totals`."""
+    """The state of `fit`: `done` steps of `epoch` are done, `totals` sums their losses and correct images."""
 
     def __init__(
         self,
@@ -122,13 +122,13 @@ class _Run:
             self._score(None)
         while self.epoch <= self.recipe.epochs:
             self._score(self._train())
-        best = {} if self.step.group.rank else self.checkpoints.load_best()["kept"]
-        return Fitted(best, weights_of(self.step.kept), self.history)
+        best = {} if self.step.group.rank else self.checkpoints.load_best()["scored"]
+        return Fitted(best, weights_of(self.step.scored), self.history)
 
     def _train(self) -> Figures:
-        """What is left of an epoch."""
+        """Train the steps that remain of the epoch."""
         batches = self.batches[max(first for first in self.batches if first <= self.epoch)]
-        numbers = batches.share.numbers()
+        numbers = batches.partition.numbers()
         self.step.train()
         steps = batches.epoch(self.epoch - 1, self.done)
         for parts in self.observer.epoch(steps, self.epoch, self.done):
@@ -143,29 +143,29 @@ class _Run:
         return self._figures(torch.stack(gathered).sum(dim=0), len(gathered))
 
     def _figures(self, totals: Tensor, processes: int) -> Figures:
-        loss, right = totals.tolist()
+        loss, correct = totals.tolist()
         images = self.done * self.recipe.batch_size * processes / self.step.group.size
         return {
             "train_loss": round(loss / (self.done * processes), 6),
-            "train_top1": round(100 * right / images, 4),
+            "train_top1": round(100 * correct / images, 4),
             "lr": self.step.optimizer.param_groups[0]["lr"],
         }
 
     def _score(self, trained: Figures | None) -> None:
         """Validate, and end the epoch."""
-        kept = self.step.kept
-        self.step.group.share_buffers(kept)
-        kept.eval()
+        model = self.step.scored
+        self.step.group.share_buffers(model)
+        model.eval()
         try:
-            for name, value in kept.state_dict().items():
+            for name, value in model.state_dict().items():
                 if not value.isfinite().all():
                     raise NotFinite(f"the weights {name} are not finite")
-            self.step.project(kept)
-            scores = self.validate(kept, self._between)
+            self.step.project(model)
+            scores = self.validate(model, self._between)
         except NotFinite as error:
             raise NotFinite(f"{error} in the validation after epoch {self.epoch}") from None
-        scored = {"val_loss": scores["loss"], "val_top1": scores["top1"]}
-        row = cast(Row, {"epoch": self.epoch} | dict(trained or {}) | scored)
+        validated = {"val_loss": scores["loss"], "val_top1": scores["top1"]}
+        row = cast(Row, {"epoch": self.epoch} | dict(trained or {}) | validated)
         is_best = not self.history or row["val_top1"] > max(past["val_top1"] for past in self.history)
         self.history.append(row)
         self.schedule.after_epoch(self.epoch * self.steps, scores["loss"])
@@ -175,11 +175,11 @@ class _Run:
         self.observer.row(row)
 
     def _between(self) -> None:
-        wish = self.step.group.greatest(self.observer.wish())
-        if wish:
+        request = self.step.group.maximum(self.observer.request())
+        if request:
             self.step.check()
             self._save()
-        if wish == Wish.STOP:
+        if request == Request.STOP:
             raise Stopped
 
     def _save(self, is_best: bool = False) -> None:
@@ -188,7 +188,7 @@ class _Run:
             done=self.done,
             totals=torch.stack(self.step.group.gather(self.totals)),
             model=self.step.model.state_dict(),
-            kept=self.step.kept.state_dict(),
+            scored=self.step.scored.state_dict(),
             optimizer=self.step.optimizer.state_dict(),
             scaler=self.step.scaler.state_dict(),
             schedule=self.schedule.state_dict(),
@@ -203,7 +203,7 @@ class _Run:
             self.epoch, self.done, self.history = state["epoch"], state["done"], state["history"]
             self.totals.copy_(state["totals"][self.step.group.rank])
             self.step.model.load_state_dict(state["model"])
-            self.step.kept.load_state_dict(state["kept"])
+            self.step.scored.load_state_dict(state["scored"])
             self.step.optimizer.load_state_dict(state["optimizer"])
             self.step.scaler.load_state_dict(state["scaler"])
             self.schedule.load_state_dict(state["schedule"])

@@ -11,7 +11,7 @@ from torch import nn
 from training.grouped import use_dense
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-SHAPES = 64  # of pictures for which a step may be compiled: one for each of train.sizes
+SHAPES = 64  # input shapes for which a step may be compiled: one for each of train.sizes
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Execution:
     """How a training step is computed.
 
     Attributes:
-        precision: "tf32", "bf16" and "fp16" convolve with fewer bits.
-        compile: by torch.compile.
-        dense_groups: grouped convolutions as dense ones, where `training.grouped` knows that to be faster.
+        precision: "tf32", "bf16" and "fp16" convolve with fewer bits than "float32".
+        compile: whether torch.compile compiles the network.
+        dense_groups: whether grouped convolutions are computed as dense ones where `training.grouped` finds it faster.
     """
 
     precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
@@ -29,7 +29,7 @@ class Execution:
     dense_groups: bool = False
 
     def of(self, network: nn.Module) -> Any:
-        """A network as it is computed; its parameters, and their names, stay as they are."""
+        """`network` as a callable that computes it in this way; parameters and their names do not change."""
         if self.dense_groups:
             use_dense(network)
         if not self.compile:
@@ -38,12 +38,12 @@ class Execution:
         return torch.compile(network, dynamic=False)
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """In the block, types are PyTorch's choice from this precision and float32."""
+        """A block in which PyTorch chooses between this precision and float32 for each operation."""
         return torch.autocast(device.type, AUTOCAST.get(self.precision), enabled=self.precision in AUTOCAST)
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Outside of the block, nothing is computed with fewer bits, or by whatever cuDNN finds to be fastest."""
+        """A block with TF32 unless in float32, and with cuDNN's fastest kernels unless they must be deterministic."""
         cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
         before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
         cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()

@@ -1,10 +1,10 @@
-"""The figures of a training run, as its history, its log and its curves have them: losses in nats, top-1 in percent."""
+"""The figures of a training run in its history, log and curves: losses in nats, top-1 in percent."""
 
 from typing import NotRequired, TypedDict
 
 
 class Figures(TypedDict):
-    """Of the training pictures of an epoch, means over what has been of it, and the learning rate."""
+    """Means over the training images of the epoch so far, and the learning rate."""
 
     train_loss: float
     train_top1: float
@@ -12,7 +12,7 @@ class Figures(TypedDict):
 
 
 class Row(TypedDict):
-    """Of an epoch; epoch 0 is the start, in which nothing is trained."""
+    """The figures of one epoch; epoch 0 is the initial model, without training figures."""
 
     epoch: int
     train_loss: NotRequired[float]

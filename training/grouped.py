@@ -1,20 +1,20 @@
-"""Grouped convolutions computed as dense ones, whose weights are block-diagonal, where that is faster.
+"""Grouped convolutions computed as dense ones with block-diagonal weights, where that is faster.
 
-A GPU's matrix units multiply more zeros in less time than its kernels for few, small groups take without them. A zero
-times a finite value adds nothing: the results are the same sums, in an order that a library chooses anyway.
+A GPU's matrix units multiply all the zeros in less time than its kernels for a few small groups need without them. A
+zero times a finite value adds nothing: the sums are the same, in an order that a library chooses anyway.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MOST_GROUPS = 8  # up to here it has been measured to be faster, in bfloat16 on an H100
+MOST_GROUPS = 8  # up to here dense was measured to be faster, in bfloat16 on an H100
 
 
 def use_dense(model: nn.Module) -> None:
-    """Let the grouped convolutions of a model run by `conv2d`; its parameters, and their names, stay as they are.
+    """Let the grouped convolutions of a model call `conv2d`; its parameters and their names do not change.
 
-    Those are the `nn.Conv2d` of any network, and the modules that call their own attribute `conv2d`.
+    These are every grouped `nn.Conv2d`, and every module that calls its own attribute `conv2d`.
     """
     for module in model.modules():
         if type(module) is nn.Conv2d and module.groups > 1 and module.padding_mode == "zeros":
@@ -24,10 +24,10 @@ def use_dense(model: nn.Module) -> None:
 
 
 class DenseConv2d(nn.Conv2d):
-    """A convolution that runs by `conv2d`."""
+    """A convolution that calls `conv2d`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """What `nn.Conv2d` computes."""
+        """The result of `nn.Conv2d`."""
         return conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
@@ -47,12 +47,12 @@ def conv2d(
 
 
 def is_faster_dense(weight: Tensor, groups: int) -> bool:
-    """Whether a convolution with weights [out, in / groups, h, w] is faster with `groups` times as many, most zero."""
-    measured = weight.is_cuda and torch.is_autocast_enabled("cuda")  # others, such as those of a validation, are not
+    """Whether a convolution with weights [out, in / groups, h, w] is faster as a dense one."""
+    measured = weight.is_cuda and torch.is_autocast_enabled("cuda")  # validation, without autocast, was not
     return measured and 1 < groups <= MOST_GROUPS and weight.shape[1] > 1
 
 
 def block_diagonal(weight: Tensor, groups: int) -> Tensor:
-    """Weights [out, in / groups, h, w] of a grouped convolution as those, [out, in, h, w], of a dense one."""
+    """The dense weights [out, in, h, w] of a grouped convolution with weights [out, in / groups, h, w]."""
     blocks = weight.unflatten(0, (groups, -1)).movedim(0, -1)  # [out / groups, in / groups, h, w, groups]
     return torch.diag_embed(blocks, dim1=0, dim2=2).flatten(0, 1).flatten(1, 2)

@@ -1,7 +1,7 @@
-"""What training minimizes: a function of logits, targets and the network's input.
+"""Losses of training, functions of logits, targets and the network's input.
 
-Logits are float32 [batch, classes]; targets are labels, int64 [batch], or, of mixed pictures, probabilities of classes,
-float32 [batch, classes], which are smoothed already.
+Logits are float32 [batch, classes]. Targets are labels, int64 [batch], or for mixed images the probabilities of the
+classes, float32 [batch, classes], already smoothed.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ LossOf = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def label_loss(smoothing: float, kind: str = "cross_entropy", threshold: float | None = None) -> LossOf:
-    """Mean over the pictures of the cross-entropy, or of the sum over the classes of the binary one, in nats.
+    """The mean over the images of the cross-entropy, or of the binary cross-entropy summed over classes, in nats.
 
     Args:
-        smoothing: Share of a label that goes to all classes alike.
+        smoothing: Fraction of a label that is spread evenly over all classes.
         kind: "cross_entropy" or "binary_cross_entropy".
-        threshold: Of the binary one: probabilities above it count as 1, others as 0; None: as they are.
+        threshold: For "binary_cross_entropy": target probabilities above it count as 1, others as 0; None: unchanged.
     """
     if kind == "binary_cross_entropy":
         binary = BinaryCrossEntropy(smoothing, threshold, sum_classes=True)
@@ -33,16 +33,17 @@ def label_loss(smoothing: float, kind: str = "cross_entropy", threshold: float |
 
 
 def distilled_loss(loss_of: LossOf, teacher: Callable[[Tensor], Tensor], weight: float, temperature: float) -> LossOf:
-    """`1 - weight` parts of `loss_of` and `weight` parts of the divergence from what a teacher says of the same input.
+    """`(1 - weight) * loss_of + weight * divergence` from a teacher's probabilities for the same input.
 
-    Hinton et al. 2015 (https://arxiv.org/abs/1503.02531), section 2: both softmaxes at `temperature`, the divergence
-    times its square. Kullback and Leibler's has the gradient of the soft cross-entropy, and is 0 for equal logits.
+    Hinton et al. 2015 (https://arxiv.org/abs/1503.02531), section 2: both softmaxes use `temperature`, and the
+    divergence is multiplied by its square. The Kullback-Leibler divergence has the gradient of the soft cross-entropy,
+    and is 0 for equal logits.
 
     Args:
-        loss_of: What the labels say.
-        teacher: Logits of an input; gets no gradient.
-        weight: 0 to 1.
-        temperature: Above 0.
+        loss_of: The loss from the labels.
+        teacher: Gives the logits of an input, without gradients.
+        weight: Weight of the teacher, 0 to 1.
+        temperature: Temperature of the softmaxes, above 0.
     """
 
     def loss(logits: Tensor, targets: Tensor, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Optimizers and learning rates of a recipe."""
+"""The optimizer and the learning rate of a recipe."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from training.recipe import Recipe
 
-FUSED = ("sgd", "nesterov", "adamw")  # what PyTorch has one kernel for
+FUSED = ("sgd", "nesterov", "adamw")  # PyTorch has a kernel that updates all weights at once
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """The optimizer of what `model` has to train, of timm; on CUDA with one kernel for all weights."""
+    """timm's optimizer for the trainable weights of `model`; on CUDA with a kernel for all of them if possible."""
     on_cuda = next(model.parameters()).is_cuda
     kernel: dict[str, Any] = {"fused": True} if on_cuda and recipe.optimizer in FUSED else {}
     return create_optimizer_v2(
@@ -29,12 +29,12 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 class Schedule:
-    """The learning rate: a line from zero, then what `recipe.schedule` says; the optimizer holds it.
+    """Sets the learning rate of an optimizer: a linear warm-up from zero, then `recipe.schedule`.
 
     Args:
-        optimizer: Whose learning rate it is.
-        recipe: What it shall be.
-        steps: Of an epoch.
+        optimizer: The optimizer.
+        recipe: The recipe.
+        steps: Steps per epoch.
     """
 
     def __init__(self, optimizer: Optimizer, recipe: Recipe, steps: int):
@@ -53,22 +53,22 @@ class Schedule:
             self.plateau = ReduceLROnPlateau(optimizer, factor=recipe.decay_rate, patience=patience)
 
     def before_step(self, done: int) -> None:
-        """Set the learning rate of the next step of the optimizer, of which `done` have been."""
+        """Set the learning rate of the next step; `done` steps of the run are done."""
         if self.plateau is None or done <= self.warmup:
             self.by_step.step_update(done)
 
     def after_epoch(self, done: int, val_loss: float) -> None:
-        """Take notice of a validation loss after `done` steps."""
+        """Take the validation loss after `done` steps into account."""
         if self.plateau is not None and done > self.warmup:
             self.plateau.step(val_loss)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the optimizer's own state and the number of steps do not tell."""
+        """The state that follows neither from the optimizer's state nor from the number of steps."""
         if self.plateau is None:
             return {}
         return {name: getattr(self.plateau, name) for name in ("best", "num_bad_epochs", "last_epoch")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore the state that `state_dict` gave."""
         if self.plateau is not None:
             self.plateau.load_state_dict(state)

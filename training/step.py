@@ -1,4 +1,4 @@
-"""One step of training: from the pictures of a batch to new weights."""
+"""One training step: from the images of a batch to new weights."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,13 +21,13 @@ from training.mixing import Mixing
 from training.optimization import make_optimizer
 from training.recipe import Recipe
 
-Seeds = tuple[int, int, int]  # of the run, epoch, step
-PROJECT_EVERY = 64  # steps of a GPU, which has to wait while weights that left what is allowed are looked for
-SMALLEST_SCALE = 2.0**-16  # of the loss in fp16, which is halved where gradients are not finite: a few times are usual
+Seeds = tuple[int, int, int]  # seed of the run, epoch, step
+PROJECT_EVERY = 64  # steps on a GPU from one projection to the next, because the GPU has to wait for each
+SMALLEST_SCALE = 2.0**-16  # fp16 halves the scale of the loss if gradients are not finite; a few times are normal
 
 
 class _Work(NamedTuple):
-    """What a step is made of, as in `TrainingStep.__call__`."""
+    """The inputs of a step: the arguments of `TrainingStep.__call__`."""
 
     parts: Sequence[Batch]
     numbers: Sequence[int]
@@ -38,7 +38,7 @@ class _Work(NamedTuple):
 
 
 class _Unchecked(NamedTuple):
-    """A step, the weights before it, and its loss, which is there once the device has come to `known`."""
+    """A step, the weights before it, and its loss, which is valid once the device has reached `known`."""
 
     work: _Work
     before: list[Tensor]
@@ -50,22 +50,22 @@ class TrainingStep:
     """Forward, backward and update.
 
     Args:
-        model: On the device to train on; its input is float32 [batch, 3, size, size].
-        recipe: Optimizer, clipping, averaging.
-        loss_of: What is minimized.
-        execution: How it is computed.
+        model: The model, on the device to train on; its input is float32 [batch, 3, size, size].
+        recipe: Gives the optimizer, the clipping and the averaging.
+        loss_of: The loss to minimize.
+        execution: How the step is computed.
         group: The processes that share each batch.
-        mixing: What mixes pictures and labels.
-        frozen: Parts of `model` that stay as they are.
-        project: Called with the model after each update or, on a GPU, each PROJECT_EVERYth, to put weights back, in
-            place, that left what is allowed.
+        mixing: Mixes images and labels; None: they are not mixed.
+        frozen: Parts of `model` that do not change.
+        project: Brings weights back into their allowed range, in place; called with the model after each update, on
+            a GPU after each PROJECT_EVERYth.
 
     Raises:
-        ValueError: If nothing is left to train.
+        ValueError: If all weights are frozen.
 
     Attributes:
-        kept: What is scored and kept: the model or, with `recipe.ema_decay`, the average of its weights.
-        late: Whether a loss is looked at when the next step has been given to the device, as that of a GPU is.
+        scored: The model that is validated and saved: the trained one or, with `recipe.ema_decay`, its average.
+        late: Whether a loss is checked only after the device has got the next step, as on a GPU.
     """
 
     def __init__(
@@ -95,14 +95,14 @@ class TrainingStep:
         self.optimizer = make_optimizer(model, recipe)
         self.scaler = GradScaler(self.device.type, enabled=execution.precision == "fp16")
         self.ema = _average(model, recipe.ema_decay) if recipe.ema_decay else None
-        self.kept = self.ema.module if self.ema else model
+        self.scored = self.ema.module if self.ema else model
         self.network = execution.of(self.group.wrap(model))
         self.late = self.device.type != "cpu"
         self.unchecked: deque[_Unchecked] = deque()
         self.state = [value for value in model.state_dict().values() if value.is_floating_point()]
 
     def train(self) -> None:
-        """Put the model into train mode, frozen parts excepted."""
+        """Put the model, except frozen parts, into training mode."""
         self.network.train()
         for part in self.frozen:
             part.eval()
@@ -111,18 +111,18 @@ class TrainingStep:
         """Make one step.
 
         Args:
-            parts: This process's share of a batch, uint8 pixels [batch, 3, size, size] and labels each.
-            numbers: Their numbers among all parts of the batch.
-            seeds: Seed, epoch and step, from which mixing and dropout draw.
-            done: Steps of the whole run, this one included.
+            parts: This process's parts of a batch, each uint8 pixels [batch, 3, size, size] and labels.
+            numbers: The numbers of these parts among all parts of the batch.
+            seeds: Seed, epoch and step, which determine mixing and dropout.
+            done: Steps of the run, including this one.
 
         Returns:
-            float64 [2]: mean of the parts' losses, and how many of their pictures have their greatest logit where
-            their label (of mixed ones, the greater part of it) is. On the device, and perhaps not there yet.
+            float64 [2]: the mean loss of the parts, and the number of images whose largest logit is that of their
+            label (if mixed: of its larger part). The tensor is on the device, which may still be computing it.
 
         Raises:
-            NotFinite: If the loss, or `late` the one of the step before, is NaN or infinite; says in which step and, of
-                one that was made again, where in the network it began.
+            NotFinite: If the loss (if `late`: that of the step before) is NaN or infinite; the message names the step
+                and the first such value in the network.
         """
         work = _Work(parts, numbers, seeds)
         with self.execution.active():
@@ -137,23 +137,24 @@ class TrainingStep:
         return figures
 
     def check(self, but: int = 0) -> None:
-        """Look at the losses of all steps but the last ones; of all steps, at what fp16 makes of the gradients, too.
+        """Check the losses of all steps but the last `but` ones; if 0, check also the gradients in fp16.
 
         Raises:
-            NotFinite: If one is NaN or infinite; the weights are again those that made it so. If gradients stay so.
+            NotFinite: If a loss is NaN or infinite, with the weights from before that step put back; or if the
+                gradients in fp16 are not finite at any scale.
         """
         while len(self.unchecked) > but:
             work, before, loss, known = self.unchecked.popleft()
             if known:
                 known.synchronize()
             if not loss.isfinite():
-                self._make_again(work, before)
-                raise NotFinite(f"the loss is {loss.item()} {work}, but not when that is made again")
+                self._repeat(work, before)
+                raise NotFinite(f"the loss is {loss.item()} {work}, but it is finite when the step is repeated")
         if not but and (scale := self.scaler.get_scale()) < SMALLEST_SCALE:
             raise NotFinite(f"the gradients in fp16 are not finite, even of {scale:.1g} times the loss")
 
     @torch.no_grad()
-    def _make_again(self, work: _Work, before: list[Tensor]) -> None:
+    def _repeat(self, work: _Work, before: list[Tensor]) -> None:
         torch._foreach_copy_(self.state, before)
         with self.execution.active():
             for part in range(len(work.parts)):
@@ -166,15 +167,15 @@ class TrainingStep:
         parts = len(work.parts)
         for part in range(parts):
             with nullcontext() if part == parts - 1 or self.group.size == 1 else self.network.no_sync():
-                loss, right, x = self._forward(work, part, self.network)
+                loss, correct, x = self._forward(work, part, self.network)
                 if not self.late:
                     self._require_finite(loss, x, work)
                 self.scaler.scale(loss / parts if parts > 1 else loss).backward()
-            figures += torch.stack([loss.detach().double() / parts, right.double()])
+            figures += torch.stack([loss.detach().double() / parts, correct.double()])
         if self.recipe.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
-        self.scaler.step(self.optimizer)  # in fp16, but for one with an overflow in its gradients
+        self.scaler.step(self.optimizer)  # fp16 skips the step if its gradients overflow
         self.scaler.update()
         if not self.late or done % PROJECT_EVERY == 0:
             self.project(self.model)
@@ -183,9 +184,9 @@ class TrainingStep:
         return figures
 
     def _forward(self, work: _Work, part: int, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, correct pictures, and what the network saw."""
+        """The loss, the number of correct images, and the network's input."""
         pixels, labels = work.parts[part]
-        torch.manual_seed(derive_seed(*work.seeds, work.numbers[part]))  # for what draws as it runs, such as dropout
+        torch.manual_seed(derive_seed(*work.seeds, work.numbers[part]))  # for random layers, such as dropout
         x = normalize(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
         targets = labels.to(self.device, non_blocking=True)
         if self.mixing:
@@ -200,12 +201,15 @@ class TrainingStep:
         if not loss.isfinite():
             with self.execution.autocast(self.device):
                 first = first_not_finite(self.model, x)
-            raise NotFinite(f"the loss is {loss.item()} {work}, and the first to be so is {first}")
+            raise NotFinite(f"the loss is {loss.item()} {work}, first in {first}")
 
 
 @torch.no_grad()
 def first_not_finite(model: nn.Module, x: Tensor) -> str:
-    """What in the model has the first value that is not finite when it sees `x`, in words; its statistics change."""
+    """The first tensor in the model with a value that is not finite for the input `x`, in words.
+
+    The statistics of BatchNorm may change.
+    """
     for name, tensor in model.named_parameters():
         if not tensor.isfinite().all():
             return f"the weights {name}"
@@ -222,18 +226,18 @@ def first_not_finite(model: nn.Module, x: Tensor) -> str:
     model(x)
     for handle in hooks:
         handle.remove()
-    return found[0] if found else "itself, of finite logits"
+    return found[0] if found else "the loss itself, from finite logits"
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the state dict on the CPU."""
+    """A copy of the model's state dict, on the CPU."""
     state = model.state_dict()
     return {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
 def _average(model: nn.Module, decay: float) -> ModelEmaV3:
-    """The exponential moving average of weights and buffers, whose decay in step 1, 2, ... is min(decay, s / (s + 9)).
+    """The exponential moving average of weights and buffers, with decay min(decay, s / (s + 9)) in step s + 1.
 
-    Here s is step - 1, so that the start is forgotten: the warm-up of TensorFlow's ExponentialMovingAverage.
+    So the average forgets its start: the warm-up of TensorFlow's ExponentialMovingAverage.
     """
     return ModelEmaV3(model, decay, use_warmup=True, warmup_gamma=9, warmup_power=1)

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from imagedb.record import Annotation, Object
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 
 # Ids 0 to 33 of cityscapesscripts/helpers/labels.py.
 CLASS_NAMES = [
@@ -48,7 +48,7 @@ PICTURE = "_leftImg8bit.png"
 MASKS = {"class": "labelIds", "instance": "instanceIds"}
 
 
-class CityscapesSource(ListSource):
+class CityscapesSource(IndexedSource):
     """The pictures root/leftImg8bit/<split>/<city>/<id>_leftImg8bit.png by city and file, named by id, bytes untouched.
 
     Of root/gtFine, <id>_gtFine_labelIds.png and <id>_gtFine_instanceIds.png are the masks "class", where each class is
@@ -77,9 +77,11 @@ class CityscapesSource(ListSource):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         file = self._files[index]
-        return Item(file.name.removesuffix(PICTURE), None, file.read_bytes, file, partial(self._annotation, file))
+        return SourceImage(
+            file.name.removesuffix(PICTURE), None, file.read_bytes, file, partial(self._annotation, file)
+        )
 
     def _fine(self, picture: Path, kind: str) -> Path:
         split, city, name = picture.parts[-3:]

@@ -11,7 +11,7 @@ from pycocotools import mask as rle
 
 from imagedb.encode import encode_png
 from imagedb.record import Annotation, Object
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 
 FIELDS = (
     "images with id, file_name, height, width; annotations with id, image_id, category_id, bbox; "
@@ -19,7 +19,7 @@ FIELDS = (
 )
 
 
-class CocoSource(ListSource):
+class CocoSource(IndexedSource):
     """The pictures root/<split>/ that root/annotations/instances_<split>.json lists, by id, bytes untouched.
 
     Labels are the categories in the order of their ids, which have gaps in COCO. Objects are in the order of the file;
@@ -52,10 +52,10 @@ class CocoSource(ListSource):
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         name = self._pictures[index][0]
         file = self.folder / name
-        return Item(name, None, file.read_bytes, file, partial(self._annotation, index))
+        return SourceImage(name, None, file.read_bytes, file, partial(self._annotation, index))
 
     def _annotation(self, index: int) -> Annotation:
         _, size, things = self._pictures[index]

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from imagedb.images import SUFFIXES
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 
 
-class FolderSource(ListSource):
+class FolderSource(IndexedSource):
     """The pictures root/split/<class>/<file>, of any suffix in SUFFIXES, named "<class>/<file>", bytes untouched.
 
     Classes and files are in the order of their names. Hidden files and folders are passed over, as is any file without
@@ -39,10 +39,10 @@ class FolderSource(ListSource):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         label, name = self._files[index]
         file = self.folder / name
-        return Item(name, label, file.read_bytes, file)
+        return SourceImage(name, label, file.read_bytes, file)
 
 
 def _pictures(folder: Path) -> list[str]:

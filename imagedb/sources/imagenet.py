@@ -17,7 +17,7 @@ import numpy as np
 import scipy.io
 
 from imagedb.sources.folder import FolderSource
-from imagedb.sources.source import WHOLE, Item, ListSource, Shard, Source, Survey
+from imagedb.sources.source import WHOLE, IndexedSource, Shard, Source, SourceImage, Survey
 
 DEVKIT = "ILSVRC2012_devkit_t12"
 PADDING = 2**20  # bytes; no tar program ends an archive with more zeros
@@ -91,11 +91,11 @@ class _Archive(Source):
     def _pictures(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
         """Name, label, offset and bytes of the pictures of one part."""
 
-    def items(self, shard: Shard = WHOLE) -> Iterator[Item]:
+    def images(self, shard: Shard = WHOLE) -> Iterator[SourceImage]:
         with self._path.open("rb") as file:
             for name, label, offset, size in self._pictures(file, shard):
                 file.seek(offset)
-                yield Item(name, label, file.read(size), self._path)
+                yield SourceImage(name, label, file.read(size), self._path)
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
         with self._path.open("rb") as file:
@@ -156,7 +156,7 @@ class _ValArchive(_Archive):
         return len(shard.of(len(self._devkit.truth))), "image"
 
 
-class _FlatFolder(ListSource):
+class _FlatFolder(IndexedSource):
     """Validation pictures side by side in a folder."""
 
     def __init__(self, files: list[Path], devkit: _Devkit):
@@ -167,9 +167,9 @@ class _FlatFolder(ListSource):
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         name, label, file = self._pictures[index]
-        return Item(name, label, file.read_bytes, file)
+        return SourceImage(name, label, file.read_bytes, file)
 
 
 def _members(file: BinaryIO, start: int, end: int, where: str | Path) -> Iterator[tuple[str, int, int]]:

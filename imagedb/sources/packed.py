@@ -9,8 +9,8 @@ import msgpack
 
 from imagedb.lmdb_file import open_environment
 from imagedb.reader import ImageDatabase
-from imagedb.sources.listing import read_class_names
-from imagedb.sources.source import WHOLE, Item, ListSource, Shard, Source, Survey
+from imagedb.sources.image_list import read_class_names
+from imagedb.sources.source import WHOLE, IndexedSource, Shard, Source, SourceImage, Survey
 
 
 class ReferenceSource(Source):
@@ -43,7 +43,7 @@ class ReferenceSource(Source):
                 class_names = [str(label) for label in range(max(labels, default=-1) + 1)]
             self.class_names = class_names
 
-    def items(self, shard: Shard = WHOLE) -> Iterator[Item]:
+    def images(self, shard: Shard = WHOLE) -> Iterator[SourceImage]:
         with self._transaction() as transaction:
             for index, value in zip(shard.of(self._count), self._values(transaction, shard), strict=True):
                 try:
@@ -52,7 +52,7 @@ class ReferenceSource(Source):
                     data = None
                 if not isinstance(data, bytes) or len(data) < 3:
                     raise ValueError(f"{self._file}: record {index} is not the msgpack of a JPEG and a label")
-                yield Item(str(index), _label(data), data[:-2], self._file)
+                yield SourceImage(str(index), _label(data), data[:-2], self._file)
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
         with self._transaction() as transaction:
@@ -80,7 +80,7 @@ class ReferenceSource(Source):
             raise ValueError(f"{self._file} cannot be read as an LMDB file: {error}") from None
 
 
-class DatabaseSource(ListSource):
+class DatabaseSource(IndexedSource):
     """The records of the finished database `path`, to pack them in another encoding or format.
 
     Raises:
@@ -95,10 +95,10 @@ class DatabaseSource(ListSource):
     def __len__(self) -> int:
         return len(self._database)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         record = self._database[index]
         annotation = (lambda: record.annotation) if self.annotated else None
-        return Item(record.name, record.label, record.image, self._database.path, annotation)
+        return SourceImage(record.name, record.label, record.image, self._database.path, annotation)
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
         return Survey(len(shard.of(len(self))), None)

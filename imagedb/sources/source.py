@@ -9,7 +9,7 @@ from imagedb.record import Annotation
 
 
 @dataclass(frozen=True)
-class Item:
+class SourceImage:
     """One picture of a source.
 
     Attributes:
@@ -75,7 +75,7 @@ class Source(ABC):
     annotated: bool = False
 
     @abstractmethod
-    def items(self, shard: Shard = WHOLE) -> Iterator[Item]:
+    def images(self, shard: Shard = WHOLE) -> Iterator[SourceImage]:
         """The items of one part in order; the parts in order make up the source.
 
         Raises:
@@ -92,22 +92,22 @@ class Source(ABC):
         """How much `items` will give, for a progress bar: a number and its unit, "image" or "B"; known at once."""
 
 
-class ListSource(Source):
+class IndexedSource(Source):
     """A source whose pictures can be reached in any order."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, index: int) -> Item:
-        """Item number `index`; IndexError from len(self) on."""
+    def __getitem__(self, index: int) -> SourceImage:
+        """SourceImage number `index`; IndexError from len(self) on."""
 
-    def items(self, shard: Shard = WHOLE) -> Iterator[Item]:
+    def images(self, shard: Shard = WHOLE) -> Iterator[SourceImage]:
         return (self[index] for index in shard.of(len(self)))
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
         """Files are asked for their size; other pictures are not read, so that bytes is None."""
-        files = [item.file for item in self.items(shard) if item.file and callable(item.image)]
+        files = [item.file for item in self.images(shard) if item.file and callable(item.image)]
         count = len(shard.of(len(self)))
         return Survey(count, sum(Path(file).stat().st_size for file in files) if len(files) == count else None)
 

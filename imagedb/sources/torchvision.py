@@ -15,10 +15,10 @@ import torchvision.datasets
 from PIL import Image
 
 from imagedb.encode import encode_png
-from imagedb.sources.source import WHOLE, Item, ListSource, Shard, Survey
+from imagedb.sources.source import WHOLE, IndexedSource, Shard, SourceImage, Survey
 
 
-class TorchvisionSource(ListSource):
+class TorchvisionSource(IndexedSource):
     """A classification dataset that torchvision reads, already downloaded to `root`.
 
     Each picture becomes a PNG of the same mode, named "<split>/<index>"; nothing is written to `root`, and gzip files
@@ -46,7 +46,7 @@ class TorchvisionSource(ListSource):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         if not 0 <= index < len(self):
             raise IndexError(index)
         name = f"{self._split}/{index:05d}"
@@ -57,7 +57,7 @@ class TorchvisionSource(ListSource):
             raise ValueError(f"{name} of {self._name}: {target!r} is not a class index") from None
         if not isinstance(image, Image.Image):
             raise ValueError(f"{name} of {self._name} is a {type(image).__name__}, not a picture")
-        return Item(name, label, partial(encode_png, image))
+        return SourceImage(name, label, partial(encode_png, image))
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
         return Survey(len(shard.of(len(self))), None)

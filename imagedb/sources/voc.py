@@ -5,7 +5,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from imagedb.record import Annotation, Object
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 
 CLASS_NAMES = [
     "aeroplane",
@@ -33,7 +33,7 @@ FLAGS = ("difficult", "occluded", "truncated")
 MASKS = {"class": "SegmentationClass", "instance": "SegmentationObject"}
 
 
-class VocSource(ListSource):
+class VocSource(IndexedSource):
     """The pictures of one list of PASCAL VOC, in its order and named by their ids, bytes untouched.
 
     The files of SegmentationClass and SegmentationObject are the masks "class" and "instance" of the pictures that have
@@ -74,10 +74,10 @@ class VocSource(ListSource):
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         name = self._ids[index]
         file = self._picture(name)
-        return Item(name, None, file.read_bytes, file, partial(self._annotation, name))
+        return SourceImage(name, None, file.read_bytes, file, partial(self._annotation, name))
 
     def _picture(self, name: str) -> Path:
         return self.root / "JPEGImages" / f"{name}.jpg"

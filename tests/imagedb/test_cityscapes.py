@@ -50,7 +50,7 @@ def objects(root):
 def test_pictures_by_city_and_file_with_bytes_untouched(root):
     source = CityscapesSource(root, "val")
     assert source.annotated
-    items = list(source.items())
+    items = list(source.images())
     names = ["a_000000_000019", "a_000001_000019", "a-b_000000_000019", "b_000000_000019"]
     assert [(item.name, item.label) for item in items] == [(name, None) for name in names]
     assert [item.image() for item in items] == [f"picture {name}".encode() for name in names]

@@ -76,7 +76,7 @@ def refused(kind, message):
 def test_pictures_by_id_with_bytes_untouched_and_without_objects_too(opened, tmp_path):
     source = opened(instances([rectangle(1, 1, 3, 3)]))
     assert source.annotated
-    first, second = source.items()
+    first, second = source.images()
     assert [(first.name, first.label), (second.name, second.label)] == [("z/000003.jpg", None), ("000009.jpg", None)]
     assert (first.image(), second.image()) == (b"picture z/000003.jpg", b"picture 000009.jpg")
     assert first.file == tmp_path / "val2017" / "z" / "000003.jpg"

@@ -44,7 +44,7 @@ def root(tmp_path):
 
 def content(source, shard=WHOLE):
     return [
-        (item.name, item.label, item.image() if callable(item.image) else item.image) for item in source.items(shard)
+        (item.name, item.label, item.image() if callable(item.image) else item.image) for item in source.images(shard)
     ]
 
 
@@ -59,7 +59,7 @@ def test_archives_in_their_order(root, split):
     assert content(source) == EXPECTED[split]
     assert source.class_names == ["English setter", "Siberian husky", "kit fox, Vulpes macrotis"]
     assert source.survey() == Survey(len(EXPECTED[split]), sum(len(image) for *_, image in EXPECTED[split]))
-    assert {item.file for item in source.items()} == {root / f"ILSVRC2012_img_{split}.tar"}
+    assert {item.file for item in source.images()} == {root / f"ILSVRC2012_img_{split}.tar"}
     assert sorted(root.rglob("*")) == before
 
 
@@ -71,7 +71,7 @@ def test_torchvision_agrees_and_what_it_extracts_is_the_same_source(root, split,
     oracle = torchvision.datasets.ImageNet(root, split)
     expected = {path.removeprefix(f"{root / split}/"): label for path, label in oracle.samples}
     source = imagenet_source(root, split)
-    assert {item.name: item.label for item in source.items()} == expected
+    assert {item.name: item.label for item in source.images()} == expected
     assert [tuple(words.split(", ")) for words in source.class_names] == oracle.classes
     (root / f"ILSVRC2012_img_{split}.tar").unlink()
     folders = imagenet_source(root, split)
@@ -136,16 +136,16 @@ def test_training_parts_are_classes_of_like_bytes(tmp_path, sizes, count, expect
     write_train(tmp_path, files.items())
     source = imagenet_source(tmp_path, "train")
     shards = [Shard(k, count) for k in range(1, count + 1)]
-    assert [[len(item.image) for item in source.items(shard)] for shard in shards] == [
+    assert [[len(item.image) for item in source.images(shard)] for shard in shards] == [
         [10240 * size - 2048 for size in part] for part in expected
     ]
     assert [source.expected(shard) for shard in shards] == [(10240 * sum(part), "B") for part in expected]
     assert [source.survey(shard).images for shard in shards] == [len(part) for part in expected]
-    names = [item.name for shard in shards for item in source.items(shard)]
-    assert names == [item.name for item in source.items()]
+    names = [item.name for shard in shards for item in source.images(shard)]
+    assert names == [item.name for item in source.images()]
     archive = tmp_path / "ILSVRC2012_img_train.tar"
     with refused(ValueError, f"shard 1/6 is not allowed, {archive} holds {len(sizes)} class tars, which stay whole"):
-        next(source.items(Shard(1, 6)))
+        next(source.images(Shard(1, 6)))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 7])
@@ -256,7 +256,7 @@ def test_damaged_class_tar(root, damage, message):
     source = imagenet_source(root, "train")
     message = message.format(header=header, size=len(bad))
     with refused(ValueError, f"{root / 'ILSVRC2012_img_train.tar'}: n02100735.tar is {message}"):
-        list(source.items())
+        list(source.images())
     with pytest.raises(ValueError, match="n02100735"):
         source.survey()
 
@@ -266,7 +266,7 @@ def test_long_zeros_are_damage(root):
         for wnid, files in TRAIN.items():
             add(archive, f"{wnid}.tar", tar(files) + bytes(2**20))
     with pytest.raises(ValueError, match=r": n02119789\.tar is damaged: data follow its end at byte \d+$"):
-        list(imagenet_source(root, "train").items())
+        list(imagenet_source(root, "train").images())
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_long_zeros_are_damage(root):
 def test_validation_archive_must_be_that_of_the_ground_truth(root, change, message):
     write_val(root, [(file, image) for file, image in (VAL | change).items() if image is not None])
     source = imagenet_source(root, "val")
-    for use in (lambda: list(source.items()), source.survey, lambda: list(source.items(Shard(2, 2)))):
+    for use in (lambda: list(source.images()), source.survey, lambda: list(source.images(Shard(2, 2)))):
         with refused(ValueError, f"{root / 'ILSVRC2012_img_val.tar'} holds {message}"):
             use()
 
@@ -301,7 +301,7 @@ def test_truncated_validation_archive(root):
     archive.write_bytes(archive.read_bytes()[:2000])
     source = imagenet_source(root, "val")
     with pytest.raises(ValueError, match=rf"^{archive} is truncated: "):
-        list(source.items())
+        list(source.images())
 
 
 def test_devkit_without_a_file(root):

@@ -8,7 +8,7 @@ from imagenet_archives import jpeg
 from imagedb.reader import ImageDatabase
 from imagedb.record import Annotation, Object
 from imagedb.sources.packed import DatabaseSource, ReferenceSource
-from imagedb.sources.source import Item, ListSource, Shard, Survey
+from imagedb.sources.source import IndexedSource, Shard, SourceImage, Survey
 from imagedb.writer import write_database
 
 LABELS = [3, 0, 999, 2, 2, 0, 1, 0, 0, 0, 4]
@@ -35,12 +35,12 @@ def test_reference_database(tmp_path, subdir):
     write_reference(tmp_path / "train_lmdb", entries(), subdir)
     before = sorted(path for path in tmp_path.rglob("*"))
     source = ReferenceSource(tmp_path, "train_lmdb")
-    items = list(source.items())
+    items = list(source.images())
     assert [(item.name, item.label, item.image) for item in items] == [
         (str(index), label, image) for index, (label, image) in enumerate(zip(LABELS, IMAGES, strict=True))
     ]
     assert source.class_names == [str(label) for label in range(1000)]
-    parts = [list(source.items(Shard(k, 3))) for k in (1, 2, 3)]
+    parts = [list(source.images(Shard(k, 3))) for k in (1, 2, 3)]
     assert [item for part in parts for item in part] == items
     assert [source.expected(Shard(k, 3)) for k in (1, 2, 3)] == [(len(part), "image") for part in parts]
     assert source.survey() == Survey(11, sum(len(value) for key, value in entries().items() if key != b"__len__"))
@@ -59,7 +59,7 @@ def test_bytes_packed_by_old_msgpack_are_read(tmp_path):
     old = msgpack.packb(IMAGES[0] + b"\x03\x00", use_bin_type=False)
     assert old != entries()[b"0"]
     write_reference(tmp_path / "val", entries(k0=old), subdir=True)
-    item = next(ReferenceSource(tmp_path, "val").items())
+    item = next(ReferenceSource(tmp_path, "val").images())
     assert (item.label, item.image) == (3, IMAGES[0])
 
 
@@ -94,10 +94,10 @@ def test_short_reference_database_is_refused(tmp_path, changes, message):
 def test_damaged_reference_record_is_named(tmp_path, value):
     write_reference(tmp_path / "val", entries(k7=value), subdir=False)
     source = ReferenceSource(tmp_path, "val")
-    assert len(list(source.items(Shard(1, 2)))) == 5
+    assert len(list(source.images(Shard(1, 2)))) == 5
     message = f"{tmp_path / 'val'}: record 7 is not the msgpack of a JPEG and a label"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        list(source.items())
+        list(source.images())
 
 
 def test_no_reference_database(tmp_path):
@@ -120,7 +120,7 @@ def test_truncated_reference_database_is_refused(tmp_path):
         ReferenceSource(tmp_path, "val")
 
 
-class Pictures(ListSource):
+class Pictures(IndexedSource):
     class_names = ("ant", "bee", "cat")
 
     def __init__(self, annotated):
@@ -132,9 +132,9 @@ class Pictures(ListSource):
     def __getitem__(self, index):
         image = jpeg(index)
         if not self.annotated:
-            return Item(f"p/{index}", index % 3, image)
+            return SourceImage(f"p/{index}", index % 3, image)
         annotation = Annotation((Object(index % 3, (0.5, 1, 2, 3), ("crowd",), image),), {"class": image})
-        return Item(f"p/{index}", None, image, annotation=lambda: annotation)
+        return SourceImage(f"p/{index}", None, image, annotation=lambda: annotation)
 
 
 @pytest.mark.parametrize("annotated", [True, False])
@@ -143,7 +143,7 @@ def test_database_packed_again_is_the_same(tmp_path, annotated):
     source = DatabaseSource(tmp_path / "first.lmdb")
     assert (source.class_names, source.annotated, len(source)) == (["ant", "bee", "cat"], annotated, 7)
     assert source.survey(Shard(1, 2)) == Survey(3, None)
-    assert [item.name for item in source.items(Shard(2, 2))] == ["p/3", "p/4", "p/5", "p/6"]
+    assert [item.name for item in source.images(Shard(2, 2))] == ["p/3", "p/4", "p/5", "p/6"]
     write_database(source, tmp_path / "second.lmdb")
     records = list(ImageDatabase(tmp_path / "second.lmdb"))
     assert records == list(ImageDatabase(tmp_path / "first.lmdb"))

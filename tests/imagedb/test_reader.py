@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 
 from imagedb.reader import ImageDatabase
 from imagedb.record import Annotation, Header, Object, Record, pack_header, pack_record, record_key
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 from imagedb.writer import write_database
 
 
-class One(ListSource):
+class One(IndexedSource):
     class_names = ("a",)
 
     def __init__(self, image):
@@ -24,7 +24,7 @@ class One(ListSource):
         return 1
 
     def __getitem__(self, index):
-        return (Item("only", 0, self.image),)[index]
+        return (SourceImage("only", 0, self.image),)[index]
 
 
 @pytest.fixture

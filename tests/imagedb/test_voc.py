@@ -63,11 +63,11 @@ def test_pictures_of_the_list_in_its_order_with_bytes_untouched(root):
     assert source.annotated
     assert len(source.class_names) == 20
     assert source.class_names == sorted(source.class_names)
-    items = list(source.items())
+    items = list(source.images())
     assert [(item.name, item.label) for item in items] == [("2008_000001", None), ("2007_000027", None)]
     assert [item.image() for item in items] == [b"picture 2008_000001", b"picture 2007_000027"]
     assert items[0].file == root / "JPEGImages" / "2008_000001.jpg"
-    assert [item.name for item in VocSource(root, "Segmentation/train").items()] == ["2007_000027"]
+    assert [item.name for item in VocSource(root, "Segmentation/train").images()] == ["2007_000027"]
 
 
 def test_boxes_begin_at_0_and_end_where_the_pixel_ends(root):
@@ -79,7 +79,7 @@ def test_boxes_begin_at_0_and_end_where_the_pixel_ends(root):
 
 
 def test_masks_where_they_exist(root):
-    empty, masked = VocSource(root, "train").items()
+    empty, masked = VocSource(root, "train").images()
     assert empty.annotation() == Annotation()
     assert masked.annotation().masks == {"class": b"class mask", "instance": b"instance mask"}
 

@@ -20,7 +20,7 @@ from imagedb.images import decode_image
 from imagedb.reader import ImageDatabase
 from imagedb.record import Annotation, Header, Object
 from imagedb.sources.folder import FolderSource
-from imagedb.sources.source import Item, ListSource, Shard
+from imagedb.sources.source import IndexedSource, Shard, SourceImage
 from imagedb.writer import merge_databases, write_database
 
 REPOSITORY = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def jpeg(pixels, **options):
     return buffer.getvalue()
 
 
-class Items(ListSource):
+class Items(IndexedSource):
     def __init__(self, *items, class_names=("a", "b"), annotated=False):
         self.items_, self.class_names, self.annotated = items, list(class_names), annotated
 
@@ -106,7 +106,7 @@ def test_transactions_and_growth_change_no_record(picture_root, database, tmp_pa
 
 def test_progress_sees_each_record(png, tmp_path):
     seen = []
-    source = Items(Item("x", 1, png), Item("y", 0, lambda: png))
+    source = Items(SourceImage("x", 1, png), SourceImage("y", 0, lambda: png))
     header = write_database(source, tmp_path / "new" / "db", progress=seen.append).header
     assert [(record.name, record.label, record.image) for record in seen] == [("x", 1, png), ("y", 0, png)]
     assert header == Header(2, ["a", "b"], header.digest)
@@ -125,7 +125,7 @@ def test_progress_sees_each_record(png, tmp_path):
 @pytest.mark.parametrize("name", ["db", "db.recordio"])
 def test_bad_source_is_refused_and_leaves_nothing(items, message, name, png, tmp_path):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        write_database(Items(*(Item(item, label, png) for item, label in items)), tmp_path / name)
+        write_database(Items(*(SourceImage(item, label, png) for item, label in items)), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -150,7 +150,7 @@ def test_damaged_image_is_named_and_the_old_database_stays(workers, name, png, t
 def test_database_takes_the_place_of_an_old_one(png, tmp_path):
     for name in ("db", "db.recordio"):
         for label in (0, 1):
-            write_database(Items(Item("x", label, png)), tmp_path / name)
+            write_database(Items(SourceImage("x", label, png)), tmp_path / name)
         assert ImageDatabase(tmp_path / name)[0].label == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["db", "db.recordio"]
 
@@ -159,7 +159,7 @@ def test_database_takes_the_place_of_an_old_one(png, tmp_path):
 def test_a_name_as_long_as_the_file_system_allows(png, tmp_path, suffix):
     path = tmp_path / ("a" * (255 - len(suffix)) + suffix)
     for label in (0, 1):
-        write_database(Items(Item("x", label, png)), path)
+        write_database(Items(SourceImage("x", label, png)), path)
     assert ImageDatabase(path)[0].label == 1
     assert list(tmp_path.iterdir()) == [path]
 
@@ -168,10 +168,10 @@ class Damaged:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     whole = jpeg(noise)
     items = (
-        Item("whole", 0, whole),
-        Item("short", 1, whole[: len(whole) // 2]),
-        Item("empty", 0, b""),
-        Item("last", 1, whole),
+        SourceImage("whole", 0, whole),
+        SourceImage("short", 1, whole[: len(whole) // 2]),
+        SourceImage("empty", 0, b""),
+        SourceImage("last", 1, whole),
     )
 
 
@@ -203,7 +203,12 @@ def test_kept_images_are_encoded_again_whole(tmp_path):
 
 def test_remarkable_images_are_named(png, tmp_path):
     grey = jpeg(Damaged.noise[..., 0])
-    items = [Item("a.jpg", 0, grey), Item("b.jpg", 0, png), Item("c.png", 0, grey), Item("d.png", 1, png)]
+    items = [
+        SourceImage("a.jpg", 0, grey),
+        SourceImage("b.jpg", 0, png),
+        SourceImage("c.png", 0, grey),
+        SourceImage("d.png", 1, png),
+    ]
     packed = write_database(Items(*items), tmp_path / "db")
     assert packed.notes == {"JPEG named .png": ["c.png"], "PNG named .jpg": ["b.jpg"], "grey": ["a.jpg", "c.png"]}
     assert packed.bad == {}
@@ -211,7 +216,7 @@ def test_remarkable_images_are_named(png, tmp_path):
 
 def test_annotations_are_packed(png, tmp_path):
     annotation = Annotation((Object(1, (0, 0, 2, 2), ("crowd",), png),), {"class": png})
-    source = Items(Item("a", None, png, annotation=lambda: annotation), annotated=True)
+    source = Items(SourceImage("a", None, png, annotation=lambda: annotation), annotated=True)
     packed = write_database(source, tmp_path / "db", workers=1)
     assert packed.header.annotated
     assert (packed.per_class, packed.bytes) == ([0, 1], len(png)), "objects are counted, masks are not"
@@ -219,7 +224,7 @@ def test_annotations_are_packed(png, tmp_path):
     assert ImageDatabase(tmp_path / "db").verify() == 1
     with pytest.raises(ValueError, match=r"^annotations are in pixels of the pictures as they are"):
         write_database(source, tmp_path / "small", encoding=Encoding("resized", size=2))
-    bad = Items(Item("a", None, png, annotation=lambda: Annotation((Object(2, (0, 0, 1, 1)),))), annotated=True)
+    bad = Items(SourceImage("a", None, png, annotation=lambda: Annotation((Object(2, (0, 0, 1, 1)),))), annotated=True)
     with pytest.raises(ValueError, match=r"^image a: label 2, allowed: 0 to 1$"):
         write_database(bad, tmp_path / "bad")
 
@@ -241,7 +246,7 @@ def test_merged_shards_are_the_database_packed_at_once(picture_root, tmp_path, s
 
 
 def test_merging_moves_the_numbers_of_kept_images(tmp_path):
-    source = Items(*Damaged.items[:2], *(Item(f"{i.name}2", i.label, i.image) for i in Damaged.items[:2]))
+    source = Items(*Damaged.items[:2], *(SourceImage(f"{i.name}2", i.label, i.image) for i in Damaged.items[:2]))
     for k in (1, 2):
         write_database(source, tmp_path / str(k), shard=Shard(k, 2), on_bad_image="keep")
     assert merge_databases([tmp_path / "1", tmp_path / "2"], tmp_path / "all").header.kept == (1, 3)
@@ -251,7 +256,11 @@ def test_shards_that_do_not_belong_together_are_refused(picture_root, png, tmp_p
     source = FolderSource(picture_root, "train")
     for k in (1, 2, 3):
         write_database(source, tmp_path / str(k), shard=Shard(k, 3))
-    write_database(Items(Item("x", 0, png), Item("y", 0, png), Item("z", 0, png)), tmp_path / "x", shard=Shard(3, 3))
+    write_database(
+        Items(SourceImage("x", 0, png), SourceImage("y", 0, png), SourceImage("z", 0, png)),
+        tmp_path / "x",
+        shard=Shard(3, 3),
+    )
 
     def refused(names, message):
         with pytest.raises(ValueError, match=message):
@@ -265,13 +274,13 @@ def test_shards_that_do_not_belong_together_are_refused(picture_root, png, tmp_p
 
 def test_negative_workers_are_refused(png, tmp_path):
     with pytest.raises(ValueError, match=r"^workers is -1, must be 0 or more$"):
-        write_database(Items(Item("x", 0, png)), tmp_path / "db", workers=-1)
+        write_database(Items(SourceImage("x", 0, png)), tmp_path / "db", workers=-1)
 
 
 def test_path_that_cannot_be_written(png, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="file"):
-        write_database(Items(Item("x", 0, png)), tmp_path / "file" / "db")
+        write_database(Items(SourceImage("x", 0, png)), tmp_path / "file" / "db")
 
 
 @pytest.mark.parametrize("name", ["db", "db.recordio"])
@@ -318,11 +327,11 @@ def test_killed_run_leaves_no_database_and_a_rerun_gives_the_same_bytes(name, pi
 
 
 def test_an_old_database_outlives_a_run_killed_between_its_last_two_steps(png, tmp_path):
-    path, good = tmp_path / "db.recordio", Items(Item("x", 1, png))
+    path, good = tmp_path / "db.recordio", Items(SourceImage("x", 1, png))
     write_database(good, path)
     path.replace(tmp_path / ".db.recordio.old")
     with pytest.raises(ValueError, match=r"^image x: empty$"):
-        write_database(Items(Item("x", 1, b"")), path)
+        write_database(Items(SourceImage("x", 1, b"")), path)
     assert list(tmp_path.iterdir()) == [path]
     assert ImageDatabase(path)[0].label == 1
 
@@ -353,7 +362,7 @@ def test_interrupt_stops_at_once_and_leaves_nothing(tmp_path, png):
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         write_database(
-            Items(*(Item(str(i), 0, slow) for i in range(10_000))), tmp_path / "db", workers=2, progress=stop
+            Items(*(SourceImage(str(i), 0, slow) for i in range(10_000))), tmp_path / "db", workers=2, progress=stop
         )
     assert time.monotonic() - start < 10, "the pictures that wait are not read any more"
     assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.macs import Layer, count_operations
+from models.macs import LayerCost, count_operations
 from models.registry import create_model
 
 
@@ -24,7 +24,7 @@ def test_imagenet_configuration():
     assert {layer.type for layer in multiplying} == {"Conv2d"}
     assert sum(layer.macs for layer in multiplying) == operations.macs
     assert sum(layer.params for layer in operations.layers) == operations.params
-    assert operations.layers[0] == Layer("stem.0.conv", "Conv2d", 112 * 112 * 32 * 27, 32 * 27 + 32)
+    assert operations.layers[0] == LayerCost("stem.0.conv", "Conv2d", 112 * 112 * 32 * 27, 32 * 27 + 32)
 
 
 def by_hand(share: float) -> tuple[int, int]:
@@ -71,7 +71,10 @@ class Product(nn.Module):
 
 def test_a_modules_own_operations_are_listed_apart_from_its_submodules():
     operations = count_operations(nn.Sequential(nn.Flatten(2), Product()), (1, 3, 2, 2))
-    assert operations.layers == [Layer("1", "Product", 3 * 8 * 4, 32), Layer("1.linear", "Linear", 3 * 4 * 8, 40)]
+    assert operations.layers == [
+        LayerCost("1", "Product", 3 * 8 * 4, 32),
+        LayerCost("1.linear", "Linear", 3 * 4 * 8, 40),
+    ]
     assert operations.uncounted == {"aten::clamp": 1, "aten::exp": 1}
 
 

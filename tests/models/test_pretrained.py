@@ -36,7 +36,7 @@ def test_files_of_timm_of_torchvision_and_of_this_repository(weights, tmp_path, 
         "state dict": weights,
         "training checkpoint": {"epoch": 3, "state_dict": {f"module.{key}": v for key, v in weights.items()}},
         "averaged": {"state_dict": zeros, "state_dict_ema": weights, "args": argparse.Namespace(lr=0.1)},
-        "ours": {"epoch": 3, "model": zeros, "kept": weights, "best": zeros, "history": [{"val_top1": 0.5}]},
+        "ours": {"epoch": 3, "model": zeros, "scored": weights, "best": zeros, "history": [{"val_top1": 0.5}]},
     }
     save_file(weights, path) if kind == "safetensors" else torch.save(contents[kind], path)
     model = create_model(name, 5, 32, {})

@@ -13,7 +13,7 @@ from fixedpoint.onnx.float import FloatWriter
 from fixedpoint.onnx.qoperator import QOperatorWriter
 from fixedpoint.program import INPUT, PORTABLE, Conv, Flatten, Program
 from fixedpoint.quantize.qat import FakeQuantModel
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 from imagedb.writer import write_database
 from pipeline.forms import FORMS, INT, LITERT, QAT, metadata
 from storage.model_file import ModelInfo
@@ -81,13 +81,13 @@ def picture(*color: int) -> Image.Image:
 def checkpoint(form: str = "qat", **changes: object) -> dict:
     """What training writes, with a red that counts twice; `changes` of its description of a model file."""
     made = program(torch.float32)
-    kept = {name: value.clone() for name, value in FakeQuantModel(made).state_dict().items()}
-    kept["parameters_of.conv/weight"][0] *= 2
+    scored = {name: value.clone() for name, value in FakeQuantModel(made).state_dict().items()}
+    scored["parameters_of.conv/weight"][0] *= 2
     described = {"form": form, "info": asdict(INFO), "program": made.to_json(), "constants": made.constants}
-    return {"step": 7, "kept": kept, "about": {"model_file": described | changes}}
+    return {"step": 7, "scored": scored, "about": {"model_file": described | changes}}
 
 
-class Pictures(ListSource):
+class Images(IndexedSource):
     """PNG files of the given colours, each with its label."""
 
     class_names = CLASSES
@@ -98,11 +98,11 @@ class Pictures(ListSource):
     def __len__(self) -> int:
         return len(self.colors)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         color, label = self.colors[index]
         buffer = io.BytesIO()
-        picture(*color).save(buffer, "PNG")
-        return Item(f"{index}.png", label, buffer.getvalue())
+        image(*color).save(buffer, "PNG")
+        return SourceImage(f"{index}.png", label, buffer.getvalue())
 
 
 def write_pictures(colors: list[tuple[tuple[int, int, int], int]]) -> None:

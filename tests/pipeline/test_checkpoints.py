@@ -25,7 +25,7 @@ def test_a_checkpoint_of_float_training_is_the_scored_network():
     network = create_model(info.name, 3, 32, arguments)
     brightest.write_params()
     said = about("float", info, None, load_params())
-    torch.save({"kept": network.state_dict(), "model": None, "about": said}, "best.pt")
+    torch.save({"scored": network.state_dict(), "model": None, "about": said}, "best.pt")
     stored = read_model(Path("best.pt"), "float")
     assert (stored.form, stored.info, stored.program) == ("float", info, None)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -57,11 +57,11 @@ def without(key):
     [
         (brightest.checkpoint(), "float", "x.pt is a checkpoint of form 'qat', expected 'float'"),
         (brightest.checkpoint(), "int", "x.pt is a checkpoint of form 'qat', expected 'int'"),
-        (without("kept"), "qat", "x.pt is no checkpoint of this version's train_float or train_qat"),
+        (without("scored"), "qat", "x.pt is no checkpoint of this version's train_float or train_qat"),
         (without("about"), "qat", "x.pt is no checkpoint of this version's train_float or train_qat"),
         (brightest.checkpoint(info={"name": "x"}), "qat", "x.pt is no checkpoint of this version's"),
         ([1, 2], "qat", "x.pt is no checkpoint of this version's"),
-        (brightest.checkpoint() | {"kept": {}}, "qat", "the weights in x.pt do not fit its program: .* Missing key"),
+        (brightest.checkpoint() | {"scored": {}}, "qat", "the weights in x.pt do not fit its program: .* Missing key"),
     ],
 )
 def test_another_checkpoint_is_refused_in_one_line(contents, form, message):
@@ -78,7 +78,7 @@ def test_a_damaged_checkpoint_is_refused_and_runs_no_code():
         Path("x.pt").write_bytes(contents)
         with pytest.raises(ValueError, match=r"x\.pt is damaged, or no checkpoint"):
             read_model(Path("x.pt"), "qat")
-    torch.save({"kept": test_a_damaged_checkpoint_is_refused_and_runs_no_code}, "x.pt")
+    torch.save({"scored": test_a_damaged_checkpoint_is_refused_and_runs_no_code}, "x.pt")
     with pytest.raises(ValueError, match=r"x\.pt is damaged, or no checkpoint"):
         read_model(Path("x.pt"), "qat")
     with pytest.raises(OSError, match=r"No such file or directory: 'none\.pt'"):

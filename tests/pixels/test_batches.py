@@ -3,10 +3,10 @@ import torch
 from pictures import difference, encode, noise
 
 from imagedb.reader import ImageDatabase
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 from imagedb.writer import write_database
 from pixels.augmentation import Augmentation, InputFormat
-from pixels.batches import OrderedBatches, Pixels, Share, TrainingBatches
+from pixels.batches import BatchPartition, OrderedBatches, Pixels, TrainingBatches
 from pixels.gpu import DeviceRenderer
 from pixels.views import center_views, random_views
 
@@ -149,12 +149,12 @@ def test_an_epoch_goes_on_after_the_batches_that_are_done(database, workers, don
 @pytest.mark.parametrize(("processes", "accumulate"), [(1, 2), (2, 1), (2, 2), (1, 4), (4, 1), (3, 1), (1, 3)])
 def test_processes_and_parts_split_each_batch_and_keep_pairs_together(database, processes, accumulate):
     def split(rank):
-        share = Share(rank, processes, accumulate)
-        return TrainingBatches(plain(database), 24, 0, share=share).epoch(0)
+        partition = BatchPartition(rank, processes, accumulate)
+        return TrainingBatches(plain(database), 24, 0, partition=partition).epoch(0)
 
     pairs = [set(zip(b, b[::-1], strict=True)) for b in numbers(whole(TrainingBatches(plain(database), 24, 0), 0))]
-    for step, shares in enumerate(zip(*map(split, range(processes)), strict=True)):
-        parts = [numbers([part])[0] for share in shares for part in share]
+    for step, ranks in enumerate(zip(*map(split, range(processes)), strict=True)):
+        parts = [numbers([part])[0] for rank in ranks for part in rank]
         assert len(parts) == processes * accumulate
         assert {len(part) for part in parts} == {24 // len(parts)}
         found = [pair for part in parts for pair in zip(part, part[::-1], strict=True)]
@@ -165,16 +165,17 @@ def test_parts_do_not_depend_on_who_computes_them(database):
     """Part n of a batch is the same for one process of four parts, two of two, and four of one."""
     found = []
     for processes, accumulate in ((1, 4), (2, 2), (4, 1)):
-        shares = [Share(rank, processes, accumulate) for rank in range(processes)]
-        assert [number for share in shares for number in share.numbers()] == [0, 1, 2, 3]
-        epochs = [TrainingBatches(plain(database), 8, 0, share=share).epoch(0) for share in shares]
-        found.append([numbers([part]) for step in zip(*epochs, strict=True) for share in step for part in share])
+        ranks = [BatchPartition(rank, processes, accumulate) for rank in range(processes)]
+        assert [number for partition in ranks for number in partition.numbers()] == [0, 1, 2, 3]
+        epochs = [TrainingBatches(plain(database), 8, 0, partition=partition).epoch(0) for partition in ranks]
+        found.append([numbers([part]) for step in zip(*epochs, strict=True) for parts in step for part in parts])
     assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 def test_processes_share_all_batches_of_a_validation(database, processes):
-    shared = [OrderedBatches(plain(database), 10, 0, share=Share(rank, processes)) for rank in range(processes)]
+    partitions = [BatchPartition(rank, processes) for rank in range(processes)]
+    shared = [OrderedBatches(plain(database), 10, 0, partition=partition) for partition in partitions]
     straight = list(OrderedBatches(plain(database), 10, 0))
     for number, batch in enumerate(straight):
         assert same([list(shared[number % processes])[number // processes]], [batch])
@@ -212,7 +213,7 @@ def test_more_images_than_there_are(database):
         OrderedBatches(plain(database), 10, 0, 27)
 
 
-class Damaged(ListSource):
+class Damaged(IndexedSource):
     """A whole picture, and one that looks whole to the packer but has no quantization tables."""
 
     class_names = ("a",)
@@ -222,7 +223,7 @@ class Damaged(ListSource):
 
     def __getitem__(self, index):
         jpeg = encode(noise(8, 8), "JPEG")
-        return Item(("whole", "damaged")[index], 0, jpeg.replace(b"\xff\xdb", b"\xff\xef") if index else jpeg)
+        return SourceImage(("whole", "damaged")[index], 0, jpeg.replace(b"\xff\xdb", b"\xff\xef") if index else jpeg)
 
 
 @RENDERERS

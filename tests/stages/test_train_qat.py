@@ -14,7 +14,7 @@ from PIL import Image
 
 from evaluation.score import predict, score
 from fixedpoint.program.integer import integer_logits
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 from imagedb.writer import write_database
 from models.registry import create_model
 from models.vargconvnet import VarGConvNet
@@ -31,8 +31,8 @@ REPOSITORY = Path(__file__).parents[2]
 QAT = Path("artifacts/qat/model.safetensors")
 
 
-class Noise(ListSource):
-    """Pictures of noise, brighter in one of three colours, which is their class."""
+class Noise(IndexedSource):
+    """Images of noise, brighter in one of three colours, which is their class."""
 
     class_names = ("red", "green", "blue")
 
@@ -44,7 +44,7 @@ class Noise(ListSource):
         pixels[..., index % 3] += 20
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
-        return Item(str(index), index % 3, buffer.getvalue())
+        return SourceImage(str(index), index % 3, buffer.getvalue())
 
 
 def write_params(**qat) -> None:

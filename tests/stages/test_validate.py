@@ -27,7 +27,7 @@ red,4,75.0,green,1
 green,8,100.0,,0
 blue,8,100.0,,0
 """
-TABLE = """class  images  top-1 %  most often taken for
+TABLE = """class  images  top-1 %  most often predicted as
 red         4    75.00  green (1)
 green       8   100.00
 blue        8   100.00

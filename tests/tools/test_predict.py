@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 from imagedb.writer import write_database
 from pipeline import classifiers
 from pipeline.classifiers import Classifier
@@ -108,7 +108,7 @@ def test_no_drawing_replaces_another_or_a_picture(stage):
     assert drawings() == {"b/x.png", "b/x_2.png", "b/x_3.png", "b/x_4.png"}
 
 
-class Files(ListSource):
+class Files(IndexedSource):
     class_names = ("a", "b")
 
     def __init__(self, paths):
@@ -118,7 +118,7 @@ class Files(ListSource):
         return len(self.paths)
 
     def __getitem__(self, index):
-        return Item(str(index), 0, self.paths[index].read_bytes())
+        return SourceImage(str(index), 0, self.paths[index].read_bytes())
 
 
 @pytest.mark.parametrize("size", [(8, 8), (40, 27), (5, 9)])

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from imagedb.record import Annotation, Object
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 from imagedb.writer import write_database
 from pipeline.cli import run
 from reports.contact_sheet import contact_sheet
@@ -14,8 +14,8 @@ from tools import view
 CLASSES = ["T-shirt/top", "Sandal", "Bag"]
 
 
-class Pictures(ListSource):
-    """40 pictures; number i has the class i % 2, or where annotated, objects of the classes i % 2 and 0."""
+class Images(IndexedSource):
+    """40 images; number i has the class i % 2, or where annotated, objects of the classes i % 2 and 0."""
 
     class_names = CLASSES
 
@@ -31,7 +31,7 @@ class Pictures(ListSource):
     def __getitem__(self, index):
         objects = Object(index % 2, (0, 0, 4, 4)), Object(0, (1, 1, 8, 8))
         annotation = (lambda: Annotation(objects)) if self.annotated else None
-        return Item(f"picture {index}", None if self.annotated else index % 2, self.image, annotation=annotation)
+        return SourceImage(f"image {index}", None if self.annotated else index % 2, self.image, annotation=annotation)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from pixels.augmentation import InputFormat
-from pixels.batches import Pixels, Share, TrainingBatches
+from pixels.batches import BatchPartition, Pixels, TrainingBatches
 from pixels.views import center_views
 from training.recipe import Recipe
 
@@ -27,6 +27,6 @@ def network(seed=0, dropout=0.5) -> nn.Module:
     )
 
 
-def batches(database, workers=0, share=None) -> TrainingBatches:
+def batches(database, workers=0, partition=None) -> TrainingBatches:
     pixels = Pixels(database, center_views(FORMAT), FORMAT, seed=5)
-    return TrainingBatches(pixels, 8, workers, share=share or Share())
+    return TrainingBatches(pixels, 8, workers, partition=partition or BatchPartition())

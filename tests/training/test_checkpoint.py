@@ -98,7 +98,7 @@ def test_damaged_and_harmful_checkpoints_are_named(tmp_path, capsys):
     ):
         for path, load in ((newest, checkpoints.load), (tmp_path / "best.pt", checkpoints.load_best)):
             path.write_bytes(content)
-            with pytest.raises(ValueError, match=f"^{path} is damaged: remove it, and the run goes on from the checkp"):
+            with pytest.raises(ValueError, match=f"^{path} is damaged: remove it, and the run resumes from the checkp"):
                 load()
     assert capsys.readouterr().out == ""
     newest.unlink()

@@ -13,7 +13,7 @@ import torch
 from imagedb.reader import ImageDatabase
 from pipeline.fitting import predict_together
 from pipeline.logits import float_logits
-from pixels.batches import OrderedBatches, Pixels, Share
+from pixels.batches import BatchPartition, OrderedBatches, Pixels
 from pixels.seeds import derive_seed
 from pixels.views import center_views
 from runs import FORMAT, STEPS, batches, network, recipe
@@ -43,23 +43,23 @@ class Recording(engine.Observer):
     def step(self, figures):
         self.losses.append(figures()["train_loss"])
 
-    def wish(self):
-        return engine.Wish.SAVE
+    def request(self):
+        return engine.Request.SAVE
 
 
 def fit(database: ImageDatabase, folder: Path, group: Group, dropout: float, observer: engine.Observer, **changes):
     """A run of two epochs, with all that a process may do differently from another."""
     given = recipe(epochs=2, mixup=0.4, ema_decay=0.5, clip_grad=1).model_copy(update=changes)
     step = TrainingStep(network(dropout=dropout), given, label_loss(0.1), group=group, mixing=Mixing(given, 3))
-    share = Share(group.rank, given.processes, given.accumulate)
-    val = OrderedBatches(Pixels(database, center_views(FORMAT), FORMAT), 10, 0, share=share)
+    partition = BatchPartition(group.rank, given.processes, given.accumulate)
+    val = OrderedBatches(Pixels(database, center_views(FORMAT), FORMAT), 10, 0, partition=partition)
 
     def validate(model, between):
         logits, labels = predict_together(float_logits(model, CPU), val, 3, group, between)
         assert labels.tolist() == [index % 3 for index in range(26)], "every picture once, in order"
         return {"top1": float((logits.argmax(1) == labels).double().mean()), "loss": float(logits.std())}
 
-    data = {1: batches(database, share=share)}
+    data = {1: batches(database, partition=partition)}
     return engine.fit(step, data, validate, Checkpoints(folder, 2, group), observer=observer)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from evaluation.score import predict, score
 from imagedb.reader import ImageDatabase
 from models.normalization import normalize
-from pixels.batches import OrderedBatches, Pixels, Share
+from pixels.batches import BatchPartition, OrderedBatches, Pixels
 from pixels.views import center_views
 from runs import FORMAT, STEPS, batches, network, recipe
 from training import engine
@@ -42,26 +42,26 @@ def scripted(*top1):
 
 
 class Watching(engine.Observer):
-    def __init__(self, progress=lambda steps, total, label: steps, report=lambda row: None, wish=lambda: 0):
-        self.progress, self.row, self.wish = progress, report, wish
+    def __init__(self, progress=lambda steps, total, label: steps, report=lambda row: None, request=lambda: 0):
+        self.progress, self.row, self.request = progress, report, request
 
     def epoch(self, steps, epoch, done):
         return self.progress(steps, STEPS - done, f"epoch {epoch}/4")
 
 
 def fit(
-    database, folder, model=None, given=None, workers=0, validate=None, score_start=False, kept=2, data=None, **options
+    database, folder, model=None, given=None, workers=0, validate=None, score_start=False, count=2, data=None, **options
 ):
     """Trains on `database`, with the checkpoints in `folder`."""
     given, validate = given or recipe(), validate or validation(database)
-    watching = Watching(**{name: options.pop(name) for name in ("progress", "report", "wish") if name in options})
+    watching = Watching(**{name: options.pop(name) for name in ("progress", "report", "request") if name in options})
     mixing = Mixing(given, 3) if given.mixes else None
     training = TrainingStep(
         model or network(), given, **{"loss_of": label_loss(0.1, given.loss), "mixing": mixing} | options
     )
-    data = data or {1: batches(database, workers, Share(accumulate=given.accumulate))}
+    data = data or {1: batches(database, workers, BatchPartition(accumulate=given.accumulate))}
     scored = lambda model, between: between() or validate(model)  # noqa: E731
-    return engine.fit(training, data, scored, Checkpoints(folder, kept), score_start, {"made_by": "a test"}, watching)
+    return engine.fit(training, data, scored, Checkpoints(folder, count), score_start, {"made_by": "a test"}, watching)
 
 
 def contents(fitted) -> tuple:
@@ -234,8 +234,8 @@ def test_the_average_is_what_is_scored_and_kept(database, tmp_path, decay):
         if name != "1.num_batches_tracked":
             assert torch.allclose(fitted.last[name].double(), value, rtol=1e-4, atol=1e-6), name
     assert not torch.allclose(expected["0.weight"], seen[-1]["0.weight"], rtol=1e-3), "the average is the last"
-    for kept, scored in ((fitted.best, averages[0]), (fitted.last, averages[-1])):
-        assert all(torch.equal(kept[name], scored[name]) for name in scored)
+    for found, average in ((fitted.best, averages[0]), (fitted.last, averages[-1])):
+        assert all(torch.equal(found[name], average[name]) for name in average)
 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
@@ -302,7 +302,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_epochs_before(database, t
             self.calls += 1
             return super().forward(x) * (value if self.calls == STEPS + 2 else 1)
 
-    message = r"^the loss is (nan|inf) in epoch 2, step 2, and the first to be so is .*: lower the lr, which is 0\.1$"
+    message = r"^the loss is (nan|inf) in epoch 2, step 2, first in .*: lower the lr, which is 0\.1$"
     with pytest.raises(ValueError, match=message):
         fit(database, tmp_path, Diverging(*network()), validate=scripted(1, 2, 3, 4))
     assert Checkpoints(tmp_path).load()["epoch"] == 2
@@ -313,15 +313,15 @@ def test_weights_that_are_not_finite_are_not_kept(database, tmp_path, value):
     """Those of the last update of an epoch, after which there is no loss."""
     model, asked = network(), []
 
-    def wish():
+    def request():
         asked.append(1)
         if len(asked) == STEPS + 1 + STEPS:  # one in the first validation
             model[0].bias.data[1] = value
-        return engine.Wish.GO_ON
+        return engine.Request.CONTINUE
 
     message = r"^the weights 0\.bias are not finite in the validation after epoch 2: lower the lr, which is 0\.25$"
     with pytest.raises(ValueError, match=message):
-        fit(database, tmp_path, model, given=recipe(lr=0.25), validate=scripted(1, 2), wish=wish)
+        fit(database, tmp_path, model, given=recipe(lr=0.25), validate=scripted(1, 2), request=request)
     assert Checkpoints(tmp_path).load()["epoch"] == 2
 
 
@@ -425,35 +425,35 @@ def test_a_stopped_run_with_each_feature_ends_with_the_same_bytes(database, tmp_
         return FEATURES[feature] | {"loss_of": loss_of}
 
     straight = contents(fit(database, tmp_path / "straight", **options()))
-    asked = iter([engine.Wish.GO_ON] * (at - 1) + [engine.Wish.STOP])
+    asked = iter([engine.Request.CONTINUE] * (at - 1) + [engine.Request.STOP])
     with pytest.raises(engine.Stopped):
-        fit(database, tmp_path / "stopped", wish=lambda: next(asked), **options())
+        fit(database, tmp_path / "stopped", request=lambda: next(asked), **options())
     assert contents(fit(database, tmp_path / "stopped", network(seed=9), **options())) == straight
 
 
-@pytest.mark.parametrize("wish", [engine.Wish.SAVE, engine.Wish.STOP])
+@pytest.mark.parametrize("action", [engine.Request.SAVE, engine.Request.STOP])
 @pytest.mark.parametrize("at", range(1, 4 * (STEPS + 1) + 1))  # each of an epoch's steps, and its validation
-def test_a_run_stopped_after_any_step_ends_with_the_same_bytes(database, tmp_path, uninterrupted, at, wish):
+def test_a_run_stopped_after_any_step_ends_with_the_same_bytes(database, tmp_path, uninterrupted, at, action):
     asked = []
 
-    def wishes():
+    def requests():
         asked.append(None)
-        if len(asked) == at + 1 and wish == engine.Wish.SAVE:
+        if len(asked) == at + 1 and action == engine.Request.SAVE:
             raise Stop  # a checkpoint is there, and whatever comes after it is lost
-        return wish if len(asked) == at else engine.Wish.GO_ON
+        return action if len(asked) == at else engine.Request.CONTINUE
 
     with pytest.raises((Stop, engine.Stopped)):
-        fit(database, tmp_path, wish=wishes)
-        raise Stop  # the last wish was a checkpoint in the last validation
+        fit(database, tmp_path, request=requests)
+        raise Stop  # the last request was a checkpoint in the last validation
     assert contents(fit(database, tmp_path, network(seed=9))) == uninterrupted
 
 
-def test_wishes_for_checkpoints_change_nothing(database, tmp_path, uninterrupted):
-    assert contents(fit(database, tmp_path, wish=lambda: engine.Wish.SAVE)) == uninterrupted
+def test_requests_for_checkpoints_change_nothing(database, tmp_path, uninterrupted):
+    assert contents(fit(database, tmp_path, request=lambda: engine.Request.SAVE)) == uninterrupted
 
 
 def test_the_last_checkpoints_and_the_best_are_kept(database, tmp_path):
-    fit(database, tmp_path, validate=scripted(50, 70, 70, 60), wish=lambda: engine.Wish.SAVE, kept=3)
+    fit(database, tmp_path, validate=scripted(50, 70, 70, 60), request=lambda: engine.Request.SAVE, count=3)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "best.pt",
         *(f"step_{number:08d}.pt" for number in (10, 11, 12)),
@@ -461,7 +461,7 @@ def test_the_last_checkpoints_and_the_best_are_kept(database, tmp_path):
     best = torch.load(tmp_path / "best.pt", weights_only=True)
     assert best["history"][-1]["epoch"] == 2
     assert best["about"] == {"made_by": "a test"}
-    assert {"model", "kept", "optimizer", "schedule", "epoch", "done", "totals"} <= best.keys()
+    assert {"model", "scored", "optimizer", "schedule", "epoch", "done", "totals"} <= best.keys()
 
 
 def test_a_run_without_its_best_checkpoint_says_so(database, tmp_path):

@@ -8,7 +8,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.normalization import normalize
-from pixels.batches import Share
+from pixels.batches import BatchPartition
 from runs import batches, network, recipe
 from training import step as training_step
 from training.execution import Execution
@@ -27,9 +27,9 @@ def steps(database, model, given, count=3, execution=Execution(), late=False, **
     step = TrainingStep(model, given, label_loss(given.label_smoothing), execution, **options)
     step.late = late
     step.train()
-    data = batches(database, share=Share(accumulate=given.accumulate))
+    data = batches(database, partition=BatchPartition(accumulate=given.accumulate))
     return [
-        step(parts, data.share.numbers(), (5, 0, done), done + 1).tolist()
+        step(parts, data.partition.numbers(), (5, 0, done), done + 1).tolist()
         for done, parts in zip(range(count), data.epoch(0), strict=False)
     ]
 
@@ -153,7 +153,7 @@ def test_more_sizes_of_pictures_than_pytorch_compiles_by_default(monkeypatch):
 def test_where_the_first_value_is_not_finite():
     model = network().train()
     x = torch.zeros(2, 3, 8, 8)
-    assert first_not_finite(model, x) == "itself, of finite logits"
+    assert first_not_finite(model, x) == "the loss itself, from finite logits"
     x[0, 0, 4, 4] = math.nan
     assert first_not_finite(model, x) == "the output of 0"
     assert not model._forward_hooks and not model[0]._forward_hooks
@@ -165,7 +165,7 @@ def test_where_the_first_value_is_not_finite():
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_a_loss_that_is_looked_at_late_is_traced_back_to_where_it_began(database, accumulate):
     given = recipe(ema_decay=0.5).model_copy(update={"accumulate": accumulate})
-    data = batches(database, share=Share(accumulate=accumulate))
+    data = batches(database, partition=BatchPartition(accumulate=accumulate))
     work = list(data.epoch(0))
     poison = normalize(work[1][-1][0])
     sees = {}
@@ -180,13 +180,13 @@ def test_a_loss_that_is_looked_at_late_is_traced_back_to_where_it_began(database
     step.model.register_forward_pre_hook(lambda module, inputs: sees.update(poison=torch.equal(inputs[0], poison)))
     step.model[3].register_forward_hook(lambda module, inputs, output: output * (math.nan if sees["poison"] else 1))
     for one in (expected, step):
-        one(work[0], data.share.numbers(), (5, 0, 0), 1)
+        one(work[0], data.partition.numbers(), (5, 0, 0), 1)
     step.check()
-    step(work[1], data.share.numbers(), (5, 0, 1), 2)
+    step(work[1], data.partition.numbers(), (5, 0, 1), 2)
     assert step.model[5].weight.isnan().any(), "the weights had to wait for the loss"
-    message = "^the loss is nan in epoch 1, step 2, and the first to be so is the output of 3$"
+    message = "^the loss is nan in epoch 1, step 2, first in the output of 3$"
     with pytest.raises(NotFinite, match=message):
-        step(work[2], data.share.numbers(), (5, 0, 2), 3)
+        step(work[2], data.partition.numbers(), (5, 0, 2), 3)
     for (name, value), other in zip(step.model.named_parameters(), expected.model.parameters(), strict=True):
         assert torch.equal(value, other), name
 
@@ -238,7 +238,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights(database):
     before = {name: value.clone() for name, value in model.named_parameters()}
     step = TrainingStep(model, recipe(), lambda logits, targets, x: logits.sum() * math.nan)
     ((pixels, labels),) = next(iter(batches(database).epoch(0)))
-    message = "^the loss is nan in epoch 1, step 1, and the first to be so is itself, of finite logits$"
+    message = "^the loss is nan in epoch 1, step 1, first in the loss itself, from finite logits$"
     with pytest.raises(NotFinite, match=message):
         step([(pixels, labels)], [0], (5, 0, 0), 1)
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())

@@ -70,7 +70,7 @@ def test_a_step_is_on_the_gpu_in_the_types_and_the_layout_of_its_precision(monke
         pixels, labels = torch.empty(8, 3, 32, 32, dtype=torch.uint8), torch.empty(8, dtype=torch.int64)
         for done in range(2):
             totals += step([(pixels, labels)] * given.accumulate, range(given.accumulate), (0, 0, done), done + 1)
-        assert {value.device for value in step.kept.state_dict().values()} == {CUDA}
+        assert {value.device for value in step.scored.state_dict().values()} == {CUDA}
         assert {x.dtype for x in seen} == {AUTOCAST.get(precision, torch.float32)}
         if precision not in AUTOCAST:  # without cuDNN, PyTorch has no such convolution that keeps the layout
             assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from imagedb.sources.listing import ListingSource, read_class_names
+from imagedb.sources.image_list import ImageListSource, read_class_names
 from imagedb.sources.source import Shard, Survey
 
 PICTURES = {"b/2.png": b"two", "a/1, big.png": b"one", "b/10.png": b"ten!"}
@@ -54,11 +54,11 @@ def test_order_names_and_labels_are_the_lists(root, suffix, form, labels, classe
     write(root, f"lists/train.{suffix}", form(zip(PICTURES, labels, strict=True)))
     if classes:
         write(root, "classes.txt", classes)
-    source = ListingSource(root, f"lists/train.{suffix}")
+    source = ImageListSource(root, f"lists/train.{suffix}")
     assert source.class_names == class_names
-    found = [(item.name, item.label, item.image()) for item in source.items()]
+    found = [(item.name, item.label, item.image()) for item in source.images()]
     assert found == [(name, label, PICTURES[name]) for name, label in zip(PICTURES, expected, strict=True)]
-    assert [item.name for item in source.items(Shard(2, 3))] == ["a/1, big.png"]
+    assert [item.name for item in source.images(Shard(2, 3))] == ["a/1, big.png"]
     assert source.survey() == Survey(3, 3 + 3 + 4)
 
 
@@ -67,21 +67,21 @@ def test_absolute_paths_a_byte_order_mark_and_empty_lines(root):
     write(root, "train.csv", f'\ufeffpath,label\r\n\r\n{first},7\r\n"{second}",1\r\n\r\n')
     write(root, "train.jsonl", "\ufeff" + as_jsonl([(first, 7), (second, 1)]).replace("\n", "\n\n"))
     for split in ("train.csv", "train.jsonl"):
-        items = list(ListingSource(root, split).items())
+        items = list(ImageListSource(root, split).images())
         assert [(item.name, item.label, item.image()) for item in items] == [(first, 7, b"two"), (second, 1, b"one")]
 
 
 def test_digits_are_integers_in_csv_and_strings_are_names_in_jsonl(root):
     write(root, "lists/a.csv", as_csv([("b/2.png", "3"), ("b/10.png", "1")]))
     write(root, "lists/a.jsonl", as_jsonl([("b/2.png", "3"), ("b/10.png", "1")]))
-    assert [item.label for item in ListingSource(root, "lists/a.csv").items()] == [3, 1]
-    source = ListingSource(root, "lists/a.jsonl")
-    assert ([item.label for item in source.items()], source.class_names) == ([1, 0], ["1", "3"])
+    assert [item.label for item in ImageListSource(root, "lists/a.csv").images()] == [3, 1]
+    source = ImageListSource(root, "lists/a.jsonl")
+    assert ([item.label for item in source.images()], source.class_names) == ([1, 0], ["1", "3"])
 
 
 def test_missing_picture_is_named_when_it_is_read_and_by_the_survey(root):
     write(root, "lists/train.csv", as_csv([("b/2.png", 0), ("b/3.png", 0)]))
-    source = ListingSource(root, "lists/train.csv")
+    source = ImageListSource(root, "lists/train.csv")
     assert source.expected() == (2, "image")
     with pytest.raises(FileNotFoundError, match=r"lists/b/3\.png"):
         source[1].image()
@@ -108,7 +108,7 @@ def test_label_without_a_class_is_refused(root, suffix, form, labels, classes, m
         write(root, "classes.txt", classes)
     message = message.format(last=4 if suffix == "csv" else 3, root=root)
     with pytest.raises(ValueError, match=f"^{re.escape(f'{file} {message}')}"):
-        ListingSource(root, file.name)
+        ImageListSource(root, file.name)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_label_without_a_class_is_refused(root, suffix, form, labels, classes, m
 def test_bad_csv_is_refused(root, content, message):
     file = write(root, "train.csv", content)
     with pytest.raises(ValueError, match=f"^{re.escape(f'{file} {message}')}$"):
-        ListingSource(root, "train.csv")
+        ImageListSource(root, "train.csv")
 
 
 @pytest.mark.parametrize(
@@ -149,17 +149,17 @@ def test_bad_csv_is_refused(root, content, message):
 def test_bad_jsonl_is_refused(root, line):
     file = write(root, "val.jsonl", f'{{"path": "a", "label": 1}}\n\n{line}\n')
     with refused(ValueError, f'{file} line 3: expected {{"path": string, "label": integer or string}}'):
-        ListingSource(root, "val.jsonl")
+        ImageListSource(root, "val.jsonl")
 
 
 def test_missing_list_and_other_kinds(root):
     with refused(FileNotFoundError, f"{root / 'val.csv'} does not exist, a list of pictures is expected there"):
-        ListingSource(root, "val.csv")
+        ImageListSource(root, "val.csv")
     with refused(ValueError, f"{root / 'val.txt'} is not allowed as a list of pictures, must end in .csv or .jsonl"):
-        ListingSource(root, "val.txt")
+        ImageListSource(root, "val.txt")
     write(root, "val.jsonl", "\n")
     with refused(ValueError, f"{root / 'val.jsonl'} lists no pictures"):
-        ListingSource(root, "val.jsonl")
+        ImageListSource(root, "val.jsonl")
 
 
 def test_class_names(tmp_path):

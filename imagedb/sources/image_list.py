@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from imagedb.sources.source import Item, ListSource
+from imagedb.sources.source import IndexedSource, SourceImage
 
 CLASS_LIST = "classes.txt"
 MAX_CLASSES = 1_000_000  # without a class list; one mistyped label would make class names for all below it
 
 
-class ListingSource(ListSource):
+class ImageListSource(IndexedSource):
     """The pictures that the file root/split lists, in its order, named by their paths as listed, bytes untouched.
 
     A .csv file has the header path,label; a .jsonl file has an object {"path": ..., "label": ...} a line. A path is
@@ -60,10 +60,10 @@ class ListingSource(ListSource):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> SourceImage:
         path, label = self._rows[index]
         file = self._folder / path
-        return Item(path, label, file.read_bytes, file)
+        return SourceImage(path, label, file.read_bytes, file)
 
 
 def read_class_names(root: str | Path) -> list[str] | None:
