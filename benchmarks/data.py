@@ -2,14 +2,14 @@
 
     make bench ONLY=data     installs the peers beside the project's packages, and runs this
 
-Packing takes 4,000 made pictures of 500 x 375 pixels, about 96 KB each, or those of --images. Each contestant packs
+Packing takes 4,000 made images of 500 x 375 pixels, about 96 KB each, or those of --images. Each contestant packs
 them once with their files in the page cache and once without, which is dropped for just these files (a hypervisor may
 have a cache of its own); "synced" has in its time that all is on the disk, which ours always is. Loading makes batches
 of 128 random crops of 224 px of 1,024 of them, in the page cache, whole epochs. The contestants take turns, round by
 round; shown are medians. Scale is a database of 1,281,167 small records, as many as ImageNet's.
 
 It takes a quarter of an hour on 2 cores. What each peer does, and what it needs to be installed, is said in
-bench_data_peers.py. "512 px" and "256 px" are the long side of a picture that was encoded again with quality 90 when it
+bench_data_peers.py. "512 px" and "256 px" are the long side of an image that was encoded again with quality 90 when it
 was packed. Ours makes "rgb", as the peers do, or "yuv444", which recipes/imagenet.yaml trains with.
 """
 
@@ -49,15 +49,15 @@ class Extent:
     """How much is measured.
 
     Attributes:
-        pictures: that are packed.
-        width, height: of a made picture, in pixels.
-        loaded: pictures that are loaded, whole batches.
-        batch: pictures in one.
-        size: of a loaded picture in pixels.
+        images: that are packed.
+        width, height: of a made image, in pixels.
+        loaded: images that are loaded, whole batches.
+        batch: images in one.
+        size: of a loaded image in pixels.
         records: of the large database.
     """
 
-    pictures: int = 4000
+    images: int = 4000
     width: int = 500
     height: int = 375
     loaded: int = 1024
@@ -66,16 +66,16 @@ class Extent:
     records: int = 1_281_167
 
 
-QUICK = Extent(pictures=40, width=100, height=75, loaded=32, batch=8, size=32, records=2000)
-CLASSES, DISTINCT, CROPPED = 10, 300, 0.8  # made pictures: classes, different ones, the part of one that a copy shows
+QUICK = Extent(images=40, width=100, height=75, loaded=32, batch=8, size=32, records=2000)
+CLASSES, DISTINCT, CROPPED = 10, 300, 0.8  # made images: classes, different ones, the part of one that a copy shows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="a folder of class folders, in place of made pictures")
+    parser.add_argument("--images", type=Path, help="a folder of class folders, in place of made images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--quick", action="store_true", help="a few small pictures, to see that all works")
+    parser.add_argument("--quick", action="store_true", help="a few small images, to see that all works")
     arguments = parser.parse_args()
     extent = QUICK if arguments.quick else Extent()
     runs = runs_folder()
@@ -83,15 +83,15 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     keep_memory()
     torch.set_num_threads(1)  # 0 workers means one core for all
-    folder = (arguments.images or make_pictures(work / "pictures", extent)).resolve()
+    folder = (arguments.images or make_images(work / "images", extent)).resolve()
     source = FolderSource(folder.parent, folder.name)
     files = [folder / item.name for item in source.images()]
     results = {part: PARTS[part](files, work, extent, arguments.rounds) for part in arguments.parts}
     write_json(runs / f"{work.name}.json", results)
 
 
-def make_pictures(folder: Path, extent: Extent) -> Path:
-    """Write the pictures folder/<class>/<number>.jpg, unless they are there: noise with the spectrum of photographs."""
+def make_images(folder: Path, extent: Extent) -> Path:
+    """Write the images folder/<class>/<number>.jpg, unless they are there: noise with the spectrum of photographs."""
     if not folder.exists():
         partial_folder = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial_folder, ignore_errors=True)
@@ -104,7 +104,7 @@ def make_pictures(folder: Path, extent: Extent) -> Path:
 
 
 def _write_copies(number: int, folder: Path, extent: Extent) -> None:
-    """Copies of one picture, which differ in crop, reflection and quality."""
+    """Copies of one image, which differ in crop, reflection and quality."""
     noise = np.random.default_rng(number)
     width, height = round(extent.width / CROPPED), round(extent.height / CROPPED)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
@@ -115,10 +115,10 @@ def _write_copies(number: int, folder: Path, extent: Extent) -> None:
         waves = noise.normal(size=frequency.shape) + 1j * noise.normal(size=frequency.shape)
         plane = np.fft.irfft2(waves / frequency ** (slope + steeper), (height, width))
         planes.append(128 + deviation / plane.std() * plane)
-    picture = Image.fromarray(np.stack(planes, -1).clip(0, 255).astype(np.uint8), "YCbCr").convert("RGB")
-    for index in range(number, extent.pictures, DISTINCT):
+    image = Image.fromarray(np.stack(planes, -1).clip(0, 255).astype(np.uint8), "YCbCr").convert("RGB")
+    for index in range(number, extent.images, DISTINCT):
         left, top = (int(noise.integers(room + 1)) for room in (width - extent.width, height - extent.height))
-        copy = picture.crop((left, top, left + extent.width, top + extent.height))
+        copy = image.crop((left, top, left + extent.width, top + extent.height))
         if noise.integers(2):
             copy = copy.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         file = folder / f"class{index % CLASSES}" / f"{index:05}.jpg"
@@ -147,7 +147,7 @@ def packing(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
                 seconds[name][f"{cache}, synced"].append(time.perf_counter() - start)
                 sizes[name] = sum(file.stat().st_size for file in [target, *target.rglob("*")] if file.is_file()) / MIB
     _remove(target)
-    print(f"packing {len(files)} pictures, {sum(file.stat().st_size for file in files) / MIB:.0f} MiB: images/s")
+    print(f"packing {len(files)} images, {sum(file.stat().st_size for file in files) / MIB:.0f} MiB: images/s")
     print(f"  {'':40}{'warm':>10}{'synced':>10}{'cold':>10}{'synced':>10}{'MiB':>10}")
     results: dict[str, dict | str] = dict.fromkeys(contestants, "not installed")
     for name in contestants:
@@ -161,25 +161,25 @@ def packing(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
 
 def loading(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
     """Images per second of each contestant, by the number of workers."""
-    pictures, count = _links(files, work / "loaded", extent)
+    images, count = _links(files, work / "loaded", extent)
     stores = work / "stores"
     _remove(stores)
     stores.mkdir()
     packers = {name: pack for name, pack in peers.packers(images=count // 2).items() if pack}
     packed = {name: stores / name for name in packers if name in peers.LOADED}
     for name, path in packed.items():
-        packers[name](pictures, path)
+        packers[name](images, path)
     for name in ours.ENCODINGS:
-        ours.pack(pictures, stores / f"{name}.lmdb", name, workers=2)
+        ours.pack(images, stores / f"{name}.lmdb", name, workers=2)
     shape = (extent.batch, 3, extent.size, extent.size)
     results = {}
     for workers in (2, 0):  # and FFCV last: all processes fork before its threads start
         contestants: dict[str, Iterable | None] = {**ours.loaders(stores, extent.size, extent.batch, workers)}
-        contestants |= peers.loaders(pictures, packed, extent.size, extent.batch, workers)
+        contestants |= peers.loaders(images, packed, extent.size, extent.batch, workers)
         works = {name: partial(_load, each, shape) for name, each in contestants.items() if each is not None}
         speeds = interleaved(works, rounds)
         results[f"{workers} workers"] = {name: speeds.get(name, "not installed") for name in contestants}
-        print(f"loading {count} pictures to batches of {extent.batch} at {extent.size} px, {workers} workers: images/s")
+        print(f"loading {count} images to batches of {extent.batch} at {extent.size} px, {workers} workers: images/s")
         for name in contestants:
             print(f"  {name:40}" + (f"{speeds[name]:10.0f}" if name in speeds else "not installed"))
     return results
@@ -204,11 +204,11 @@ def _load(epoch: Iterable, shape: tuple[int, ...]) -> int:
 
 
 def _links(files: list[Path], folder: Path, extent: Extent) -> tuple[Path, int]:
-    """A folder of links to the pictures to load, evenly spaced, and how many they are."""
+    """A folder of links to the images to load, evenly spaced, and how many they are."""
     whole = 2 * extent.batch  # so that each of 2 workers has whole batches
     count = min(extent.loaded, len(files)) // whole * whole
     if not count:
-        raise ValueError(f"{files[0].parents[1]} holds {len(files)} pictures, at least {whole} are needed")
+        raise ValueError(f"{files[0].parents[1]} holds {len(files)} images, at least {whole} are needed")
     _remove(folder)
     for index in range(count):
         file = files[index * len(files) // count]

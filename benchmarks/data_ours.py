@@ -47,7 +47,7 @@ def pack(folder: Path, path: Path, encoding: str, workers: int) -> None:
 
 
 class Reencoded(FolderSource):
-    """A folder whose pictures are encoded again even where they are small enough, as FFCV does it."""
+    """A folder whose images are encoded again even where they are small enough, as FFCV does it."""
 
     def __getitem__(self, index: int) -> SourceImage:
         item = super().__getitem__(index)
@@ -111,10 +111,10 @@ class Epochs:
         return ((normalize(pixels), labels) for ((pixels, labels),) in self.batches.epoch(self.number))
 
 
-def scale(picture: Path, path: Path, records: int) -> dict:
-    """Pack the large database of `records` small copies of a picture, and read an epoch of it in a new process."""
+def scale(image: Path, path: Path, records: int) -> dict:
+    """Pack the large database of `records` small copies of an image, and read an epoch of it in a new process."""
     start = time.perf_counter()
-    write_database(Repeated(picture, records), path, workers=2)
+    write_database(Repeated(image, records), path, workers=2)
     results = {"records": records, "MiB": path.stat().st_size / 2**20, "packing, s": time.perf_counter() - start}
     command = [sys.executable, "-c", f"from {__name__} import read_epoch; read_epoch()", str(path), str(time.time())]
     results |= json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
@@ -125,10 +125,10 @@ def scale(picture: Path, path: Path, records: int) -> dict:
 class Repeated(IndexedSource):
     """One image, made small, again and again under other names."""
 
-    def __init__(self, picture: Path, count: int):
+    def __init__(self, image: Path, count: int):
         self.class_names = [f"n{label:08}" for label in range(1000)]
         buffer = io.BytesIO()
-        Image.open(picture).convert("RGB").resize((32, 32)).save(buffer, "JPEG")
+        Image.open(image).convert("RGB").resize((32, 32)).save(buffer, "JPEG")
         self.image, self.count = buffer.getvalue(), count
 
     def __len__(self) -> int:

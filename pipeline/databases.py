@@ -53,7 +53,7 @@ def check_same_classes(one: ImageDatabase, other: ImageDatabase) -> None:
 
 
 def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
-    """Make sure that a model file is for the pictures that `params` describe.
+    """Make sure that a model file is for the images that `params` describe.
 
     Raises:
         ValueError: Naming the file and the value that differs.
@@ -103,7 +103,7 @@ def plain_batches(
     return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, images, partition)
 
 
-def chosen_pictures(params: Params, indices: Sequence[int]) -> tuple[Tensor, list[int]]:
+def chosen_images(params: Params, indices: Sequence[int]) -> tuple[Tensor, list[int]]:
     """Validation records by their numbers: pixels uint8 [images, 3, size, size], as validation sees them, and labels.
 
     Raises:

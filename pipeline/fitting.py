@@ -70,9 +70,9 @@ class Course:
 
     Attributes:
         recipe: Of the steps.
-        augment: Of the training pictures.
+        augment: Of the training images.
         loss_of: What is minimized.
-        sizes: Of the training pictures, by the first epoch that has them; None: the input's.
+        sizes: Of the training images, by the first epoch that has them; None: the input's.
         settings: What else decides the result, JSON values.
         score_start: As of `training.engine.fit`.
     """

@@ -1,4 +1,4 @@
-"""The source of pictures that params.yaml or the command line names; only what it needs is imported."""
+"""The source of images that params.yaml or the command line names; only what it needs is imported."""
 
 from pathlib import Path
 

@@ -385,12 +385,12 @@ MISTAKES = {
     "network of one image size": (
         "train_float",
         lambda folder: change(folder, model__name="vit_tiny_patch16_224", model__arguments={}),
-        "vit_tiny_patch16_224 does not take pictures of input.size 32: Input height (32) doesn't match model (224).",
+        "vit_tiny_patch16_224 does not take images of input.size 32: Input height (32) doesn't match model (224).",
     ),
     "network of several outputs": (
         "train_float",
         lambda folder: change(folder, model__name="test_resnet", model__arguments={"features_only": True}),
-        "test_resnet gives a list in training, not logits [pictures, 3]: see model.arguments",
+        "test_resnet gives a list in training, not logits [images, 3]: see model.arguments",
     ),
 }
 

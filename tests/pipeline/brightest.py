@@ -1,4 +1,4 @@
-"""The classifier "which of red, green and blue is brightest" for 8x8 pictures in every form, without any training."""
+"""The classifier "which of red, green and blue is brightest" for 8x8 images in every form, without any training."""
 
 import io
 from dataclasses import asdict
@@ -39,7 +39,7 @@ def program(dtype: torch.dtype = torch.int8) -> Program:
 
 
 def portable_program() -> Program:
-    """The same in portable arithmetic; of pictures in one colour, the int8 logits are those of `logits`, too."""
+    """The same in portable arithmetic; of images in one colour, the int8 logits are those of `logits`, too."""
     made = program()
     constants = {
         "conv.weight": made.constants["conv.weight"] * 2,
@@ -74,7 +74,7 @@ def write_params(classes: int = 3) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(values))
 
 
-def picture(*color: int) -> Image.Image:
+def image(*color: int) -> Image.Image:
     return Image.new("RGB", (8, 8), color)
 
 
@@ -105,12 +105,12 @@ class Images(IndexedSource):
         return SourceImage(f"{index}.png", label, buffer.getvalue())
 
 
-def write_pictures(colors: list[tuple[tuple[int, int, int], int]]) -> None:
+def write_images(colors: list[tuple[tuple[int, int, int], int]]) -> None:
     """The validation database."""
     Path("artifacts/db").mkdir(parents=True)
-    write_database(Pictures(colors), Path("artifacts/db/val.lmdb"))
+    write_database(Images(colors), Path("artifacts/db/val.lmdb"))
 
 
 def logits(color: tuple[int, int, int]) -> list[float]:
-    """Of a picture in one colour, by hand."""
+    """Of an image in one colour, by hand."""
     return [(value - 128) * 64 / 256 for value in color]

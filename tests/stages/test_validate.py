@@ -1,4 +1,4 @@
-"""Validation of every form on pictures whose logits are known, and its tables."""
+"""Validation of every form on images whose logits are known, and its tables."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from fixedpoint.litert.writer import litert_model
 from fixedpoint.onnx.qoperator import QOperatorWriter
 from pipeline.cli import run
 from pipeline.forms import FORMS, LITERT, NO_LITERT
-from reports import pictures
+from reports import predictions
 from reports.contact_sheet import contact_sheet
 from stages import validate
 from storage.model_file import save_model
@@ -37,11 +37,11 @@ RESULTS = {"metrics.json", "classes.csv", "confusion.csv", "worst.jpg"}
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    """Runs the stage in a folder with the model files and the pictures."""
+    """Runs the stage in a folder with the model files and the images."""
     monkeypatch.chdir(tmp_path)
     brightest.write_params()
     brightest.write_forms()
-    brightest.write_pictures(COLORS)
+    brightest.write_images(COLORS)
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
 
     def run_stage(*arguments: str) -> None:
@@ -103,14 +103,14 @@ def test_a_checkpoint_is_scored_and_nothing_written_but_on_demand(stage, capsys)
     assert Path("out/qat/metrics.json").read_text() != Path("out/model/metrics.json").read_text()  # red counts twice
 
 
-def test_the_worst_pictures_come_first(stage, monkeypatch):
+def test_the_worst_images_come_first(stage, monkeypatch):
     captions = []
 
     def draw(database, indices, columns, tile, texts):
         captions.extend(texts)
         return contact_sheet(database, indices, columns, tile, texts)
 
-    monkeypatch.setattr(pictures, "contact_sheet", draw)
+    monkeypatch.setattr(predictions, "contact_sheet", draw)
     stage("--step", "int", "--output", "out")
     assert len(captions) == 16
     assert captions[0] == ("1: 1.png", "is red (0 %)", "taken for green (100 %)")
@@ -158,7 +158,7 @@ def test_a_file_of_another_form_is_refused(stage, step, checkpoint, message):
         ({"color_space": "yuv444"}, "has color_space yuv444, but input.color_space is rgb"),
     ],
 )
-def test_a_model_for_other_pictures_is_refused(stage, changes, message):
+def test_a_model_for_other_images_is_refused(stage, changes, message):
     made, info = brightest.program(), dataclasses.replace(brightest.INFO, **changes)
     save_model("other.safetensors", "int", made.constants, info, made.to_json())
     with pytest.raises(SystemExit, match=f"other.safetensors {message}"):

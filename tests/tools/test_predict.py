@@ -1,4 +1,4 @@
-"""Prediction of picture files, by a classifier whose logits are known."""
+"""Prediction of image files, by a classifier whose logits are known."""
 
 import dataclasses
 import math
@@ -18,21 +18,21 @@ from pipeline.cli import run
 from pipeline.databases import plain_batches
 from pipeline.forms import FORMS
 from pipeline.params import load_params
-from reports.pictures import BARS, BLUE, MARGIN, ROW, labelled
+from reports.predictions import BARS, BLUE, MARGIN, ROW, labelled
 from tools import predict
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The current folder with parameters, model files and pictures; no database."""
+    """The current folder with parameters, model files and images; no database."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RUNS_DIR", raising=False)
     brightest.write_params()
     brightest.write_forms()
     Path("a").mkdir()
     Path("b").mkdir()
-    brightest.picture(200, 190, 0).save("a/x.png")
-    brightest.picture(0, 0, 250).save("b/x.bmp")
+    brightest.image(200, 190, 0).save("a/x.png")
+    brightest.image(0, 0, 250).save("b/x.bmp")
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     yield tmp_path
     torch.set_num_threads(threads)
@@ -81,7 +81,7 @@ class EightClasses(Classifier):
 
 def test_the_five_likeliest_of_many_classes(stage, monkeypatch, capsys):
     monkeypatch.setitem(FORMS, "int", dataclasses.replace(FORMS["int"], loader="EightClasses"))
-    monkeypatch.setattr(classifiers, "EightClasses", EightClasses, raising=False)
+    monkeypatch.setitem(classifiers.CLASSIFIERS, "EightClasses", EightClasses)
     stage(*["a/x.png"] * 6)  # more than a batch
     lines = capsys.readouterr().out.split("\n")
     assert [line.split("  ")[-1] for line in lines[1:6]] == [f"class {i}" for i in (4, 1, 3, 7, 6)]
@@ -91,7 +91,7 @@ def test_the_five_likeliest_of_many_classes(stage, monkeypatch, capsys):
 
 def test_a_checkpoint_and_another_folder(stage, capsys):
     torch.save(brightest.checkpoint(), "best.pt")
-    brightest.picture(160, 200, 0).save("b/y.png")
+    brightest.image(160, 200, 0).save("b/y.png")
     stage("b/y.png", "--step", "qat", "--output", "out")
     stage("b/y.png", "--step", "qat", "--output", "out", "--checkpoint", "best.pt")
     lines = capsys.readouterr().out.split("\n")
@@ -100,8 +100,8 @@ def test_a_checkpoint_and_another_folder(stage, capsys):
     assert drawings() == {"b/y.png", "out/y.png"}
 
 
-def test_no_drawing_replaces_another_or_a_picture(stage):
-    brightest.picture(1, 2, 3).save("b/x.png")
+def test_no_drawing_replaces_another_or_an_image(stage):
+    brightest.image(1, 2, 3).save("b/x.png")
     before = Path("b/x.png").read_bytes()
     stage("b/x.png", "b/x.bmp", "a/x.png", "--output", "b")
     assert Path("b/x.png").read_bytes() == before
@@ -137,8 +137,8 @@ def test_files_of_all_kinds_are_rendered_as_in_validation(folder, size):
         "wide.png": wide,
         "webp.webp": image,
     }
-    for name, picture in kinds.items():
-        picture.save(name)
+    for name, image in kinds.items():
+        image.save(name)
     brightest.write_params(classes=2)
     Path("artifacts/db").mkdir()
     write_database(Files([Path(name) for name in kinds]), Path("artifacts/db/val.lmdb"))
@@ -151,7 +151,7 @@ def test_files_of_all_kinds_are_rendered_as_in_validation(folder, size):
     ("arguments", "message"),
     [
         ("a/x.png none.jpg", "none.jpg does not exist"),
-        ("a/x.png b", "b is a folder; name pictures in it"),
+        ("a/x.png b", "b is a folder; name images in it"),
         ("a/x.png params.yaml", "params.yaml: not an image, allowed: JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM"),
         ("a/x.png --step float", "artifacts/float/model.safetensors does not exist; `make train-float` makes it"),
         ("a/x.png --checkpoint none", "model file none does not exist"),
@@ -168,7 +168,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(stage, capsys, arguments, 
 def test_the_drawing_by_hand():
     sheet = labelled(Image.new("RGB", (400, 200), "red"), (100, 50, 300, 150), "x.png", [("a", 0.75), ("b", 0.25)])
     pixels = np.asarray(sheet)
-    left, top = MARGIN, MARGIN  # of the picture, 320 x 160
+    left, top = MARGIN, MARGIN  # of the image, 320 x 160
     assert pixels[top, left].tolist() == pixels[top + 80, left + 160].tolist() == [255, 0, 0]
     assert pixels[top + 40, left + 80].tolist() == pixels[top + 119, left + 239].tolist() == list(BLUE)
     for row, probability in ((1, 0.75), (2, 0.25)):

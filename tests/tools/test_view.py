@@ -37,8 +37,8 @@ class Images(IndexedSource):
 @pytest.fixture(scope="module")
 def databases(tmp_path_factory):
     folder = tmp_path_factory.mktemp("databases")
-    write_database(Pictures(annotated=False), folder / "labels.lmdb")
-    write_database(Pictures(annotated=True), folder / "boxes.lmdb")
+    write_database(Images(annotated=False), folder / "labels.lmdb")
+    write_database(Images(annotated=True), folder / "boxes.lmdb")
     return folder
 
 
