@@ -17,7 +17,7 @@ for name, value in {
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions
     "MKL_CBWR": "COMPATIBLE",  # matrix products: the only branch that Intel and AMD processors share
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    "GOMP_SPINCOUNT": "1000",  # threads that wait for each other give way early: a busy machine is no 10 times slower
+    "GOMP_SPINCOUNT": "1000",  # waiting threads yield early; a busy machine is 10 times slower otherwise
     "HF_HUB_OFFLINE": "1",
 }.items():
     os.environ.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""What a checkpoint of training says about itself, and the model in it."""
+"""What a checkpoint stores about its run, and the model in it."""
 
 import subprocess
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from storage.model_file import ModelInfo, StoredModel, load_model
 
 
 class ModelContents(TypedDict):
-    """What makes a model file of weights; `info` is a `ModelInfo`, a float model has no `program` and `constants`."""
+    """What a model file holds besides the weights; `info` is a `ModelInfo`, a float model has no `program`."""
 
     form: str
     info: dict[str, Any]
@@ -24,7 +24,7 @@ class ModelContents(TypedDict):
 
 
 class About(TypedDict):
-    """What stands in a checkpoint for those who find it; `params` is all of params.yaml, `revision` a commit."""
+    """The description of a run in its checkpoints; `params` is all of params.yaml, `revision` a commit."""
 
     model_file: ModelContents
     params: dict[str, Any]
@@ -32,12 +32,12 @@ class About(TypedDict):
 
 
 def about(form: str, info: ModelInfo, program: Program | None, params: Params) -> About:
-    """What the checkpoints of a run say.
+    """The description that the checkpoints of a run hold.
 
     Args:
-        form: Of the model.
-        info: Of the model.
-        program: That a QAT model trains, None of a float model.
+        form: The model's form.
+        info: The model's description.
+        program: The program that a QAT model trains; None for a float model.
         params: All parameters.
     """
     described = program.to_json() if program else None
@@ -57,11 +57,11 @@ def _revision() -> str | None:
 
 
 def read_model(path: Path, form: str) -> StoredModel:
-    """A model file of a form; or, of a checkpoint of float training or QAT (.pt), the model whose scores it has.
+    """Read a model file of a form, or the scored model of a checkpoint (.pt) of float training or QAT.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is neither, not whole, or holds another form.
+        ValueError: If the file is neither of these, is damaged, or holds another form.
     """
     if path.suffix != ".pt":
         return load_model(path, (form,))

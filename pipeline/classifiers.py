@@ -26,17 +26,17 @@ class Classifier(ABC):
     """A form as a function of pixels.
 
     Args:
-        form: The row of the table.
-        path: Of a model file, or of a checkpoint of its training.
-        device: To compute on, if it does not compute on the CPU alone.
+        form: The form's row of `FORMS`.
+        path: A model file of the form, or a checkpoint of its training.
+        device: The device to compute on; some forms use the CPU only.
         params: All parameters.
 
     Attributes:
-        path: As given.
-        info: What the file says about the model.
+        path: The file.
+        info: The file's description of the model.
 
     Raises:
-        ValueError: If the file is not one of this form.
+        ValueError: If the file does not hold this form.
     """
 
     info: ModelInfo
@@ -49,10 +49,10 @@ class Classifier(ABC):
         """Logits float32 [batch, classes] of uint8 pixels [batch, 3, size, size]."""
 
     def check_classes(self, database: ImageDatabase) -> None:
-        """Make sure that the model's classes are those of a database of as many.
+        """Make sure that the model's classes are those of a database that has as many.
 
         Raises:
-            ValueError: Naming the first that differs.
+            ValueError: If one differs; names the first.
         """
         for theirs, ours in zip(self.info.class_names, database.class_names, strict=True):
             if theirs != ours:
@@ -60,11 +60,11 @@ class Classifier(ABC):
 
 
 def load_classifier(form: Form, path: str | Path | None, device: torch.device, params: Params) -> Classifier:
-    """A form from its file in the pipeline, or from another file of it.
+    """Load a form from `path`, or from its file in the pipeline if that is None.
 
     Raises:
-        FileNotFoundError: Naming the missing file and, of the pipeline's own, the command that makes it.
-        ValueError: If the file is not one of this form, or not for the images that `params` describe.
+        FileNotFoundError: If the file is missing; names it and, for the pipeline's own, the command that makes it.
+        ValueError: If the file does not hold this form, or is not for the images that `params` describe.
     """
     if path is None and form.absence:
         raise ValueError(form.absence)
@@ -152,10 +152,10 @@ class LiteRt(Classifier):
 
 
 def exported_info(path: Path, metadata: Mapping[str, Any]) -> ModelInfo:
-    """What an exported file says about its model.
+    """The description of the model in the metadata of an exported file.
 
     Raises:
-        ValueError: If it does not say it.
+        ValueError: If an entry is missing.
     """
     try:
         classes = metadata["class_names"]

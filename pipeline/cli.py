@@ -1,11 +1,11 @@
-"""What every stage script does at its edge: one clear line for a mistake, and files that are whole or absent."""
+"""The entry point of every script, which turns a mistake of the user into one line."""
 
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-MISTAKES = "STAGE_MISTAKES"  # in the environment of processes that pipeline.launch has started: a folder to say them in
+MISTAKES = "STAGE_MISTAKES"  # environment variable of pipeline.launch: the folder in which its processes write mistakes
 
 
 def run(main: Callable[[], None]) -> None:
@@ -17,7 +17,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (ValueError, OSError) as error:
-        shared = None if isinstance(error, (ConnectionError, TimeoutError)) else mistakes  # another process is gone
+        shared = None if isinstance(error, (ConnectionError, TimeoutError)) else mistakes  # another process has ended
         if shared:
             Path(shared, f"{os.environ['RANK']}.txt").write_text(str(error))
         if os.environ.get("TRACEBACK") == "1":
@@ -27,5 +27,5 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
     except Exception:
         if mistakes and any(Path(mistakes).glob("*.txt")):
-            sys.exit(1)  # a process is gone because of its mistake
+            sys.exit(1)  # another process has written the mistake that ended it
         raise

@@ -24,7 +24,7 @@ C_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|/\*.*?\*/|//[^\n]*', re.DOTALL)
 
 
 def dependencies(stage: str) -> str:
-    """What a stage computes with, a line each, in the order of the names: digest and file, version and package.
+    """The code that a stage depends on, one line each, sorted by name: digest and file, then version and package.
 
     Args:
         stage: The name of a module of `stages`, such as "train_float".
@@ -43,7 +43,7 @@ def dependencies(stage: str) -> str:
 
 
 class _Facts(NamedTuple):
-    """Of a module: the digest of its syntax tree, the full names that it imports, and its strings."""
+    """The digest of a module's syntax tree, the full names that it imports, and its strings."""
 
     digest: str
     imports: frozenset[str]
@@ -70,7 +70,7 @@ def _text(module: Path) -> str:
 
 
 def _closure(name: str) -> set[Path]:
-    """The modules of the repository that are imported with one of them."""
+    """A module of the repository and those that it imports, directly or not."""
     found, waiting = set(), [*_files_of(name)]
     while waiting:
         module = waiting.pop()
@@ -101,7 +101,7 @@ def _read_files(module: Path) -> Iterator[Path]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """All files in a folder and below, but modules."""
+    """All files in a folder and below, except modules."""
     return [path for path in folder.rglob("*") if path.suffix not in (".py", ".pyc") and path.is_file()]
 
 
@@ -110,9 +110,9 @@ def _digest(path: Path) -> str:
         return _facts(_text(path)).digest
     content = path.read_bytes()
     if path in COMPILED:
-        kept = C_COMMENT.sub(lambda match: match[0] if match[0].startswith('"') else " ", content.decode())
-        content = " ".join(kept.split()).encode()
+        code = C_COMMENT.sub(lambda match: match[0] if match[0].startswith('"') else " ", content.decode())
+        content = " ".join(code.split()).encode()
     return hashlib.sha256(content).hexdigest()
 
 
-_distributions = cache(packages_distributions)  # by the name of a package that they hold
+_distributions = cache(packages_distributions)  # by the names of their packages

@@ -1,4 +1,4 @@
-"""The integer forms of a model against each other, value by value."""
+"""Compares the integer forms of a model with each other, value by value."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,9 +49,9 @@ class Comparison:
         device: Where PyTorch computes.
 
     Attributes:
-        saturating: Weights by layer that make the QDQ file unsafe under ONNX Runtime's default options.
-        forms: Names of those that must agree: all but the unsafe one, if it is.
-        names: Of the tensors inside that are compared.
+        saturating: Number of weights by layer that make the QDQ file unsafe under ONNX Runtime's default options.
+        forms: Names of the forms that must agree: all but UNSAFE if there are such weights.
+        names: Names of the intermediate tensors that are compared.
     """
 
     def __init__(self, qat: Program, program: Program, params: Params, device: torch.device):
@@ -62,7 +62,7 @@ class Comparison:
         self.names = [op.name for op in program.ops if op.name not in program.raw]
 
     def logits(self) -> tuple[dict[str, Tensor], Tensor]:
-        """Logits float32 [images, classes] by form, the unsafe one included, and the labels."""
+        """Logits float32 [images, classes] by form, UNSAFE included, and the labels."""
         batches = plain_batches(self.params, images=self.params.compare.images)
         forms: dict[str, Logits] = {
             "qat": qat_logits(self.qat, self.device),
@@ -78,32 +78,32 @@ class Comparison:
 
     @torch.no_grad()
     def tensors(self) -> Agreement:
-        """Every int8 tensor of every form."""
+        """The agreement of all forms in every int8 tensor."""
         agreement = Agreement(self.forms)
         models = {name: self._onnx(name, self.names) for name in ONNX_VARIANTS if name in self.forms}
         fake = FakeQuantModel(self.qat).to(self.device).eval()
         integer, c = IntegerEvaluator(self.program).to(self.device), CModel(C, trace=True)
         for pixels, _ in plain_batches(self.params, images=self.params.compare.intermediate_images):
-            x, there = signed_pixels(pixels).numpy(), pixels.to(self.device)
+            x, moved = signed_pixels(pixels).numpy(), pixels.to(self.device)
             found: dict[str, Mapping[str, Tensor | np.ndarray]] = {
                 "qat": {
                     name: integer_tensor(self.qat, name, value).cpu()
-                    for name, value in fake.run(normalize(there))
+                    for name, value in fake.run(normalize(moved))
                     if name in self.names
                 },
-                "int": {name: value.cpu() for name, value in integer.run(signed_pixels(there)) if name in self.names},
+                "int": {name: value.cpu() for name, value in integer.run(signed_pixels(moved)) if name in self.names},
                 "c": c.tensors(x),
             }
             found |= {name: model.tensors(x) for name, model in models.items()}
             for name in self.names:
-                agreement.add({form: torch.as_tensor(of[name]).flatten(1).int() for form, of in found.items()})
+                agreement.add({form: torch.as_tensor(values[name]).flatten(1).int() for form, values in found.items()})
         return agreement
 
     @torch.no_grad()
     def litert_logits(self) -> Agreement:
-        """The logits of int8.tflite of all kernels, and the integer model's in as many bits.
+        """The agreement of int8.tflite's logits under all kernels with the integer model's, rounded to as many bits.
 
-        Several interpreters share a batch, since LiteRT's reference kernels compute on one thread alone.
+        Several interpreters share a batch, since LiteRT's reference kernels use one thread only.
         """
         integer, parts = IntegerEvaluator(self.program), self.params.execution.threads
         models = {name: [_litert(kernels) for _ in range(parts)] for name, kernels in LITERT_VARIANTS.items()}
@@ -122,7 +122,7 @@ class Comparison:
         return agreement
 
     def litert_tensors(self) -> Agreement:
-        """Every int8 tensor that LiteRT keeps, and the integer model's."""
+        """The agreement of every int8 tensor that LiteRT keeps with the integer model's."""
         models = {
             name: _litert(kernels, tensors=True) for name, kernels in LITERT_VARIANTS.items() if kernels != "xnnpack"
         }

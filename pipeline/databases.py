@@ -27,7 +27,7 @@ def open_database(params: Params, split: Split) -> ImageDatabase:
     """The database of a split.
 
     Raises:
-        ValueError: If it has annotations in place of labels, or its classes are not as many as model.num_classes.
+        ValueError: If it has annotations in place of labels, or another number of classes than model.num_classes.
     """
     path = database_path(params, split)
     database = ImageDatabase(require(path, "make pack"))
@@ -44,7 +44,7 @@ def check_same_classes(one: ImageDatabase, other: ImageDatabase) -> None:
     """Make sure that a label means the same in two databases.
 
     Raises:
-        ValueError: Naming classes that only one of them has.
+        ValueError: If it does not; names classes that only one of them has.
     """
     if one.class_names != other.class_names:
         alone = ", ".join(sorted(set(one.class_names) ^ set(other.class_names))[:5])
@@ -56,7 +56,7 @@ def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
     """Make sure that a model file is for the images that `params` describe.
 
     Raises:
-        ValueError: Naming the file and the value that differs.
+        ValueError: If it is not; names the file and the value that differs.
     """
     described = {
         "image_size": ("input.size", params.input.size),
@@ -75,14 +75,14 @@ def training_batches(
     partition: BatchPartition = WHOLE_BATCH,
     sizes: Mapping[int, int] | None = None,
 ) -> dict[int, TrainingBatches]:
-    """Shuffled, augmented training batches; on the GPU if execution.decode says so.
+    """Shuffled, augmented training batches, which are decoded where execution.decode says.
 
     Args:
         partition: The parts of each batch that this process computes.
-        sizes: Of the images, by the first epoch that has them; None: the input's.
+        sizes: Image size by the first epoch that has it; None: input.size in all epochs.
 
     Returns:
-        One for each of `sizes`.
+        The batches of each size, by its first epoch.
     """
     database = open_database(params, "train")
 
@@ -98,7 +98,7 @@ def training_batches(
 def plain_batches(
     params: Params, split: Split = "val", images: int | None = None, partition: BatchPartition = WHOLE_BATCH
 ) -> OrderedBatches:
-    """Of `images` evenly spaced records (None: all), in order and as validation sees them, those of `partition`."""
+    """`images` evenly spaced records (None: all) in order, as validation sees them; only those of `partition`."""
     pixels = Pixels(open_database(params, split), center_views(params.input), params.input)
     return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, images, partition)
 

@@ -23,7 +23,7 @@ from pipeline.launch import start_processes
 from pipeline.logits import Logits
 from pipeline.params import Params
 from pipeline.paths import runs_folder
-from pipeline.progress import Display, Watchman, curves, noted_signals
+from pipeline.progress import CheckpointTimer, Display, curves, noted_signals
 from pixels.augmentation import Augmentation
 from pixels.batches import BatchPartition, OrderedBatches
 from storage.files import alone
@@ -43,14 +43,13 @@ class Trainee:
 
     Attributes:
         stage: "float" or "qat".
-        model: On the device to train on.
-        info: Of the model, for those who find a checkpoint of it.
-        program: That a QAT model trains, None of a float model.
-        files: From which the model and its loss were made, if not from the parameters alone.
-        logits_of: What is scored of a model: a function of pixels.
-        save: Writes artifacts/<stage>, in one process alone.
-        frozen: As of `training.step.TrainingStep`.
-        project: As of `training.step.TrainingStep`.
+        model: The model, on the device that trains it.
+        info: The model's description, which its checkpoints store.
+        program: The program that a QAT model trains; None for a float model.
+        files: Files that the model and its loss were made from, besides the parameters.
+        logits_of: Gives the function of pixels that is scored for a model.
+        save: Writes artifacts/<stage>; only one process calls it.
+        frozen, project: As in `training.step.TrainingStep`.
     """
 
     stage: Literal["float", "qat"]
@@ -69,12 +68,12 @@ class Course:
     """How it is trained.
 
     Attributes:
-        recipe: Of the steps.
-        augment: Of the training images.
-        loss_of: What is minimized.
-        sizes: Of the training images, by the first epoch that has them; None: the input's.
-        settings: What else decides the result, JSON values.
-        score_start: As of `training.engine.fit`.
+        recipe: The recipe of the steps.
+        augment: Augmentation of the training images.
+        loss_of: The loss to minimize.
+        sizes: Size of the training images by the first epoch that has it; None: input.size.
+        settings: Further settings that decide the result, JSON values.
+        score_start: As in `training.engine.fit`.
     """
 
     recipe: Recipe
@@ -90,27 +89,27 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
 
     Args:
         trainee: What is trained.
-        course: How.
+        course: How it is trained.
         params: All parameters; those that change no result are not part of the run's key.
     """
     stage, recipe, device = trainee.stage, course.recipe, next(trainee.model.parameters()).device
     partition = BatchPartition(int(os.environ.get("RANK", 0)), recipe.processes, recipe.accumulate)
     train = training_batches(params, course.augment, recipe.batch_size, partition, course.sizes)
     val = plain_batches(params, partition=partition)
-    some = next(iter(train.values()))
-    databases = [data.pixels.database for data in (some, val)]
+    first = next(iter(train.values()))
+    databases = [data.pixels.database for data in (first, val)]
     check_same_classes(*databases)
     start_processes(recipe.processes, params.execution.threads)
     with ExitStack() as stack:
         signals = stack.enter_context(noted_signals())
         group = stack.enter_context(joined(recipe.processes, device))
         folder = runs_folder() / f"{stage}-{_key(trainee, course, params, [each.header.digest for each in databases])}"
-        observer: Observer = Watchman(math.inf, signals)  # process 0 alone looks at the clock
+        observer: Observer = CheckpointTimer(math.inf, signals)  # only process 0 looks at the clock
         if group.rank == 0:
             stack.enter_context(alone(f"artifacts/{stage}"))
             stack.enter_context(alone(folder))
             live, minutes = stack.enter_context(curves(stage)), params.machine.checkpoint_minutes
-            observer = Display(live, folder, recipe.epochs, some.steps, recipe.batch_size, minutes, signals)
+            observer = Display(live, folder, recipe.epochs, first.steps, recipe.batch_size, minutes, signals)
 
         def validate(network: nn.Module, between: Callable[[], None]) -> Scores:
             logits_of = trainee.logits_of(network)
@@ -126,20 +125,20 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
             trainee.frozen,
             trainee.project,
         )
-        found = about(stage, trainee.info, trainee.program, params)
+        described = about(stage, trainee.info, trainee.program, params)
         checkpoints = Checkpoints(folder, params.machine.checkpoints, group)
         try:
-            fitted = fit(step, train, validate, checkpoints, course.score_start, found, observer)
+            fitted = fit(step, train, validate, checkpoints, course.score_start, described, observer)
         except Stopped:
             if group.rank == 0:
-                print(f"stopped; the state is in {folder}, and the same command goes on from it", file=sys.stderr)
-            sys.exit(128 + (signals or [signal.SIGTERM])[0])  # the signal may have come to another process
+                print(f"stopped; the checkpoint is in {folder}, the same command resumes from it", file=sys.stderr)
+            sys.exit(128 + (signals or [signal.SIGTERM])[0])  # the signal may have reached another process
         if group.rank == 0:
             trainee.save(fitted)
 
 
 def _key(trainee: Trainee, course: Course, params: Params, databases: Sequence[str]) -> str:
-    """A name for all that decides the result of a run; `databases` are the digests of what it reads."""
+    """The key of a run, made from all that decides its result; `databases` are the digests of those that it reads."""
     return run_key(
         recipe=course.recipe.model_dump(),
         augment=course.augment.model_dump(),
@@ -158,13 +157,13 @@ def predict_together(
     group: Group,
     between: Callable[[], None],
 ) -> tuple[Tensor, Tensor]:
-    """Logits and labels of all validation images, in order, of which each process computes its batches.
+    """Logits and labels of all validation images, in order; each process computes its own batches.
 
     Args:
         logits_of: A function of pixels.
         val: This process's batches.
-        classes: How many there are.
-        group: The processes.
+        classes: Number of classes.
+        group: The processes that share the images.
         between: Called before each batch, equally often in every process.
     """
 
@@ -175,7 +174,7 @@ def predict_together(
     rounds = group.maximum(len(val))
     logits, labels = predict(of_pixels, val) if len(val) else (torch.empty(0, classes), torch.empty(0).long())
     for _ in range(rounds - len(val)):
-        between()  # as often as in every process
+        between()  # equally often in every process
     logits, labels, order = (torch.cat(group.gather(own)) for own in (logits, labels, torch.tensor(val.indices)))
     order = order.argsort()
     return logits[order], labels[order]

@@ -1,4 +1,4 @@
-"""The network of a float model file, and what is made of it."""
+"""The network of a float model file, and its folded program."""
 
 from torch import nn
 

@@ -1,7 +1,7 @@
-"""The forms of a model: one table of what each is called, where it is, what makes it, and what runs it.
+"""The forms of a model: one table of their names, files, the commands that make them, and the classes that run them.
 
-A new form is a row of FORMS and a class in `pipeline.classifiers`; `--step`, scores and tables have it by that. This
-module imports nothing that runs one, so that a stage which needs a file depends on no library of the others.
+A new form is a row of FORMS and a class in `pipeline.classifiers`; `--step`, scores and tables then have it, too. This
+module imports nothing that runs a form, so that a stage depends only on the libraries of the forms that it runs.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ class Form:
     """A form of the model.
 
     Attributes:
-        name: In `--step`, metrics, plots and model files.
+        name: Its name in `--step`, metrics, plots and model files.
         path: Its file in the pipeline.
-        target: Of make, which makes that file.
-        label: In tables.
-        loader: The class of `pipeline.classifiers` that runs it.
+        target: The target of make that makes the file.
+        label: Its name in tables.
+        loader: Name of the class in `pipeline.classifiers` that runs it.
         is_integer: Whether its tensors are integers.
-        has_ties: Whether its logits have so few bits that images with two best ones are counted.
-        note: Stands in the place of the file where the arithmetic has no such form, and says so.
+        has_ties: Whether its logits have so few bits that images with a tie of the best two are counted.
+        note: A file that gives the reason where the arithmetic has no such form, and so no file `path`.
     """
 
     name: str
@@ -42,24 +42,24 @@ class Form:
         return self.note.read_text().strip() if self.note and self.note.exists() else None
 
     def require(self, path: str | Path | None = None) -> Path:
-        """The file, or another one in its place, if it is there.
+        """The form's file, or `path` in its place.
 
         Raises:
-            FileNotFoundError: Naming it and the command that makes it.
+            FileNotFoundError: If it does not exist; names it and the command that makes it.
         """
         return require(path or self.path, f"make {self.target}")
 
     def load(self, path: str | Path | None = None) -> StoredModel:
-        """What the file, or another one in its place, holds; of the forms that `storage.model_file` writes.
+        """The contents of the form's file, or of `path` in its place; for forms that are stored as model files.
 
         Raises:
-            FileNotFoundError: If it is missing, naming the command that makes one.
+            FileNotFoundError: If it does not exist; names the command that makes it.
             ValueError: If it is not a model file, or holds another form.
         """
         return load_model(self.require(path), (self.name,))
 
     def save(self, program: Program, info: ModelInfo, name: str = "model") -> None:
-        """Write a program of this form to the file, or to one of another `name` beside it."""
+        """Write a program of this form to its file, or to a file `name` beside it."""
         save_model(self.path.with_stem(name), self.name, program.constants, info, program.to_json())
 
 
@@ -100,7 +100,7 @@ def stored_program(stored: StoredModel) -> Program:
 
 
 def metadata(info: ModelInfo) -> dict:
-    """What an exported file says about the network and its images."""
+    """What the metadata of an exported file say about the network and its images."""
     return {
         "network": info.name,
         "class_names": info.class_names,

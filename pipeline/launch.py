@@ -1,4 +1,4 @@
-"""Several processes for one stage: started by PyTorch's elastic agent, and again after one of them has died.
+"""Runs a stage as several processes by PyTorch's elastic agent, which restarts all of them after one has died.
 
 python -m pipeline.launch PROCESSES STAGE [ARGUMENT...]
 
@@ -21,18 +21,22 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pipeline.cli import MISTAKES, run
 
-RESTARTS = 3  # of all processes, when one of them has died; each goes on from the last checkpoint
-GRACE = 300  # seconds for a step, a validation batch and a checkpoint, after a signal
+RESTARTS = 3  # of all processes, after one of them has died; they resume from the last checkpoint
+GRACE = 300  # seconds that a process has after a signal: for a step, a validation batch and a checkpoint
 
 
 def start_processes(processes: int, threads: int) -> None:
-    """Go on as `processes` processes on this machine, unless this is one of them; does not come back then.
+    """Run this command as `processes` processes in place of this one, which may be one of them already.
 
-    One of them is killed when what has started it dies, and so none trains on beside a second start of the stage. On
-    several machines, torchrun is called by hand, on each of them.
+    Each of them is killed when its parent dies, so that none trains on beside a second start of the stage. On several
+    machines, torchrun is called by hand, on each of them.
 
     Args:
-        threads: Of each process.
+        processes: Number of processes on this machine; 1: this process alone.
+        threads: Threads of each process.
+
+    Raises:
+        ValueError: If this command was not started by `python -m`.
     """
     if "RANK" in os.environ:
         set_death_signal = 1  # prctl(2)
@@ -42,7 +46,7 @@ def start_processes(processes: int, threads: int) -> None:
         return
     spec = sys.modules["__main__"].__spec__
     if spec is None:
-        raise ValueError(f"{processes} processes are started with `python -m stages.…` only")
+        raise ValueError(f"{processes} processes can only be started by `python -m stages.…`")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     sys.stdout.flush()
     # in place of this process, which may hold a model on the first GPU
@@ -56,7 +60,7 @@ def main() -> None:
     parser.add_argument("stage", help="a module, such as stages.train_float")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
-    logging.disable(logging.CRITICAL)  # what the agent would say is said here
+    logging.disable(logging.CRITICAL)  # the agent's errors are reported below
     with tempfile.TemporaryDirectory(prefix="processes_") as folder:
         os.environ[MISTAKES] = folder
         try:
@@ -64,15 +68,15 @@ def main() -> None:
         except SignalException as stopped:
             sys.exit(128 + stopped.sigval)
         finally:
-            del os.environ[MISTAKES]  # of this process they are said as always
+            del os.environ[MISTAKES]  # this process prints its mistakes as usual
 
 
 def _until_done(processes: int, command: list[str], folder: Path) -> None:
-    """Start `command` in all processes until they have ended well.
+    """Start `command` in all processes, and again after one has died, until all succeed.
 
     Raises:
-        ValueError: with the mistake that one of them has found.
-        ChildProcessError: if processes died too often.
+        ValueError: With the mistake that one of them has written.
+        ChildProcessError: If processes have died too often.
     """
     grace: dict[str, Any] = {"shutdown_timeout": GRACE}
     if "shutdown_timeout" not in LaunchConfig.__dataclass_fields__:
@@ -96,13 +100,13 @@ def _until_done(processes: int, command: list[str], folder: Path) -> None:
             if mistakes := sorted(folder.glob("*.txt")):
                 raise ValueError(mistakes[0].read_text()) from None
             number, first = error.get_first_failure()
-            if first.exitcode > 128:  # a signal that came to it alone; its code is negative where one has killed it
+            if first.exitcode > 128:  # it alone got a signal and stopped; the code of a killed process is negative
                 sys.exit(first.exitcode)
             died = f"process {number} of {processes} has died with exit code {first.exitcode}"
         if attempt < RESTARTS:
             start = f"start {attempt + 1} of {RESTARTS} from the last checkpoint"
             print(f"{died}; {start}", file=sys.stderr)
-    raise ChildProcessError(f"{died}, the {RESTARTS + 1}th time that one has")
+    raise ChildProcessError(f"{died}; that was the last of {RESTARTS} restarts")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Networks and programs in PyTorch as functions of pixels; that of an integer program is `integer_logits`."""
+"""Networks and QAT programs in PyTorch as functions of pixels; `integer_logits` does the same for integer programs."""
 
 from collections.abc import Callable
 
@@ -13,11 +13,11 @@ Logits = Callable[[Tensor], Tensor]  # float32 [batch, classes] of uint8 pixels 
 
 
 def float_logits(network: nn.Module, device: torch.device) -> Logits:
-    """Those of a network on `device`."""
+    """The logits function of a network on `device`."""
     return lambda pixels: network(normalize(pixels.to(device)).contiguous(memory_format=torch.channels_last))
 
 
 def qat_logits(program: Program, device: torch.device) -> Logits:
-    """Those of a program as QAT computes it."""
+    """The logits function of a program as QAT computes it."""
     model = FakeQuantModel(program).to(device).eval()
     return lambda pixels: model(normalize(pixels.to(device)))

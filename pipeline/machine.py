@@ -1,4 +1,4 @@
-"""This process as `execution` of params.yaml wants it: device, threads, algorithms."""
+"""Prepares this process as `execution` of params.yaml describes it: device, threads, algorithms."""
 
 import ctypes
 import os
@@ -9,24 +9,24 @@ from pipeline.params import Execute
 
 
 def prepare(wanted: Execute) -> torch.device:
-    """Set PyTorch's threads and algorithms for this process; gives the device to work on, torchrun's for this process.
+    """Set PyTorch's threads and algorithms, and return the device of this process (the GPU LOCAL_RANK under torchrun).
 
     Raises:
-        ValueError: If execution.device is not there.
+        ValueError: If execution.device is not available.
     """
     keep_memory()
     torch.set_num_threads(wanted.threads)
     fastest = {"auto": wanted.device == "cuda", "fastest": True, "deterministic": False}[wanted.algorithms]
     torch.use_deterministic_algorithms(not fastest)
-    torch.backends.cudnn.allow_tf32 = False  # but in training steps that ask for it: scores and integers are exact
-    # nothing here reads what it has not written; PyTorch makes this attribute as it runs
+    torch.backends.cudnn.allow_tf32 = False  # only training steps may ask for it: scores and integers are exact
+    # no code here reads memory that it has not written; PyTorch makes this attribute at run time
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if wanted.device == "cpu":
         return torch.device("cpu")
-    number, there = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-    if number >= there:
+    number, available = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= available:
         raise ValueError(
-            f"execution.device is cuda, but PyTorch finds {there} CUDA devices here, and {number + 1} are needed; "
+            f"execution.device is cuda, but PyTorch finds {available} CUDA devices here, and {number + 1} are needed; "
             "set execution.device to cpu, or processes lower"
         )
     torch.cuda.set_device(number)
@@ -34,9 +34,9 @@ def prepare(wanted: Execute) -> torch.device:
 
 
 def keep_memory() -> None:
-    """Let malloc use again what a batch has freed: fresh pages for each large tensor cost more than its sums.
+    """Let malloc reuse the memory of the last batch: fresh pages for a large tensor cost more time than its sums.
 
-    Of the GNU C library (mallopt(3)); others do as they do.
+    It sets options of the GNU C library (mallopt(3)); other libraries stay as they are.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         trim_threshold, mmap_threshold, most = -1, -3, 2**31 - 1

@@ -1,4 +1,4 @@
-"""Packing a split or a part of it, and joining the parts, behind a progress bar."""
+"""Packs a split or a shard of it, and merges shards, with a progress bar."""
 
 import json
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from pipeline.paths import require
 
 
 def pack(source: Source, path: Path, params: Pack, shard: Shard, workers: int) -> dict:
-    """Write one part of a source to `path`, and give its metrics.
+    """Write one shard of a source to `path`, and return its metrics.
 
     Raises:
-        ValueError, OSError: As `write_database`.
+        ValueError, OSError: As in `write_database`.
     """
     encode = params.encoding
     write = partial(
@@ -31,15 +31,15 @@ def pack(source: Source, path: Path, params: Pack, shard: Shard, workers: int) -
         shard=shard,
         workers=workers,
     )
-    return summary(_behind_a_bar(write, *source.expected(shard)))
+    return summary(_with_bar(write, *source.expected(shard)))
 
 
 def merge(path: Path, count: int) -> dict:
-    """Join `count` shards, which lie beside `path` with their metrics, to the database there, and give its metrics.
+    """Merge the `count` shards beside `path` into the database `path`, and return its metrics.
 
     Raises:
         FileNotFoundError: If a shard has not been packed.
-        ValueError: If `count` is less than 2, or the shards are not parts of one whole.
+        ValueError: If `count` is less than 2, or the shards are not those of one split.
     """
     if count < 2:
         raise ValueError(f"--merge {count} is not allowed, must be 2 or more")
@@ -49,10 +49,10 @@ def merge(path: Path, count: int) -> dict:
         file = require(part.with_suffix(".json"), f"python -m stages.pack ... --shard {k}/{count}")
         summaries.append(json.loads(file.read_text()))
     images = sum(each["images"] for each in summaries)
-    return joined_summary(_behind_a_bar(partial(merge_databases, paths, path), images, "image"), summaries)
+    return joined_summary(_with_bar(partial(merge_databases, paths, path), images, "image"), summaries)
 
 
-def _behind_a_bar(write: Callable[..., Packed], total: int, unit: str) -> Packed:
+def _with_bar(write: Callable[..., Packed], total: int, unit: str) -> Packed:
     with tqdm(total=total, unit=unit, unit_scale=unit == "B", disable=None) as bar:
         packed = write(progress=lambda record: bar.update(len(record.image) if unit == "B" else 1))
         bar.update(total - bar.n)  # bytes of an archive that are no images; images that are left out

@@ -5,9 +5,9 @@ from pathlib import Path
 
 
 def runs_folder() -> Path:
-    """Where things go that are kept in neither git nor DVC: checkpoints for going on, speeds; RUNS_DIR moves it.
+    """The folder of what neither git nor DVC tracks: checkpoints to resume from, speeds; RUNS_DIR moves it.
 
-    DVC_ROOT is the repository, where DVC runs an experiment of the queue in a temporary copy of it.
+    DVC_ROOT is the repository when DVC runs an experiment of the queue in a temporary copy of it.
     """
     return Path(os.environ.get("RUNS_DIR") or Path(os.environ.get("DVC_ROOT", ""), "runs"))
 
@@ -16,7 +16,7 @@ def require(path: str | Path, made_by: str) -> Path:
     """`path` if it exists.
 
     Raises:
-        FileNotFoundError: naming the file and the command that makes it.
+        FileNotFoundError: If not; names the file and the command that makes it.
     """
     path = Path(path)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What a person sees of training: a bar, a line an epoch, curves; and speeds, kept in the run's folder alone."""
+"""Shows training: a bar, a line per epoch, curves. Speeds go to the screen and the run's folder only."""
 
 import json
 import signal
@@ -17,11 +17,11 @@ from storage.files import whole_file, write_json
 from training.engine import EpochSteps, Observer, Request
 from training.figures import Figures, Row
 
-EVERY = 2  # seconds from one look at the figures of an epoch under way to the next
+EVERY = 2  # seconds from one look at the figures of the current epoch to the next
 
 
 class Speed(TypedDict, total=False):
-    """Of an epoch: images a second, the share of time without a batch to work on, and the most memory of the GPU."""
+    """The speed of an epoch: images per second, the fraction of time spent waiting for data, the GPU's peak memory."""
 
     images_per_second: float
     waiting_for_data: float
@@ -33,7 +33,7 @@ class LogRow(Row, Speed):
 
 
 class Now(Figures, Speed):
-    """now.json: the epoch under way, of `epochs`, of whose `steps` so many are `done`."""
+    """now.json: the current epoch of `epochs`, and how many of its `steps` are `done`."""
 
     epoch: int
     epochs: int
@@ -43,15 +43,15 @@ class Now(Figures, Speed):
 
 
 def curves(stage: str) -> Live:
-    """DVCLive's files in plots/<stage>: they hold figures alone, nothing of the machine or the time."""
+    """DVCLive's files in plots/<stage>: they hold figures only, nothing about the machine or the time."""
     return Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
 
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """SIGTERM and SIGINT are put into a list in the block; a second SIGINT does what it always does.
+    """Collect SIGTERM and SIGINT in a list; a second SIGINT has its usual effect.
 
-    A second SIGTERM does not: a scheduler may send one to all processes, of which a parent sends its own to the others.
+    A second SIGTERM does not: a scheduler may send one to all processes, and the launcher passes on its own as well.
     """
     noted: list[int] = []
 
@@ -68,12 +68,12 @@ def noted_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-class Watchman(Observer):
+class CheckpointTimer(Observer):
     """Requests a checkpoint every few minutes, and a stop after a signal.
 
     Args:
-        minutes: From one checkpoint to the next.
-        signals: Numbers of signals that have come.
+        minutes: Minutes from one checkpoint to the next.
+        signals: Numbers of the signals that have arrived.
     """
 
     def __init__(self, minutes: float, signals: list[int]):
@@ -92,19 +92,19 @@ class Watchman(Observer):
         return Request.SAVE
 
 
-class Display(Watchman):
+class Display(CheckpointTimer):
     """Shows training on the screen, in DVCLive's files, and in `folder`.
 
-    There, log.jsonl gets a line of figures and speeds an epoch, and now.json has the epoch under way.
+    In `folder`, log.jsonl gets a line of figures and speeds per epoch, and now.json describes the current epoch.
 
     Args:
-        live: Gets the rows, without times.
-        folder: Of the run.
-        epochs: Of the whole run.
-        steps: Of an epoch.
-        batch_size: Images of a step, of all processes.
-        minutes: From one checkpoint to the next.
-        signals: Numbers of signals that have come.
+        live: DVCLive's files, which get the figures without times.
+        folder: The run's folder.
+        epochs: Epochs of the whole run.
+        steps: Steps of an epoch.
+        batch_size: Images per step, over all processes.
+        minutes: Minutes from one checkpoint to the next.
+        signals: Numbers of the signals that have arrived.
     """
 
     def __init__(
@@ -164,14 +164,14 @@ class Display(Watchman):
             self.validation_seconds = time.monotonic() - self.ended
             left = _duration(self._seconds_left(self.epochs - self.number))
             text += f"  {self.speed['images_per_second']:,.0f} images/s  {left} left"
-        if row["epoch"] not in self.rows:  # those of the run before its interruption are
+        if row["epoch"] not in self.rows:  # epochs before an interruption are logged already
             self.rows[row["epoch"]] = cast(LogRow, {**row, **self.speed})
             with whole_file(self.log) as partial:
                 partial.write_text("".join(json.dumps(each) + "\n" for each in self.rows.values()))
         print(f"epoch {self.live.step}/{self.epochs}  {text}", flush=True)
 
     def _speed(self) -> Speed:
-        """Of the epoch under way, since it began or went on; nothing before a step."""
+        """The speed of the current epoch since it began or resumed; empty before a step."""
         seconds, made = time.monotonic() - self.begun, self.done - self.first
         if not made:
             return {}

@@ -6,13 +6,13 @@ from imagedb.sources.source import Source
 
 
 def open_source(kind: str, root: str, split: str, dataset: str | None) -> Source:
-    """A source.
+    """Open a source.
 
     Args:
-        kind: As pack.source.
+        kind: A kind of source, as in pack.source.
         root: Its folder or file.
-        split: Its name in the source.
-        dataset: A class of torchvision.datasets, for that kind alone.
+        split: The split's name in the source.
+        dataset: A class of torchvision.datasets, for that kind only.
 
     Raises:
         FileNotFoundError: If something of it is missing.

@@ -71,7 +71,7 @@ def test_training_that_a_signal_has_stopped_goes_on_to_the_same_bytes(project, t
     _, error = stopped.communicate()
     assert stopped.returncode == 128 + signal.SIGTERM
     (run,) = (tmp_path / "stopped").iterdir()
-    assert error == f"stopped; the state is in {run}, and the same command goes on from it\n"
+    assert error == f"stopped; the checkpoint is in {run}, the same command resumes from it\n"
     stopped_at = max(int(path.stem[5:]) for path in run.glob("step_*.pt"))
     assert 11 < stopped_at < 4 * 30
     train(project, tmp_path / "stopped")
@@ -114,7 +114,7 @@ def test_a_signal_ends_two_processes_and_they_go_on_to_the_same_bytes(project, t
         each.terminate()
     _, error = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    assert error.startswith("stopped; the state is in ")
+    assert error.startswith("stopped; the checkpoint is in ")
     train(project, tmp_path)
     assert results(project) == shared
 
