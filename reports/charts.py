@@ -15,12 +15,12 @@ _templates = environment(autoescape=True)
 
 
 def chart(lines: Mapping[str, Sequence[float]], dots: Sequence[float], titles: Sequence[str]) -> Markup:
-    """Lines and dots over numbered points; what is not finite is left out.
+    """Draw lines and dots over numbered points; values that are not finite are left out.
 
     Args:
-        lines: Values by class.
-        dots: Values.
-        titles: What a point says under the pointer.
+        lines: Values of each line, by its class in the page's style.
+        dots: Values of the dots.
+        titles: The tooltip of each point.
     """
     values = [value for value in (*dots, *(v for line in lines.values() for v in line)) if math.isfinite(value)]
     low = 10 * math.floor(min(values, default=0) / 10)
@@ -46,12 +46,12 @@ def chart(lines: Mapping[str, Sequence[float]], dots: Sequence[float], titles: S
 
 
 def histogram(counts: Tensor, bounds: tuple[int, int], inner: int = 128) -> Markup:
-    """A small chart of how often each int8 value occurs, four values a column, as high as the cube root of a count.
+    """Draw how often each int8 value occurs: four values per column, its height the cube root of their count.
 
     Args:
         counts: int64 [256].
-        bounds: Least and greatest value that there can be.
-        inner: Columns outside [-inner, inner) stand out.
+        bounds: Least and greatest value that is possible.
+        inner: Columns outside [-inner, inner) are highlighted.
     """
     columns = counts.reshape(COLUMNS, -1).sum(dim=1).tolist()
     shapes: dict[str, list[tuple[int, int]]] = {"in": [], "out": []}

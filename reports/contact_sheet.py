@@ -1,4 +1,4 @@
-"""Records as images side by side, with what the database says of them."""
+"""Contact sheets: the images of records side by side, with their names, labels and annotations."""
 
 import colorsys
 import io
@@ -11,7 +11,7 @@ from imagedb.images import decode_image
 from imagedb.reader import ImageDatabase
 from imagedb.record import Object, Record
 
-FONT_SIZE, LINE = 12, 16  # pixels: of text, and from one line of it to the next
+FONT_SIZE, LINE = 12, 16  # pixels: size of text, and from one line to the next
 GAP = 8  # pixels between tiles
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
@@ -27,18 +27,18 @@ def contact_sheet(
 ) -> Image.Image:
     """Draw records in rows, each with its number and name below, and "class name (label)" if it has a label.
 
-    An annotated one has its boxes in one colour a class, with class names where they hide no other, and its "class"
-    mask or its objects' masks over the image. The values of a "class" mask are labels; in a file with a palette they
-    are labels + 1, as in VOC. Images are shrunk to the tile, or enlarged by a whole factor. Text is cut to the tile.
+    An annotated record has its boxes in one colour per class, with class names where they hide no other name, and its
+    "class" mask or its objects' masks over the image. The values of a "class" mask are labels; in a file with a palette
+    they are labels + 1, as in VOC. Images are shrunk to the tile, or enlarged by a whole factor; text is cut to it.
 
     Args:
-        indices: the records' numbers, at least one.
-        columns: tiles in a row.
-        tile: width of a tile, and greatest height of an image, in pixels.
-        captions: other lines below each image.
+        indices: The numbers of the records, at least one.
+        columns: Tiles per row.
+        tile: Width of a tile, and greatest height of an image, in pixels.
+        captions: Lines below each image, in place of the default ones.
 
     Raises:
-        ValueError: if `columns` or `tile` is too small, or a record is damaged.
+        ValueError: If `columns` or `tile` is too small, or a record is damaged.
     """
     if columns < 1 or tile < LINE:
         raise ValueError(f"{columns} columns of {tile} pixels are not allowed, must be at least 1 of {LINE}")
@@ -55,13 +55,13 @@ def contact_sheet(
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """RGB, 0 to 255; the hues of neighbouring labels lie far from each other."""
+    """The colour of a class, RGB 0 to 255; neighbouring labels have very different hues."""
     red, green, blue = colorsys.hsv_to_rgb(label * 0.618034 % 1, (0.95, 0.6)[label % 2], 1)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def scaled(image: Image.Image, longest: int) -> tuple[Image.Image, float]:
-    """An image at most `longest` pixels wide and high, shrunk or enlarged by a whole factor, and the factor."""
+    """Fit an image into `longest` x `longest` pixels, enlarged by a whole factor only; return it and the factor."""
     scale = longest // max(image.size) or longest / max(image.size)
     width, height = (max(1, round(scale * side)) for side in image.size)
     resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
@@ -69,7 +69,7 @@ def scaled(image: Image.Image, longest: int) -> tuple[Image.Image, float]:
 
 
 def cut(text: str, width: int, font: Font) -> str:
-    """As much of the text's beginning as fits, in one line."""
+    """The text in one line, cut to `width` pixels."""
     text = " ".join(text.split())
     if font.getlength(text) > width:
         while text and font.getlength(f"{text}…") > width:

@@ -1,6 +1,6 @@
-"""The model card: what somebody must know who gets the int8 files without this repository.
+"""The model card: what users of the int8 files must know without this repository.
 
-After M. Mitchell et al., Model Cards for Model Reporting, 2019; the metadata on top are those of the Hugging Face Hub.
+After M. Mitchell et al., Model Cards for Model Reporting, 2019; its first block is metadata for the Hugging Face Hub.
 """
 
 import hashlib
@@ -27,18 +27,18 @@ class Card:
     """What the card is made from.
 
     Attributes:
-        info: Of the integer model.
+        info: Description of the integer model.
         program: The integer program.
-        scores: Of each form; empty where there is no such form.
-        labels: What each form is called.
-        short: As in metrics/summary.json.
-        packed: By split, as in metrics/pack_<split>.json.
-        files: The contents of the files that are shipped, by name.
-        resize: Short side before the centre crop; None: images stay as large as they are.
+        scores: Scores of each form; empty where the arithmetic has no such form.
+        labels: Labels of the forms.
+        short: The contents of metrics/summary.json.
+        packed: The contents of metrics/pack_<split>.json by split.
+        files: The contents of the shipped files by name.
+        resize: Short side before the centre crop; None: images keep their size.
         litert_logits: Type of the logits of int8.tflite.
         data: A sentence on the images in Markdown, without its full stop.
-        license: Of the weights; None if none has been granted.
-        recipe: What decided the weights beside the data, as in params.yaml.
+        license: License of the weights; None if none has been granted.
+        recipe: The parameters that decided the weights, as in params.yaml.
     """
 
     info: ModelInfo
@@ -71,12 +71,12 @@ def markdown(card: Card) -> str:
 
 
 def text(words: str) -> str:
-    """Words of somebody else in Markdown: they stay in their line and in their cell of a table, and mean themselves."""
+    """Foreign text as Markdown, on one line and escaped, so that it also fits into a cell of a table."""
     return re.sub(r"\s*[\r\n]+\s*", " ", re.sub(r"([\\|`<])", r"\\\1", words))
 
 
 def _metadata(card: Card) -> dict[str, Any]:
-    """The block on top, for the Hugging Face Hub."""
+    """The block at the top, for the Hugging Face Hub."""
     task = {"type": "image-classification"}
     metrics = [{"type": "accuracy", "value": round(card.short["int_top1"] / 100, 6)}]
     result = {"task": task, "dataset": {"type": "images", "name": "split val", "split": "val"}, "metrics": metrics}

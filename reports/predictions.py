@@ -1,4 +1,4 @@
-"""Images with what a model says of them: the hardest ones of a database, and one by itself."""
+"""Draws images with their predictions: the hardest ones of a database, or a single image."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ GREY, BLUE = (232, 232, 232), (38, 103, 174)
 
 
 def hardest_sheet(database: ImageDatabase, logits: Tensor, labels: Tensor) -> Image.Image:
-    """The images with the greatest cross-entropy, each with its class and the one it is taken for.
+    """The images with the greatest cross-entropy, each with its class and the one it is predicted as.
 
     Args:
-        database: Of all the images.
+        database: The database of all the images.
         logits: float32 [images, classes].
         labels: int64 [images].
     """
@@ -27,20 +27,20 @@ def hardest_sheet(database: ImageDatabase, logits: Tensor, labels: Tensor) -> Im
     captions = []
     for index in indices:
         percent = 100 * logits[index].double().softmax(dim=0)
-        label, taken = int(labels[index]), int(logits[index].argmax())
-        is_class, taken_for = (f"{database.class_names[c]} ({percent[c]:.0f} %)" for c in (label, taken))
-        captions.append((f"{index}: {database[index].name}", f"is {is_class}", f"taken for {taken_for}"))
+        label, predicted = int(labels[index]), int(logits[index].argmax())
+        own, other = (f"{database.class_names[c]} ({percent[c]:.0f} %)" for c in (label, predicted))
+        captions.append((f"{index}: {database[index].name}", f"is {own}", f"taken for {other}"))
     return contact_sheet(database, indices, min(COLUMNS, len(captions)), TILE, captions)
 
 
 def labelled(image: Image.Image, box: Box, title: str, classes: Sequence[tuple[str, float]]) -> Image.Image:
-    """An image with a frame around what the network sees of it, and beside it its likeliest classes.
+    """Draw an image with a frame around the part that the network sees, and its likeliest classes beside it.
 
     Args:
-        image: In RGB.
-        box: Left, top, right, bottom of what the network sees, in pixels of the image.
-        title: Written above the classes.
-        classes: Names and probabilities.
+        image: The image, in RGB.
+        box: Left, top, right, bottom of the part that the network sees, in pixels of the image.
+        title: The line above the classes.
+        classes: Their names and probabilities.
     """
     image, scale = scaled(image, LONGEST)
     left, top, right, bottom = (round(scale * side) for side in box)

@@ -1,4 +1,4 @@
-"""What quantization costs and gains, measured step by step and operation by operation."""
+"""Measures what quantization costs and gains, step by step and operation by operation."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -111,7 +111,7 @@ class Report:
     Attributes:
         network: The network's name.
         input_shape: Channels, height, width.
-        color_space: Color space of the input.
+        color_space: Colour space of the input.
         images: Number of images that the statistics are computed from.
         weight_limit: Greatest magnitude of an integer weight.
         arithmetic: Arithmetic of the integer model.

@@ -1,4 +1,4 @@
-"""The page of the quantization report: one HTML file that needs nothing else."""
+"""The page of the quantization report: one HTML file that needs no other file."""
 
 from markupsafe import Markup, escape
 
@@ -9,7 +9,7 @@ from reports.templates import environment, number
 
 
 def page(report: Report) -> str:
-    """The whole file."""
+    """The text of the page."""
     templates = environment(autoescape=True)
     templates.filters |= {
         "breakable": breakable,
@@ -30,13 +30,13 @@ def page(report: Report) -> str:
 
 
 def decibels(noise: Noise) -> str:
-    """With one decimal; inf without noise."""
+    """The signal-to-noise ratio with one decimal; inf without noise."""
     return f"{noise.decibels:.1f}"
 
 
-def percent(share: float) -> str:
-    """Three decimals, so that one value in a hundred thousand shows; 0 only if there is none."""
-    return "0" if share == 0 else f"{share * 100:.3f}" if share >= 5e-6 else "<0.001"
+def percent(fraction: float) -> str:
+    """A fraction in percent with three decimals, so that one value in a hundred thousand shows; 0 only for none."""
+    return "0" if fraction == 0 else f"{fraction * 100:.3f}" if fraction >= 5e-6 else "<0.001"
 
 
 def size(count: int) -> str:
@@ -52,12 +52,12 @@ def signed(value: float, digits: int) -> Markup:
 
 
 def breakable(name: str) -> Markup:
-    """A dotted name as HTML, which a line may end in after each dot."""
+    """A dotted name as HTML, where a line may break after each dot."""
     return Markup(str(escape(name)).replace(".", ".<wbr>"))
 
 
 def bar(value: float, full: float) -> str:
-    """How long the bar of a value is, as a percentage of the one of `full`."""
+    """The length of the bar of a value, as a percentage of that of `full`."""
     return f"{min(max(value / full, 0), 1):.0%}"
 
 

@@ -1,4 +1,4 @@
-"""The quantization report in short, for a terminal."""
+"""The quantization report as a short table, for a terminal."""
 
 from fixedpoint.analysis.statistics import head_room
 from reports.quantization import FormFigures, OperationFigures, Report

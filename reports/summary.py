@@ -1,4 +1,4 @@
-"""The results in short: metrics/summary.json, the few numbers to watch, and metrics/summary.md, the tables."""
+"""A summary of the results: metrics/summary.json, the few numbers to watch, and metrics/summary.md, the tables."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -8,7 +8,7 @@ from evaluation.score import Scores
 
 
 class Headline(TypedDict):
-    """metrics/summary.json: top-1 in percent, its loss by quantization in points, loss in nats, values, operations."""
+    """metrics/summary.json: top-1 in percent, its drop by quantization in points, loss in nats, values, operations."""
 
     float_top1: float
     ptq_top1: float
@@ -26,10 +26,10 @@ def headline(scores: Mapping[str, Scores], ops: Mapping[str, int], compared: int
     """The numbers of metrics/summary.json.
 
     Args:
-        scores: Of each form.
-        ops: As in metrics/ops.json.
-        compared: Values of the integer forms that have been compared with each other.
-        mismatches: How many of these differ.
+        scores: Scores of each form.
+        ops: The contents of metrics/ops.json.
+        compared: Number of values of the integer forms that have been compared.
+        mismatches: Number of these that differ.
     """
     return Headline(
         float_top1=scores["float"]["top1"],
@@ -46,11 +46,11 @@ def headline(scores: Mapping[str, Scores], ops: Mapping[str, int], compared: int
 
 
 def forms_table(scores: Mapping[str, Scores], labels: Mapping[str, str]) -> list[str]:
-    """The lines of the one table of all forms that there are.
+    """The lines of the table of all forms that the arithmetic has.
 
     Args:
-        scores: Of each form; empty where there is no such form.
-        labels: What each form is called, in the order of the rows.
+        scores: Scores of each form; empty where the arithmetic has no such form.
+        labels: Labels of the forms, in the order of the rows.
     """
     lines = ["| form | top-1 % | against float | top-5 % | loss |", "|---|---:|---:|---:|---:|"]
     for form, label in labels.items():
@@ -72,11 +72,10 @@ def summary(
     """The text of the summary.
 
     Args:
-        scores: Of each form, as of `forms_table`.
-        labels: As of `forms_table`.
+        scores, labels: As in `forms_table`.
         onnx_scores: Scores of each int8 ONNX file in each mode of ONNX Runtime.
-        exactness: As in metrics/exactness.json.
-        saturating: Weights by layer that make the QDQ file unsafe, of `fixedpoint.onnx.runtime.saturating_weights`.
+        exactness: The contents of metrics/exactness.json.
+        saturating: The result of `fixedpoint.onnx.runtime.saturating_weights`.
     """
     images = scores["float"]["images"]
     lines = [
@@ -115,7 +114,7 @@ def summary(
 
 
 def tie_note(scores: Mapping[str, Scores]) -> list[str]:
-    """How often the two best logits of int8.tflite are equal, if there is one: the form whose `scores` have ties."""
+    """Lines on how often the two best logits of int8.tflite are equal; none if no form has ties in its scores."""
     lines = []
     for found in scores.values():
         if "ties" in found:
@@ -126,7 +125,7 @@ def tie_note(scores: Mapping[str, Scores]) -> list[str]:
 
 
 def qdq_verdict(saturating: Mapping[str, int]) -> str:
-    """Where int8_qdq.onnx is exact; `saturating` as in `summary`."""
+    """The sentence on where int8_qdq.onnx is exact; `saturating` as in `summary`."""
     if saturating:
         return (
             "**int8_qdq.onnx is not safe under ONNX Runtime's default options**: "

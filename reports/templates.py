@@ -1,4 +1,4 @@
-"""Jinja's templates of this folder: a name that is not given is an error, and a tag's own line leaves none."""
+"""Jinja's templates in this folder: an undefined name is an error, and a line with only a tag leaves no line."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 
 def environment(autoescape: bool) -> Environment:
-    """Templates of HTML (`autoescape`) or of another text."""
+    """The environment of templates for HTML (`autoescape`) or other text."""
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=autoescape,
@@ -22,7 +22,7 @@ def environment(autoescape: bool) -> Environment:
 
 
 def joined(html: Markup) -> Markup:
-    """HTML in one line: a line end between words becomes a space, one beside a tag nothing."""
+    """HTML in one line: a line end between words becomes a space, one beside a tag is removed."""
     return Markup(re.sub(r"\s*\n\s*", " ", re.sub(r"(?<=>)\s*\n\s*|\s*\n\s*(?=<)", "", html.strip())))
 
 
@@ -32,5 +32,5 @@ def number(value: object) -> Markup:
 
 
 def thousands(value: int) -> str:
-    """With commas."""
+    """A number with commas between thousands."""
     return f"{value:,}"

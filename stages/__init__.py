@@ -1,3 +1,3 @@
-"""One script a DVC stage; each also runs by hand: `python -m stages.validate --help`."""
+"""One script per DVC stage; each can also be run by hand: `python -m stages.validate --help`."""
 
 import pipeline  # noqa: F401 - pins the instruction set before torch is imported

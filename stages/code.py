@@ -1,4 +1,4 @@
-"""What each stage depends on, of code and packages: artifacts/code/<script>.txt.
+"""List the code and packages that each stage depends on: artifacts/code/<script>.txt.
 
 python -m stages.code
 

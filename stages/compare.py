@@ -1,11 +1,11 @@
-"""The proof: QAT, integer, ONNX, C and LiteRT forms against each other, bit for bit, and the table of all forms.
+"""Prove that the QAT, integer, ONNX, C and LiteRT forms agree bit for bit, and write the table of all forms.
 
     python -m stages.compare
 
 Writes metrics/exactness.json (each pair of forms, by mode or kernels), metrics/summary.json (the few numbers to watch),
 metrics/summary.md and plots/top1.csv. The logits of int8.tflite have fewer bits than the others: they are compared with
-the integer model's in as many. What int8_qdq.onnx does under ONNX Runtime's default options depends on the processor if
-weights leave [-64, 64]: then it is shown, but not part of the results. Fails if any two values differ.
+the integer model's rounded to as many. What int8_qdq.onnx does under ONNX Runtime's default options depends on the
+processor if weights leave [-64, 64]: then it is printed, but not part of the results. Fails if any two values differ.
 """
 
 import argparse

@@ -22,7 +22,7 @@ def main() -> None:
     INT.save(program, stored.info)
     bounds = {name: int(bound.max()) for name, bound in layer_bounds(program).items()}
     name, largest = max(bounds.items(), key=itemgetter(1))
-    print(f"{len(bounds)} layers; no accumulator exceeds {largest} ({name}), of {LIMIT - 1} that are exact")
+    print(f"{len(bounds)} layers; no accumulator exceeds {largest} ({name}), and all up to {LIMIT - 1} are exact")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Export the integer model to LiteRT: artifacts/litert/int8.tflite, and in selfcheck/ a program for a device.
+"""Export the integer model to LiteRT: artifacts/litert/int8.tflite, and a self-check for devices in selfcheck/.
 
 python -m stages.export_litert [--checkpoint artifacts/int/model.safetensors] [--output-dir artifacts/litert]
 
-Only a model of portable arithmetic has such a file. For one of exact8, none.txt says so in its place.
+Only a model of portable arithmetic has such a file. For exact8, none.txt gives the reason in its place.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     if program.is_portable:
         model = litert_model(program, metadata(stored.info), logits)
         files = {LITERT.path.name: model, **selfcheck(program, model, logits)}
-    for name in (NO_LITERT.name, LITERT.path.name):  # of another arithmetic
+    for name in (NO_LITERT.name, LITERT.path.name):  # left by another arithmetic
         (arguments.output_dir / name).unlink(missing_ok=True)
     shutil.rmtree(arguments.output_dir / SELFCHECK, ignore_errors=True)
     for name, content in files.items():

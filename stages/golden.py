@@ -1,12 +1,12 @@
 """Golden vectors: every integer tensor of the integer model for a few validation images, in artifacts/golden.
 
     python -m stages.golden --images 8
-    python -m stages.golden --check DIR     hold the tensors in DIR (<tensor>.bin, .npz) against the model's
+    python -m stages.golden --check DIR     compare the tensors in DIR (<tensor>.bin, .npz) with the model's
 
 They are for bringing up hardware or another runtime: <tensor>.bin is little-endian, C order, [images, ...], int8 and
-for the logits int32; tensors.npz holds the same; index.json describes them. DIR need not hold all of them. If it has an
-index.json, that one says which images they are of, otherwise --images does. A difference is an error: the first tensor
-in order of computation and the first element in it, as [image, channel, row, column], are named.
+for the logits int32; tensors.npz holds the same; index.json describes them. DIR need not hold all of them. Its
+index.json names the images; without one, --images does. A difference is an error, which names the first tensor in order
+of computation that differs, and the first element in it, as [image, channel, row, column].
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
     indices = indexed_images(args.check) if args.check else None
     count = params.golden.images if args.images is None else args.images
     if args.check and not indices:
-        print(f"{args.check} has no index.json: its tensors are taken for those of {count} images (--images)")
+        print(f"{args.check} has no index.json: its tensors are read as those of {count} images (--images)")
     if count < 1:
         raise ValueError(f"--images {count} is not allowed, must be at least 1")
     indices = indices or list(plain_batches(params, images=count).indices)

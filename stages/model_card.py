@@ -1,4 +1,4 @@
-"""The model card: artifacts/MODEL_CARD.md, what somebody must know who gets the int8 files without this repository.
+"""Write the model card, artifacts/MODEL_CARD.md: what users of the int8 files must know without this repository.
 
 python -m stages.model_card
 """
@@ -16,7 +16,7 @@ from reports.model_card import Card, markdown
 from storage.files import whole_file
 
 CARD = "artifacts/MODEL_CARD.md"
-SHIPPED = {  # and the target that makes it
+SHIPPED = {  # file: the target of make that makes it
     ONNX / "int8_qoperator.onnx": "export-onnx",
     ONNX / "int8_qdq.onnx": "export-onnx",
     ONNX / "int8_integer.onnx": "export-onnx",
@@ -57,7 +57,7 @@ def metrics(name: str, made_by: str) -> Any:
 
 
 def recipe(params: Params) -> dict:
-    """What decided the weights, beside the data, as it stands in params.yaml."""
+    """The parameters that decided the weights, as in params.yaml."""
     blocks = {"train": params.train, "augment": params.augment, "calibrate": params.calibrate, "qat": params.qat}
     numbers = {"seed": params.seed, "lr": params.lr, "epochs": params.epochs, "batch_size": params.batch_size}
     return numbers | {name: block.model_dump(mode="json") for name, block in blocks.items()}

@@ -5,7 +5,7 @@ python -m stages.pack --split-name train --dry-run
 python -m stages.pack --src-data-dir ~/pets --source folder --target-data-dir db --split-name val --num-workers 4
 python -m stages.pack --source coco --src-data-dir ~/coco --target-data-dir db --split-name val --source-split val2017
 
-On several machines, or piece by piece: each shard alone, then all of them together, to the bytes of packing at once.
+On several machines, or in parts: pack each shard, then merge them, to the same bytes as packing all at once.
 
 python -m stages.pack --split-name train --target-data-dir db --shard 3/16
 python -m stages.pack --split-name train --target-data-dir db --merge 16
@@ -55,7 +55,7 @@ def arguments() -> argparse.Namespace:
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--shard", type=shard, default=WHOLE, metavar="K/N", help="pack part K of N, counted from 1")
     part.add_argument("--merge", type=int, metavar="N", help="join N shards that have been packed")
-    part.add_argument("--dry-run", action="store_true", help="say how much there is to pack, and write nothing")
+    part.add_argument("--dry-run", action="store_true", help="print how much there is to pack, and write nothing")
     return parser.parse_args()
 
 
@@ -68,7 +68,7 @@ def shard(text: str) -> Shard:
 
 def source(args: argparse.Namespace, params: Pack) -> Source:
     kind = args.source or params.source
-    # pack.splits are names in the source of params.yaml; in one of another kind a split is called what it is
+    # pack.splits are names in the source of params.yaml; in a source of another kind, a split has its usual name
     named = getattr(params.splits, args.split_name) if kind == params.source else args.split_name
     if args.dataset and kind != "torchvision":
         raise ValueError(f"--dataset {args.dataset} is for --source torchvision, the source is {kind}")
@@ -86,7 +86,7 @@ def dry_run(found: Source, path: Path) -> None:
 
 
 def report(args: argparse.Namespace, path: Path, metrics: dict) -> None:
-    """Write the metrics: in metrics/ if this is the whole of a split in its place, else beside the database."""
+    """Write the metrics: to metrics/ for a whole split in artifacts/db, otherwise beside the database."""
     whole = args.target_data_dir == TARGET and args.shard == WHOLE
     write_json(Path(f"metrics/pack_{args.split_name}.json") if whole else path.with_suffix(".json"), metrics)
     bad = len(metrics["bad_images"])

@@ -1,8 +1,8 @@
-"""The quantization report: what each step and each operation costs and gains, artifacts/int/report.html.
+"""Write the quantization report, artifacts/int/report.html: what each step and each operation costs and gains.
 
     python -m stages.report [--images 256]
 
-One page for a browser that needs nothing from elsewhere; its table of operations is printed, too.
+It is one page without other files; its table of operations is printed, too.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PAGE = Path("artifacts/int/report.html")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, help="that statistics are of (default: report.images)")
+    parser.add_argument("--images", type=int, help="number of images for the statistics (default: report.images)")
     images = parser.parse_args().images
     params = load_params()
     images = params.report.images if images is None else images
@@ -65,14 +65,14 @@ def check_origins(reference: Program, programs: dict[str, Program]) -> None:
     """Make sure that each program was made from the one before.
 
     Raises:
-        ValueError: Naming two files that do not belong together.
+        ValueError: If one was not; names both files.
     """
     for file in (PTQ, QAT, INT):
         if programs[file.name].ops != reference.ops:
-            raise ValueError(f"{file.path} was not made from {FLOAT.path}: its operations are others")
+            raise ValueError(f"{file.path} was not made from {FLOAT.path}: its operations differ")
     for name, value in convert(programs["qat"]).constants.items():
         if not value.equal(programs["int"].constants[name]):
-            raise ValueError(f"{INT.path} was not made from {QAT.path}: {name} is another")
+            raise ValueError(f"{INT.path} was not made from {QAT.path}: {name} differs")
 
 
 def batches(params: Params, split: Split = "val", images: int | None = None) -> Iterable[tuple[Tensor, Tensor]]:
@@ -81,12 +81,12 @@ def batches(params: Params, split: Split = "val", images: int | None = None) -> 
 
 
 def inputs(params: Params, split: Split, images: int) -> Iterator[Tensor]:
-    """So many evenly spaced images of a split as the network's input, in batches."""
+    """Evenly spaced images of a split in batches of network input."""
     return (normalize(pixels) for pixels, _ in batches(params, split, images))
 
 
 def stored_scores(form: str) -> Scores | None:
-    """Those that the validate stage has written, if it has."""
+    """The scores that the validate stage has written; None if there are none."""
     path = Path(f"metrics/{form}.json")
     return json.loads(path.read_text()) if path.exists() else None
 

@@ -2,7 +2,7 @@
 
 python -m stages.train_qat [--checkpoint artifacts/ptq/model.safetensors] [--teacher artifacts/float/model.safetensors]
 
-Each epoch, and the calibrated model as epoch 0, is scored as the integer model that it converts to.
+Each epoch is scored as the integer model that it converts to; epoch 0 is the calibrated model.
 """
 
 import argparse

@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def write_nothing(files: dict[str, Path]) -> None:
-    """The files of a form that there is not: DVC expects them."""
+    """Write empty files for a form that the arithmetic does not have: DVC expects them."""
     write_json(files["metrics"], {})
     write_csv(files["classes"], [CLASS_HEADER])
     write_csv(files["confusion"], [CONFUSION_HEADER])
@@ -71,7 +71,7 @@ def write_nothing(files: dict[str, Path]) -> None:
 
 
 def output_files(step: str, folder: Path | None) -> dict[str, Path]:
-    """Where each result is written: to the pipeline's own places, or to a folder."""
+    """The file of each result: in the pipeline's own place, or in `folder`."""
     kinds = {"metrics": ".json", "classes": ".csv", "confusion": ".csv", "worst": ".jpg"}
     if folder:
         return {kind: folder / f"{kind}{suffix}" for kind, suffix in kinds.items()}

@@ -1,3 +1,3 @@
-"""Scripts that people call, and no DVC stage does: `python -m tools.predict --help`."""
+"""Scripts that people run, but no DVC stage: `python -m tools.predict --help`."""
 
 import pipeline  # noqa: F401 - pins the instruction set before torch is imported

@@ -1,9 +1,8 @@
-"""The gate of a change: fails if the results are worse than `gate` in params.yaml allows, or if a value differs.
+"""The gate for a change: fails if results are worse than `gate` in params.yaml allows, or if integer forms differ.
 
 python -m tools.gate [--against main]
 
-The results are metrics/summary.json as it is here; they are compared with those of another revision by
-`dvc metrics diff --json`.
+The results are those in metrics/summary.json. `dvc metrics diff --json` compares them with another revision's.
 """
 
 import argparse
@@ -21,7 +20,7 @@ METRICS = "metrics/summary.json"
 
 
 class Change(TypedDict, total=False):
-    """A number in the other revision and here; None, or not there, where a revision has none."""
+    """A number in the other revision and here; None or missing where a revision does not have it."""
 
     old: float | None
     new: float | None
@@ -29,7 +28,7 @@ class Change(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Check:
-    """One condition: `value` must be at most `limit`; without a value there was nothing to compare with."""
+    """One condition: `value` must be at most `limit`; None if there was nothing to compare with."""
 
     name: str
     value: float | None
@@ -59,13 +58,13 @@ def metrics_diff(revision: str) -> dict[str, Change]:
     """Each number of metrics/summary.json in `revision` and here.
 
     Raises:
-        ValueError: With what DVC says, if it cannot compare.
+        ValueError: With DVC's message, if it cannot compare.
     """
     command = [sys.executable, "-m", "dvc", "metrics", "diff", revision, "--all", "--json", "--targets", METRICS]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no reason given"]
-        raise ValueError(f"dvc metrics diff {revision}: {said[0].removeprefix('ERROR: ')}")
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        raise ValueError(f"dvc metrics diff {revision}: {lines[0].removeprefix('ERROR: ')}")
     return json.loads(done.stdout).get(METRICS, {})
 
 

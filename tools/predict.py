@@ -3,7 +3,7 @@
 python -m tools.predict cat.jpg dog.png                 by the integer model; draws runs/predictions/cat.png, dog.png
 python -m tools.predict cat.jpg --step float --checkpoint runs/float-…/best.pt --output DIR
 
-An image is cut out and resized as in validation; the drawing has a frame around what the network sees of it. Of two
+An image is cropped and resized as in validation; its drawing has a frame around the part that the network sees. Of two
 images with the same name, the second one's drawing is <name>_2.png.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("image", nargs="+", type=Path, help="an image file")
     parser.add_argument("--step", default="int", choices=FORMS, help="form of the model (default: %(default)s)")
     parser.add_argument("--checkpoint", help="a model file, or a checkpoint in runs (default: the pipeline's file)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="of the drawings (default: runs/predictions)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the drawings (default: runs/predictions)")
     arguments = parser.parse_args()
     params = load_params()
     device = prepare(params.execution)
@@ -74,7 +74,7 @@ def read_pixels(path: Path, params: Params) -> Tensor:
 
 
 def drawing_paths(images: Sequence[Path], folder: Path) -> list[Path]:
-    """<folder>/<name of the image>.png, each once and none of them one of the images."""
+    """The drawing of each image: <folder>/<name of the image>.png; no two are equal, and none is one of the images."""
     taken, paths = {path.resolve() for path in images}, []
     for path in images:
         drawing, number = folder / f"{path.stem}.png", 1

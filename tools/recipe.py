@@ -2,8 +2,8 @@
 
 python -m tools.recipe imagenet [--dry-run]
 
-A recipe holds the keys that differ from the sample's, in the same blocks, under a comment that says what it needs and
-gives. Nothing of the params.yaml before stays: the same recipe gives the same file. Each value that changes is printed.
+A recipe holds the keys that differ from the sample's, in the same blocks, under a comment on what it needs and
+gives. Nothing of the old params.yaml stays: the same recipe gives the same file. Each value that changes is printed.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BASE = RECIPES / "fashion_mnist.yaml"  # complete: the sample, as params.yaml is
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="of a file in recipes/, without .yaml")
+    parser.add_argument("name", help="name of a file in recipes/, without .yaml")
     parser.add_argument("--dry-run", action="store_true", help="only print what would change")
     arguments = parser.parse_args()
     text = recipe(arguments.name)
@@ -44,11 +44,11 @@ def recipe(name: str) -> str:
     """The text of params.yaml with a recipe: the comment on its top, then the base's lines with its values.
 
     Raises:
-        ValueError: if there is no such recipe, or if it has keys or values that params.yaml must not have.
+        ValueError: If there is no such recipe, or it has keys or values that params.yaml must not have.
     """
     path = RECIPES / f"{name}.yaml"
-    if path not in (there := sorted(RECIPES.glob("*.yaml"))):
-        raise ValueError(f"no {path}; there are: {' '.join(each.stem for each in there)}")
+    if path not in (known := sorted(RECIPES.glob("*.yaml"))):
+        raise ValueError(f"no {path}; there are: {' '.join(each.stem for each in known)}")
     base, changes = read_yaml(require(BASE, "git restore recipes")), read_yaml(path)
     if not isinstance(changes, dict):
         raise ValueError(f"{path} holds no parameters")
@@ -78,7 +78,7 @@ def with_values(text: str, values: dict[str, Any]) -> str:
 
 
 def _changed(block: yaml.Node | None, old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[yaml.Node, Any]]:
-    """Each node of a block, in order, whose value is another one, and that value."""
+    """Each node of a block whose value changes, in order, and the new value."""
     assert isinstance(block, yaml.MappingNode)
     for key, node in block.value:
         before, after = old[key.value], new[key.value]
@@ -103,7 +103,7 @@ def _are_blocks(*values: object) -> bool:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Floats without an exponent, of which YAML 1.1 (PyYAML) and 1.2 (DVC) read the same number; a text on one line."""
+    """Writes floats without an exponent, which YAML 1.1 (PyYAML) and 1.2 (DVC) read alike, and texts on one line."""
 
 
 _Dumper.add_representer(float, lambda dumper, value: dumper.represent_scalar(FLOAT, f"{Decimal(repr(value)):f}"))

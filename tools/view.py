@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("-n", type=int, help="how many records at most (default: 36)")
     records = parser.add_mutually_exclusive_group()
     records.add_argument("--start", type=int, metavar="NUMBER", help="this record and those after it")
-    records.add_argument("--random", type=int, metavar="SEED", help="drawn by chance")
+    records.add_argument("--random", type=int, metavar="SEED", help="drawn at random")
     records.add_argument("--label", metavar="NAME", help="the first ones with this class, or an object of it")
     parser.add_argument("--columns", type=int, default=6, help="default: %(default)s")
     parser.add_argument("--tile", type=int, default=160, help="width of an image in pixels (default: %(default)s)")
@@ -48,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def choose(database: ImageDatabase, count: int, start: int | None, seed: int | None, name: str | None) -> list[int]:
-    """The numbers of `count` records, or of as many as there are; evenly spaced if nothing else is asked for.
+    """The numbers of at most `count` records; evenly spaced if no option chooses others.
 
     Raises:
         ValueError: If there is no record `start`, no class `name` or no record of it.
@@ -67,7 +67,7 @@ def choose(database: ImageDatabase, count: int, start: int | None, seed: int | N
 
 def of_class(database: ImageDatabase, count: int, name: str) -> list[int]:
     """The first `count` records with a class or an object of this name."""
-    labels = {label for label, known in enumerate(database.class_names) if known == name}  # two may have one name
+    labels = {label for label, known in enumerate(database.class_names) if known == name}  # two may share a name
     if not labels:
         by_lower = {known.lower(): known for known in database.class_names}
         near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0)

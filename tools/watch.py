@@ -1,4 +1,4 @@
-"""The newest run of float training and of QAT in the terminal: its curves, where it is, how fast it is.
+"""Show the newest run of float training and of QAT in the terminal: its progress, its speed, its curves.
 
 python -m tools.watch            again every few seconds, until Ctrl-C
 python -m tools.watch | cat      once
@@ -19,7 +19,7 @@ from pipeline.progress import LogRow, Now
 
 STAGES = ("float", "qat")
 BLOCKS = "▁▂▃▄▅▆▇█"
-WIDTH = 60  # epochs of a curve at most, of many every n-th
+WIDTH = 60  # most columns of a curve; a longer one shows every n-th epoch
 Curve = Literal["val_top1", "train_top1", "val_loss", "train_loss", "lr"]
 CURVES: tuple[Curve, ...] = get_args(Curve)
 CLEAR = "\033[H\033[J"
@@ -48,7 +48,7 @@ def newest_runs(folder: Path) -> list[Path]:
 
 
 def describe(folder: Path) -> str:
-    """Where a run is, and its curves, as text."""
+    """The progress and the curves of a run, as text."""
     now: Now = json.loads((folder / "now.json").read_text())
     log = folder / "log.jsonl"
     rows: list[LogRow] = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

@@ -93,7 +93,7 @@ def test_tensors_of_another_runtime(stage, pixels):
     Path("theirs/covn.bin").write_bytes(b"")
     printed = stage("--check", "theirs", "--images", "4").splitlines()
     assert printed == [
-        "theirs has no index.json: its tensors are taken for those of 4 images (--images)",
+        "theirs has no index.json: its tensors are read as those of 4 images (--images)",
         "8 values in 1 of 3 tensors compared, none differs",
         "not compared: input, classes",
         "no tensors of the model: covn",
