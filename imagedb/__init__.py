@@ -1,1 +1,1 @@
-"""Pictures in one file: sources -> packed records (LMDB or RecordIO) -> dataset; schema in imagedb/record.py."""
+"""Images in one file: sources -> packed records (LMDB or RecordIO) -> reader; the schema is in imagedb/record.py."""

@@ -1,4 +1,4 @@
-"""Encoding pictures again, smaller or without compression, when a database is packed."""
+"""Re-encoding of images, smaller or without compression, when a database is packed."""
 
 import io
 import zlib
@@ -12,15 +12,15 @@ from imagedb.images import decode_image
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a picture is encoded again. A picture is made smaller, never larger.
+    """How an image is encoded again; it may become smaller, never larger.
 
     Attributes:
-        type: "resized": as `format`; one that is small enough stays as it is, byte for byte. "raw": all are pixels
-            without compression (a binary PPM file: a line of text, then uint8 [height, width, 3]).
-        side: which side is measured, "short" or "long".
-        size: greatest length of that side in pixels; None ("raw" only): any.
-        format: "jpeg", "png" or "webp".
-        quality: of jpeg and webp.
+        type: "resized" encodes larger images as `format` and leaves the bytes of others unchanged. "raw" stores all as
+            uncompressed pixels (a binary PPM file: a line of text, then uint8 [height, width, 3]).
+        side: the side that `size` limits, "short" or "long".
+        size: greatest length of that side in pixels; None ("raw" only): no limit.
+        format: "jpeg", "png" or "webp", for type "resized".
+        quality: quality of jpeg and webp.
 
     Raises:
         ValueError: if a resized encoding has no size.
@@ -37,7 +37,7 @@ class Encoding:
             raise ValueError("a resized encoding needs a size")
 
     def describe(self) -> dict:
-        """The fields that matter, for a header."""
+        """The fields that have an effect, for the header of a database."""
         unused = {"resized": {"quality"} if self.format == "png" else set(), "raw": {"format", "quality"}}[self.type]
         return {key: value for key, value in asdict(self).items() if key not in unused}
 
@@ -50,7 +50,7 @@ class Encoding:
         image = decode_image(data, tolerant)
         side = (min if self.side == "short" else max)(image.size)
         if self.size is not None and side > self.size:
-            # Pillow's Lanczos filter takes all pixels into account, as opposed to one that samples some
+            # Pillow's Lanczos filter takes all pixels into account, unlike filters that sample some
             image = image.resize([max(1, round(n * self.size / side)) for n in image.size], Image.Resampling.LANCZOS)
         elif self.type == "resized":
             return data
@@ -58,9 +58,9 @@ class Encoding:
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """A PNG file of the same mode and pixels, the same bytes on every machine."""
+    """A PNG file with the image's mode and pixels; the same bytes on every machine."""
     buffer = io.BytesIO()
-    # Z_RLE searches no strings: other strategies may give other bytes with another processor's zlib-ng code.
+    # Z_RLE searches no strings; with other strategies, zlib-ng may give other bytes on another processor.
     image.save(buffer, "PNG", compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 

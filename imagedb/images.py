@@ -1,4 +1,4 @@
-"""Encoded images: what is wrong or remarkable about one, and decoding it, the same way wherever that is done."""
+"""Encoded images: inspecting them for damage and unusual properties, and the one way to decode them."""
 
 import io
 import struct
@@ -11,27 +11,28 @@ from PIL import Image, UnidentifiedImageError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
-MAX_PIXELS = 2**27  # a picture that claims more is taken for a decompression bomb
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, of which it warns on stderr
+MAX_PIXELS = 2**27  # an image that claims more is treated as a decompression bomb
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which prints a warning
 
 JPEG_SIGNATURE, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-# The format that a file's suffix promises.
+# The format that a file's suffix stands for.
 SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", **{f".{f.lower()}": f for f in FORMATS}}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 
 def decode_image(data: bytes, tolerant: bool = False) -> Image.Image:
-    """Decode one image to RGB, 8 bits a channel.
+    """Decode one image to RGB with 8 bits per channel.
 
-    It is the first frame, with alpha dropped, EXIF orientation not applied, and the high byte of 16-bit grey.
+    Only the first frame is decoded. Alpha is dropped, EXIF orientation is ignored, and of 16-bit grey the high byte is
+    used.
 
     Args:
-        tolerant: whether what a truncated JPEG file lacks may be filled with grey.
+        tolerant: whether the missing part of a truncated JPEG file becomes grey.
 
     Raises:
-        ValueError: if the data is not a whole image in one of FORMATS, is larger than MAX_PIXELS, or its pixels are in
-            none of MODES.
+        ValueError: if the data is not a whole image in one of FORMATS, has more than MAX_PIXELS, or its mode is not one
+            of MODES.
     """
     if tolerant and data.startswith(JPEG_SIGNATURE) and not data.endswith(JPEG_END):
         data += JPEG_END
@@ -52,20 +53,20 @@ def decode_image(data: bytes, tolerant: bool = False) -> Image.Image:
 
 
 def inspect_image(data: bytes, name: str) -> list[str]:
-    """Find out whether an image is whole, and what is remarkable about it.
+    """Check that an image is whole, and note its unusual properties.
 
-    JPEG and PNG files are checked by their structure, which finds a file that is cut short or (PNG) has a wrong
-    checksum a hundred times faster than decoding; the other formats are decoded.
+    JPEG and PNG files are checked by their structure, a hundred times faster than by decoding; this finds truncated
+    files and (PNG) wrong checksums. Files of other formats are decoded.
 
     Args:
-        name: of the picture; its suffix says which format people will expect.
+        name: file name of the image, whose suffix says which format people expect.
 
     Returns:
         Any of "grey", "16-bit", "CMYK", "animated", "EXIF orientation" and, if the suffix is that of another format,
-        "JPEG named .png" and the like.
+        such as "JPEG named .png".
 
     Raises:
-        ValueError: if the image is not whole or cannot be used.
+        ValueError: if the image is truncated, damaged or of a kind that is not supported.
     """
     if data.startswith(JPEG_SIGNATURE):
         kind, notes = "JPEG", _inspect_jpeg(data)
@@ -87,7 +88,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _inspect_jpeg(data: bytes) -> list[str]:
-    """Walk the segments up to the first scan; ITU-T T.81, annex B."""
+    """Walk through the segments up to the first scan (ITU-T T.81, annex B)."""
     notes, at, components = [], 2, None
     while True:
         if len(data) < at + 4 or data[at] != 0xFF:
@@ -117,7 +118,7 @@ def _inspect_jpeg(data: bytes) -> list[str]:
 
 
 def _inspect_png(data: bytes) -> list[str]:
-    """Walk the chunks and check their sums; PNG specification, section 5."""
+    """Walk through the chunks and compare their checksums (PNG specification, section 5)."""
     notes, at, kind = [], len(PNG_SIGNATURE), b""
     while kind != b"IEND":
         if len(data) < at + 12:

@@ -10,15 +10,15 @@ import lmdb
 from imagedb.record import HEADER_KEY, Header, Record, pack_header, record_key, unpack_header, unpack_record
 from storage.files import sync
 
-TRANSACTION_BYTES, TRANSACTION_RECORDS = 2**20, 1000  # a transaction ends with the record that reaches either
-INITIAL_MAP_SIZE = 2**24  # bytes; doubled whenever it is full
+TRANSACTION_BYTES, TRANSACTION_RECORDS = 2**20, 1000  # the record that reaches either ends its transaction
+INITIAL_MAP_SIZE = 2**24  # bytes; doubled when full
 
-# py-lmdb opens a file only once in a process, so all readers of one file (device, inode) share its environment.
+# py-lmdb opens a file only once per process, so all readers of a file (device, inode) share its environment.
 _environments: WeakValueDictionary[tuple[int, int], lmdb.Environment] = WeakValueDictionary()
 
 
 class LmdbWriter:
-    """Records appended to the new file `path` in their order; the file is a database only after `finish`.
+    """Appends records to the new file `path`, which is a database only after `finish`.
 
     Raises:
         OSError: from any method, if the file cannot be written.
@@ -35,7 +35,7 @@ class LmdbWriter:
             raise OSError(f"cannot write {path}: {error}") from None
 
     def put(self, record: Record, value: bytes) -> None:
-        """The next record, `value` when packed."""
+        """Append a record; `value` is its msgpack form."""
         self._entries.append((record_key(self._count), value))
         self._bytes += len(value)
         self._count += 1
@@ -43,20 +43,20 @@ class LmdbWriter:
             self._commit()
 
     def finish(self, header: Header) -> None:
-        """Write the header; on return the whole file is on the disk."""
+        """Write the header; on return, the whole file is on the disk."""
         self._commit()
         self._entries.append((HEADER_KEY, pack_header(header)))
         self._commit()
         size = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
         self.close()
-        os.truncate(self._path, size)  # LMDB may leave unused last pages unwritten, which looks like a damaged file
+        os.truncate(self._path, size)  # LMDB may leave the last pages unwritten, and the file would look truncated
         sync(self._path)
 
     def close(self) -> None:
         self._environment.close()
 
     def _commit(self) -> None:
-        """Append the entries in one transaction, with a larger map if this one is full."""
+        """Append the entries in one transaction, enlarging the map if it is full."""
         while True:
             try:
                 with self._environment.begin(write=True) as transaction:
@@ -65,7 +65,7 @@ class LmdbWriter:
                 break
             except lmdb.MapFullError:
                 self._environment.set_mapsize(2 * self._environment.info()["map_size"])
-            except lmdb.Error as error:  # a full disk may be called an input/output error
+            except lmdb.Error as error:  # LMDB may report a full disk as an input/output error
                 free = shutil.disk_usage(self._path.parent).free / 1e6
                 raise OSError(f"cannot write {self._path}: {error}; {free:,.1f} MB are free there") from None
         self._entries, self._bytes = [], 0
@@ -106,7 +106,7 @@ class LmdbReader:
 
 
 def open_environment(path: Path) -> lmdb.Environment:
-    """The LMDB file for reading, without locks; opened once in a process, and not inherited by a forked one.
+    """The environment of an LMDB file for reading without locks: one per process, also after a fork.
 
     Raises:
         ValueError: if it is not a whole LMDB file.
@@ -120,7 +120,7 @@ def open_environment(path: Path) -> lmdb.Environment:
         except lmdb.Error as error:
             raise ValueError(f"{path} is not an LMDB file: {error}") from None
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        if status.st_size < needed:  # reading beyond the end would kill the process
+        if status.st_size < needed:  # reading beyond the end would kill this process
             raise ValueError(f"{path} is truncated: {status.st_size} bytes of {needed}")
         _environments[key] = environment
     return environment

@@ -12,18 +12,18 @@ from imagedb.recordio import RecordIOReader
 
 
 class ImageDatabase:
-    """The records of a finished database, as `write_database` made it: an LMDB file or a RecordIO folder.
+    """The records of a finished database that `write_database` made: an LMDB file or a RecordIO folder.
 
-    It opens the files once in each process that uses it, so it can be pickled, and passed to forked and spawned
-    workers; it takes no locks and writes nothing.
+    Each process that uses it opens the files itself, so it can be pickled and passed to forked and spawned workers. It
+    takes no locks and writes nothing.
 
     Attributes:
         path: the file or folder.
-        header: its header.
+        header: the header of the database.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a whole database of this format and version.
+        FileNotFoundError: if the path does not exist.
+        ValueError: if it is not a whole database of a supported version.
     """
 
     def __init__(self, path: str | Path):
@@ -34,14 +34,14 @@ class ImageDatabase:
 
     @property
     def class_names(self) -> list[str]:
-        """The name of each class, by label."""
+        """The names of the classes, by label."""
         return self.header.class_names
 
     def __len__(self) -> int:
         return self.header.count
 
     def __getitem__(self, index: int) -> Record:
-        """Record number `index`, image still encoded.
+        """Record number `index`; its image is encoded.
 
         Raises:
             IndexError: if `index` is negative or not below len(self).
@@ -58,25 +58,25 @@ class ImageDatabase:
         return {**self.__dict__, "_reader": None, "_pid": None}
 
     def verify(self, workers: int = 0, progress: Callable[[Record], object] | None = None) -> int:
-        """Read all records, decode every image and mask and compare the digest.
+        """Read all records, decode every image and mask, and compare the digest.
 
         Args:
-            workers: threads that do it; 0: this one.
-            progress: called with each good record.
+            workers: threads that check records; 0: the calling thread checks them.
+            progress: called with each record that is intact.
 
         Returns:
             The number of records.
 
         Raises:
-            ValueError: naming the first bad record, or saying that the digest differs.
+            ValueError: if a record is damaged (the message names the first one), or the digest differs.
         """
         digest = Digest(self.header.version)
-        kept = set(self.header.kept)
+        truncated = set(self.header.kept)
 
         def check(index: int) -> tuple[Record, bytes]:
             record = self[index]
             try:
-                self._check(record, tolerant=index in kept)
+                self._check(record, tolerant=index in truncated)
             except ValueError as error:
                 raise ValueError(f"{self.path}: record {index} ({record.name}): {error}") from None
             return record, pack_record(record)

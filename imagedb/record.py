@@ -1,15 +1,15 @@
 """The schema of an image database, version 2.
 
 Record number i, counted from 0, is the msgpack map {"image": bytes, "label": int, "name": str}; "image" is an encoded
-image file. A record with an annotation has "annotation" in place of "label", {"objects": [{"label": int, "box": [left,
-top, right, bottom], "flags": [str], "mask": bytes}], "masks": {str: bytes}}; masks are PNG files, and an object's may
-be missing. The header is the msgpack map {"format": "imagedb"} with the fields of `Header`.
+image file. An annotated record has "annotation" in place of "label", {"objects": [{"label": int, "box": [left, top,
+right, bottom], "flags": [str], "mask": bytes}], "masks": {str: bytes}}; masks are PNG files, and an object may have
+none. The header is the msgpack map {"format": "imagedb"} with the fields of `Header`.
 
-In an LMDB file, record i has i as an 8-byte big-endian integer for its key, and the header, written last, b"header": a
-database without one is unfinished. A RecordIO folder (recordio.py) keeps the same parts in its own way.
+In an LMDB file, the key of record i is i as an 8-byte big-endian integer. The key of the header is b"header"; it is
+written last, so a database without it is unfinished. A RecordIO folder (recordio.py) stores the same parts in its way.
 
-Version 1 had only count, class_names and digest in its header, and the SHA-256 of key 0, value 0, key 1, value 1, ...
-for its digest; it is still read.
+Version 1 is still read. Its header had only count, class_names and digest, and its digest was the SHA-256 of key 0,
+value 0, key 1, value 1, ...
 """
 
 import hashlib
@@ -29,13 +29,13 @@ Data = TypeVar("Data", bytes, str)
 
 @dataclass(frozen=True)
 class Object:
-    """One object of a picture.
+    """One object in an image.
 
     Attributes:
         label: the index of its class.
-        box: left, top, right, bottom in pixels, from the top left corner of the picture: right - left is the width.
-        flags: what the dataset says of it, sorted, such as "crowd" or "difficult".
-        mask: a PNG of the picture's size, 1 bit, white where the object is; None if the dataset has none.
+        box: left, top, right, bottom in pixels from the image's top left corner; right - left is the width.
+        flags: the dataset's remarks on it, sorted, such as "crowd" or "difficult".
+        mask: a 1-bit PNG of the image's size, white where the object is; None if the dataset has none.
     """
 
     label: int
@@ -46,7 +46,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Annotation:
-    """Objects, and masks of the whole picture by name ("class", "instance"), PNG files as the dataset has them."""
+    """Objects, and masks of the whole image by name ("class", "instance"), the dataset's PNG files."""
 
     objects: tuple[Object, ...] = ()
     masks: dict[str, bytes] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Record:
-    """One picture: the encoded image, the index of its class, its name in the source; or an annotation, no class."""
+    """One image: encoded, with the index of its class, or None and an annotation; and with its name in the source."""
 
     image: bytes
     label: int | None
@@ -63,7 +63,7 @@ class Record:
 
     @property
     def labels(self) -> list[int]:
-        """That of the picture, or those of its objects."""
+        """The label of the image, or those of its objects."""
         if self.annotation is None:
             return [cast(int, self.label)]
         return [thing.label for thing in self.annotation.objects]
@@ -79,17 +79,17 @@ class Record:
 
 @dataclass(frozen=True)
 class Header:
-    """What a finished database holds.
+    """What a finished database holds; the fields are also the keys on disk.
 
     Attributes:
-        count: records.
-        class_names: by label.
+        count: number of records.
+        class_names: names of the classes, by label.
         digest: SHA-256, in hexadecimal, of the SHA-256 of each record.
         annotated: whether the records have annotations in place of labels.
-        shard: which part of the source this is, of how many, counted from 1.
-        kept: the numbers of records whose image is damaged and was kept all the same.
-        encoding: how images were encoded again; None: they are as in the source.
-        version: of the schema.
+        shard: the number of this part of the source, from 1, and the number of parts.
+        kept: indices of the records whose images are truncated JPEG files, kept by on_bad_image "keep".
+        encoding: how images were encoded again; None: they are the source's bytes.
+        version: version of the schema.
     """
 
     count: int
@@ -103,13 +103,13 @@ class Header:
 
 
 class Digest:
-    """The digest of a header of `version`, record by record in order."""
+    """Computes the digest of a header of `version` from the records in order."""
 
     def __init__(self, version: int = VERSION):
         self._version, self._count, self._hash = version, 0, hashlib.sha256()
 
     def add(self, value: bytes) -> None:
-        """The next packed record."""
+        """Add the next packed record."""
         if self._version == 1:
             self._hash.update(record_key(self._count) + value)
         else:
@@ -117,7 +117,7 @@ class Digest:
         self._count += 1
 
     def add_digest(self, digest: bytes) -> None:
-        """The SHA-256 of the next packed record, which another thread may have computed."""
+        """Add the SHA-256 of the next packed record, which another thread may have computed."""
         self._hash.update(digest)
 
     def hexdigest(self) -> str:
@@ -125,7 +125,7 @@ class Digest:
 
 
 def record_key(index: int) -> bytes:
-    """The key of record number `index`; byte order is number order."""
+    """The key of record number `index`; keys sort like indices."""
     return struct.pack(">Q", index)
 
 
@@ -133,7 +133,7 @@ def pack_record(record: Record) -> bytes:
     """Inverse of `unpack_record`.
 
     Raises:
-        ValueError: if the name is not valid Unicode, as a file name can be on Linux.
+        ValueError: if the name is not valid Unicode, as file names on Linux can be.
     """
     fields: dict[str, Any] = {"image": record.image, "label": record.label, "name": record.name}
     if record.annotation is not None:
@@ -149,7 +149,7 @@ def unpack_record(data: bytes) -> Record:
     """Inverse of `pack_record`.
 
     Raises:
-        ValueError: if the data is not the msgpack map of the schema.
+        ValueError: if the data does not follow the schema.
     """
     try:
         fields = dict(msgpack.unpackb(data))
@@ -191,11 +191,11 @@ def unpack_header(data: bytes | str | None, unpack: Callable = msgpack.unpackb) 
     """Inverse of `pack_header`.
 
     Args:
-        data: None if the database has no header.
-        unpack: msgpack's, or that of JSON, raises ValueError.
+        data: the packed header; None if the database has none.
+        unpack: `msgpack.unpackb` or `json.loads`.
 
     Raises:
-        ValueError: if there is no header, or it is not of this format and version.
+        ValueError: if there is no header, or it is not that of a supported version.
     """
     if data is None:
         raise ValueError("no header: packing did not finish, pack it again")

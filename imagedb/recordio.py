@@ -1,13 +1,13 @@
-"""An image database as a folder of MXNet's RecordIO, for labelled pictures.
+"""An image database as a folder of MXNet's RecordIO, for labelled images.
 
 data.rec: the records one after another, each the little-endian words 0xced7230a and flag << 29 | length, `length` bytes
-    of data, and zeros up to a multiple of 4. Where the data hold the first word themselves, at a multiple of 4, they
-    are cut there: that word is left out, the parts' flags are 1, 2, ..., 2, 3; data in one part have flag 0. The data
-    are MXNet's IRHeader, "<IfQQ": 0, label, number, 0, and the encoded image (dmlc-core, src/recordio.cc; MXNet,
+    of data, and zeros up to a multiple of 4. Data that contain the first word at a multiple of 4 are cut there: that
+    word is left out, and the parts have the flags 1, 2, ..., 2, 3. Data in one part have flag 0. The data are MXNet's
+    IRHeader, "<IfQQ": 0, label, number, 0, and the encoded image (dmlc-core, src/recordio.cc; MXNet,
     python/mxnet/recordio.py).
 data.idx: for each record a line "<number>\\t<offset in data.rec>".
 data.lst: for each record a line "<number>\\t<label>\\t<name>".
-header.json: the header of imagedb/record.py, written last: a folder without it is unfinished.
+header.json: the header of imagedb/record.py, written last, so a folder without it is unfinished.
 """
 
 import json
@@ -28,16 +28,16 @@ LENGTH_BITS = 29
 WHOLE, FIRST, MIDDLE, LAST = range(4)  # flags
 PART = struct.Struct("<4sI")
 LABEL = struct.Struct("<IfQQ")  # MXNet's IRHeader: number of further labels, label, id, higher half of the id
-MAX_LABEL = 2**24  # float32 counts no further
+MAX_LABEL = 2**24  # up to here float32 holds all integers
 
 DATA, INDEX, NAMES, HEADER = "data.rec", "data.idx", "data.lst", "header.json"
 
 
 class RecordIOWriter:
-    """Writes records in their order to the new folder `path`.
+    """Appends records to the new folder `path`, which is a database only after `finish`.
 
     Raises:
-        FileExistsError: if there is something at `path`.
+        FileExistsError: if `path` exists.
     """
 
     def __init__(self, path: Path):
@@ -54,7 +54,7 @@ class RecordIOWriter:
         """Append a record; `value`, its msgpack form, is not used.
 
         Raises:
-            ValueError: if RecordIO cannot hold it.
+            ValueError: if RecordIO cannot hold the record.
         """
         if record.label is None or record.annotation is not None:
             raise ValueError(f"image {record.name}: RecordIO holds labels, not annotations; write lmdb")
@@ -71,7 +71,7 @@ class RecordIOWriter:
         self._count += 1
 
     def finish(self, header: Header) -> None:
-        """Write the header after all else; on return the whole folder is on the disk."""
+        """Write the header; on return, the whole folder is on the disk."""
         self.close()
         for name in (DATA, INDEX, NAMES):
             sync(self._path / name)
@@ -84,14 +84,14 @@ class RecordIOWriter:
 
 
 class RecordIOReader:
-    """Reads the finished database in the folder `path`, in any thread and any process; a pickled one opens it again.
+    """Reads the finished database in the folder `path` from any thread or process; unpickling opens it again.
 
     Attributes:
-        header: its header.
+        header: the header of the database.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if it holds no whole database of this format.
+        FileNotFoundError: if the folder does not exist.
+        ValueError: if it is not a whole database of this format.
     """
 
     def __init__(self, path: Path):
@@ -119,7 +119,7 @@ class RecordIOReader:
         """Record number `index`, from 0 to header.count - 1.
 
         Raises:
-            ValueError: if it is damaged.
+            ValueError: if the record is damaged.
         """
         data = _unframe(_read(self._data, self._starts, index))
         if len(data) < LABEL.size:
@@ -143,7 +143,7 @@ class RecordIOReader:
         return unpack_header(file.read_bytes() if file.exists() else None, json.loads)
 
     def _read_index(self) -> np.ndarray:
-        """Where each record starts, and the last one ends: int64 [count + 1]."""
+        """The offsets where each record starts and the last one ends, int64 [count + 1]."""
         try:
             numbers, starts = np.fromstring((self._path / INDEX).read_text("ascii"), np.int64, sep=" ").reshape(-1, 2).T
         except ValueError:
@@ -155,7 +155,7 @@ class RecordIOReader:
         return starts
 
     def _read_lines(self) -> np.ndarray:
-        """Where each line of the names starts, and the last one ends: int64 [count + 1]."""
+        """The offsets where each line of NAMES starts and the last one ends, int64 [count + 1]."""
         ends = np.flatnonzero(np.fromfile(self._names, np.uint8) == ord("\n")) + 1
         self._check_count(NAMES, len(ends))
         return np.append(0, ends)

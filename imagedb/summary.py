@@ -1,14 +1,14 @@
-"""What was packed, as the metrics of a database, and of one that was joined from shards."""
+"""The metrics of a packed database, also of one that was merged from shards."""
 
 from collections.abc import Sequence
 
 from imagedb.writer import Packed
 
-NAMED = 100  # remarkable images are named if there are at most so many of a kind
+NAMED = 100  # images of an unusual kind are named if there are at most this many
 
 
 def summary(packed: Packed) -> dict:
-    """JSON values: how much was packed, and what was found."""
+    """How much was packed and what was found, as JSON values."""
     header = packed.header
     return {
         "images": header.count,
@@ -25,7 +25,7 @@ def summary(packed: Packed) -> dict:
 
 
 def joined_summary(packed: Packed, shards: Sequence[dict]) -> dict:
-    """The same of a database that `merge_databases` has made; what was found is in the summaries of its shards."""
+    """The summary of a database made by `merge_databases`; what was found comes from the summaries of its shards."""
     notes = {}
     for kind in sorted({kind for shard in shards for kind in shard["notes"]}):
         parts = [shard["notes"].get(kind, _note(0, [])) for shard in shards]

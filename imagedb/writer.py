@@ -1,4 +1,4 @@
-"""Writing an image database: equal sources give equal bytes, whatever the number of workers and of interruptions."""
+"""Writing an image database: equal sources give equal bytes, for any number of workers and interruptions."""
 
 import fcntl
 import hashlib
@@ -32,11 +32,11 @@ class Packed:
     """What was packed, and what was found.
 
     Attributes:
-        header: of the database.
-        bytes: of all encoded pictures.
-        per_class: how many pictures, or objects if the source has annotations, each class has.
-        bad: what is wrong with each damaged image and what was done ("kept", "skipped"), by name.
-        notes: the names of remarkable images (see `inspect_image`) by what they are.
+        header: the header of the database.
+        bytes: total size of the encoded images.
+        per_class: number of images, or of objects if the source has annotations, in each class.
+        bad: for each damaged image, by name, what was done ("kept", "skipped") and why.
+        notes: for each unusual property (see `inspect_image`), the names of the images that have it.
     """
 
     header: Header
@@ -56,26 +56,27 @@ def write_database(
     workers: int = 0,
     progress: Callable[[Record], None] | None = None,
 ) -> Packed:
-    """Check every image of `source` and write the records in their order to `path`.
+    """Check every image of `source` and write the records in order to `path`.
 
-    The database appears when it is whole, in the place of an old one; until then a hidden partial one lies beside it.
+    The database appears at `path` when it is whole, and replaces an old one; until then a hidden partial one lies
+    beside it.
 
     Args:
-        path: a RecordIO folder if it ends in .recordio, an LMDB file if not.
-        encoding: how images are encoded again; None: they stay as they are, byte for byte.
-        on_bad_image: what to do with a damaged image: "error" stops; "skip" leaves it out; "keep" keeps it if it is a
-            truncated JPEG file, which can be decoded in part, and leaves it out if not.
+        path: a RecordIO folder if it ends in .recordio, otherwise an LMDB file.
+        encoding: how images are encoded again; None: their bytes stay as they are.
+        on_bad_image: what to do with a damaged image: "error" stops; "skip" leaves it out; "keep" keeps a truncated
+            JPEG file, which can be decoded in part, and leaves out any other.
         shard: the part of the source to pack.
-        workers: threads that read, check and encode; changes no byte. 0: none beside this one.
+        workers: threads that read, check and encode, without effect on the bytes; 0: the calling thread does it.
         progress: called with each record that has been written.
 
     Raises:
-        ValueError: if an image is damaged (and that is an error), a label has no class name, a name occurs twice, there
-            are no images, `workers` is negative, or another process is writing `path`.
+        ValueError: if an image is damaged and `on_bad_image` is "error", a label has no class name, a name occurs
+            twice, there are no images, `workers` is negative, or another process is writing `path`.
         OSError: if a file cannot be read or written.
     """
     if source.annotated and encoding and encoding.size is not None:
-        raise ValueError("annotations are in pixels of the pictures as they are, which cannot be resized")
+        raise ValueError("annotations are in pixels of the original images, so the images cannot be resized")
     prepare = partial(_prepare, encoding=encoding, on_bad_image=on_bad_image)
     bad, notes = {}, defaultdict(list)
     prepared = ordered_map(prepare, source.images(shard), workers)
@@ -87,7 +88,7 @@ def write_database(
             for note in found.notes:
                 notes[note].append(found.name)
             if found.record:
-                records.put(found.record, found.value, found.digest, kept=bool(found.problem))
+                records.put(found.record, found.value, found.digest, truncated=bool(found.problem))
         packed = records.finish(
             annotated=source.annotated,
             shard=(shard.number, shard.count),
@@ -99,12 +100,12 @@ def write_database(
 def merge_databases(
     paths: Sequence[str | Path], path: str | Path, progress: Callable[[Record], None] | None = None
 ) -> Packed:
-    """Join all shards of a source to the database that packing it at once would have made, byte for byte.
+    """Merge all shards of a source into the database that packing it at once would make, byte for byte.
 
-    What was found in the pictures is not in databases, and so not in what is returned.
+    The result has no `bad` and `notes`, because databases do not hold them.
 
     Raises:
-        ValueError: if the shards are not all parts of one whole, each once, or a name occurs twice.
+        ValueError: if the shards are not all parts of one source, each once, or a name occurs twice.
         OSError: if a file cannot be read or written.
     """
     shards = sorted((ImageDatabase(each) for each in paths), key=lambda database: database.header.shard)
@@ -119,18 +120,18 @@ def merge_databases(
     with _new_database(path) as writer:
         records = _Records(writer, first.class_names, progress)
         for shard in shards:
-            kept = set(shard.header.kept)
+            truncated = set(shard.header.kept)
             for index in range(len(shard)):
                 record = shard[index]
                 value = pack_record(record)
-                records.put(record, value, hashlib.sha256(value).digest(), kept=index in kept)
+                records.put(record, value, hashlib.sha256(value).digest(), truncated=index in truncated)
         return records.finish(annotated=first.annotated, shard=(1, 1), encoding=first.encoding)
 
 
 @dataclass
 class _Prepared:
     name: str
-    record: Record | None = None  # None: left out
+    record: Record | None = None  # None: the image is left out
     value: bytes = b""
     digest: bytes = b""
     notes: list[str] = field(default_factory=list)
@@ -169,7 +170,7 @@ def _prepare(item: SourceImage, encoding: Encoding | None, on_bad_image: OnBadIm
 
 
 class _Records:
-    """Checks records against each other and counts them on their way to a writer."""
+    """Counts records, compares them with those before, and passes them to a writer."""
 
     def __init__(
         self,
@@ -180,18 +181,18 @@ class _Records:
         self._writer, self._class_names, self._progress = writer, list(class_names), progress
         self._digest = Digest()
         self._names: set[str] = set()
-        self._kept: list[int] = []
+        self._truncated: list[int] = []
         self._bytes, self._per_class = 0, [0] * len(self._class_names)
 
-    def put(self, record: Record, value: bytes, digest: bytes, kept: bool) -> None:
+    def put(self, record: Record, value: bytes, digest: bytes, truncated: bool) -> None:
         for label in record.labels:
             if not 0 <= label < len(self._class_names):
                 raise ValueError(f"image {record.name}: label {label}, allowed: 0 to {len(self._class_names) - 1}")
             self._per_class[label] += 1
         if record.name in self._names:
             raise ValueError(f"image {record.name}: the name occurs twice in the source")
-        if kept:
-            self._kept.append(len(self._names))
+        if truncated:
+            self._truncated.append(len(self._names))
         self._names.add(record.name)
         self._bytes += len(record.image)
         self._digest.add_digest(digest)
@@ -206,7 +207,7 @@ class _Records:
             count=len(self._names),
             class_names=self._class_names,
             digest=self._digest.hexdigest(),
-            kept=tuple(self._kept),
+            kept=tuple(self._truncated),
             shard=shard,
             **fields,
         )
@@ -216,19 +217,19 @@ class _Records:
 
 @contextmanager
 def _new_database(path: str | Path) -> Iterator[LmdbWriter | RecordIOWriter]:
-    """A writer whose database takes the place of `path` if the block ends well, and leaves nothing if it does not."""
+    """A writer whose database replaces `path` if the block succeeds, and is removed if it fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (beside(path, state) for state in ("partial", "old"))
     with _locked(beside(path, "lock"), path):
         if old.exists() and not path.exists():
-            old.replace(path)  # the run before was killed between its last two steps
-        _remove(partial, old)  # or earlier
+            old.replace(path)  # an earlier run was killed between the two replacements below
+        _remove(partial, old)  # an earlier run was killed before them
         try:
             with closing(WRITERS.get(path.suffix, LmdbWriter)(partial)) as writer:
                 yield writer
             if path.is_dir():
-                path.replace(old)  # a folder is not replaced by another in one step
+                path.replace(old)  # a folder cannot replace another in one step
             partial.replace(path)
             sync(path.parent)
         finally:
@@ -241,7 +242,7 @@ def _locked(lock: Path, path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
-                raise BlockingIOError  # the one who held it has removed it just now
+                raise BlockingIOError  # the process that held it has just removed it
         except BlockingIOError:
             raise ValueError(f"another process is writing {path}") from None
         try:

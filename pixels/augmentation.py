@@ -1,4 +1,4 @@
-"""What the network sees of a picture, and how training changes it: the parameters."""
+"""Parameters: what the network sees of an image, and how training changes images at random."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ def _ascending(values: tuple[float, float]) -> tuple[float, float]:
 
 
 class InputFormat(Section):
-    """What the network sees: `size` x `size` pixels in `color_space`, each 8-bit value p as (p - 128) / 128."""
+    """The network's input: `size` x `size` pixels in `color_space`, each 8-bit value p as (p - 128) / 128."""
 
     size: int = Field(ge=1, description="pixels of each side, a multiple of the network's stride")
     color_space: Literal["yuv444", "rgb"] = Field(description="yuv444: full-range BT.601, as JPEG encoders compute it")
@@ -22,11 +22,11 @@ class InputFormat(Section):
 
 
 class Augmentation(Section):
-    """Random changes of a training picture."""
+    """Random changes of training images."""
 
     crop: Literal["resized", "padded"] = Field(description="RandomResizedCrop, or a shift by a few pixels")
     crop_scale: Annotated[tuple[Proportion, Proportion], AfterValidator(_ascending)] = Field(
-        description="area of a resized crop, as a share of the picture"
+        description="area of a resized crop, as a fraction of the image"
     )
     crop_ratio: Annotated[tuple[Ratio, Ratio], AfterValidator(_ascending)] = Field(
         description="width / height of a resized crop"
@@ -39,6 +39,6 @@ class Augmentation(Section):
     policy: Literal["trivial_augment", "rand_augment", "auto_augment"] | None = Field(
         description="operations of torchvision on the RGB pixels; null: none"
     )
-    policy_operations: int = Field(ge=1, description="of rand_augment: operations on a picture, one after the other")
+    policy_operations: int = Field(ge=1, description="of rand_augment: operations per image, one after the other")
     policy_magnitude: int = Field(ge=0, le=30, description="of rand_augment: their strength, up to 30")
     erase: float = Field(ge=0, le=1, description="probability that a random rectangle becomes grey")

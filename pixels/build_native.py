@@ -2,8 +2,8 @@
 
 python -m pixels.build_native
 
-The product is an extension module in site-packages, shared by all checkouts that use the environment. Its name holds a
-digest of everything that it is made from, so that no checkout loads what another source has become.
+The result is an extension module in site-packages, shared by all checkouts that use the environment. Its name holds a
+digest of everything that it is made from, so no checkout loads a module that was made from other source.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from cffi import FFI
 
 SOURCE = Path(__file__).with_name("native.c")
 FOLDER = Path(sysconfig.get_path("platlib"))
-PREFIX = "_pixels_native_"  # of the module's name
+PREFIX = "_pixels_native_"  # start of the module's name
 COMPILER = "cc"
-# Exact integers and no contraction of floating-point operations: every compiler makes the same results.
+# Without contraction of floating-point operations, every compiler gives the same results.
 OPTIONS = ("-std=gnu11", "-O3", "-mavx2", "-ffp-contract=off", "-shared", "-fPIC")
 LIBRARIES = ("-ljpeg",)
 INSTALL = (
@@ -53,7 +53,7 @@ def load() -> ModuleType:
     """The compiled module, with cffi's `ffi` and `lib`.
 
     Raises:
-        OSError: If it has not been built, was built from another source, or cannot be loaded.
+        OSError: If it has not been built, was built from other source, or cannot be loaded.
     """
     name = _module_name()
     try:
@@ -63,14 +63,14 @@ def load() -> ModuleType:
         raise OSError(f"pixels/native.c {state}: run make setup") from None
     except ImportError as error:
         rebuild = "touch pixels/native.c and run make setup"
-        raise OSError(f"pixels/native.c as it was built cannot be loaded: {error}; {rebuild}") from None
+        raise OSError(f"the module built from pixels/native.c cannot be loaded: {error}; {rebuild}") from None
 
 
 def build() -> None:
-    """Compile the module whole or not at all, unless there is one that can be loaded.
+    """Compile the module unless it can already be loaded; it appears whole or not at all.
 
     Raises:
-        OSError: If something is missing that the compiler needs, or the module cannot be written.
+        OSError: If the compiler or something that it needs is missing, or the module cannot be written.
     """
     try:
         load()
@@ -86,7 +86,7 @@ def build() -> None:
         generated = made.with_suffix(".c")
         ffi.emit_c_code(str(generated))
         _compile(generated, made)
-        made.replace(FOLDER / made.name)  # others may do the same at the same time
+        made.replace(FOLDER / made.name)  # in one step, because other processes may do the same
     importlib.invalidate_caches()
     load()
 

@@ -1,11 +1,11 @@
-"""Colour spaces and colour jitter, all in one affine map of the colour vector, in 16-bit fixed point."""
+"""Colour spaces and colour jitter in one affine map of the colour vector, in 16-bit fixed point."""
 
 import math
 
 import numpy as np
 
-# JPEG's full-range BT.601 (ITU-T T.871, section 7), rounded, in the 16-bit fixed point of JPEG encoders; the half less
-# one keeps 255.5 at 255. Pillow's own conversion rounds down, which makes grey 11 a Y of 10.
+# JPEG's full-range BT.601 (ITU-T T.871, section 7), rounded, in the 16-bit fixed point of JPEG encoders. The half less
+# one keeps 255.5 at 255. Pillow's own conversion rounds down, so that grey 11 becomes a Y of 10.
 YCBCR = np.array([[19595, 38470, 7471], [-11059, -21709, 32768], [32768, -27439, -5329]], dtype=np.int32)
 YCBCR_OFFSET = np.array([1 << 15, (128 << 16) + (1 << 15) - 1, (128 << 16) + (1 << 15) - 1], dtype=np.int32)
 
@@ -24,12 +24,12 @@ def color_map(
 
     Args:
         source: "yuv444" or "rgb".
-        target: the same.
+        target: "yuv444" or "rgb".
         jitter: as in `View`.
-        mean: the mean colour of the picture in `source`, float [3]; needed with jitter.
+        mean: the mean colour of the image in `source`, float [3]; needed with jitter.
 
     Returns:
-        int32 [3, 3] and [3]; None if colours stay what they are.
+        Matrix and offset, int32 [3, 3] and [3]; None if colours do not change.
     """
     if jitter is None and source == target:
         return None
@@ -46,10 +46,10 @@ def affine_map(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same map before rounding: a colour x becomes matrix x + offset + of_mean mean, float64 [3, 3], [3], [3, 3].
 
-    In YUV brightness, contrast, saturation and hue are affine: Y is scaled by brightness and contrast, and
-    moved towards the picture's mean by contrast; U and V are scaled by all three and turned by the hue. That is
-    torchvision's ColorJitter, in any order of its four changes, but for clipping, and for the hue, which turns at
-    constant luma here and at constant HSV value there.
+    In YUV, the changes are affine: brightness and contrast scale Y, and contrast moves it towards the image's mean;
+    brightness, contrast and saturation scale U and V, and the hue rotates them. This is torchvision's ColorJitter with
+    its four changes in any order, except for clipping and the hue, which rotates at constant luma here and at constant
+    HSV value there.
     """
     into, start = _INTO_YUV[source]
     out, end = _OUT_OF_YUV[target]
@@ -65,6 +65,6 @@ def affine_map(
 
 
 def float_color_map(target: str, jitter: tuple[float, float, float, float] | None = None) -> np.ndarray:
-    """`affine_map` from RGB in one array, float64 [3, 7]: matrix, offset and dependence on the mean."""
+    """`affine_map` from RGB in one array, float64 [3, 7]: matrix, offset and of_mean."""
     matrix, offset, of_mean = affine_map("rgb", target, jitter)
     return np.concatenate([matrix, offset[:, None], of_mean], axis=1)

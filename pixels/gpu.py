@@ -1,8 +1,8 @@
-"""Rendering whole batches on a GPU: encoded images go there, and are decoded, cropped, flipped and jittered there.
+"""Rendering of whole batches on a GPU, which decodes, crops, flips and jitters the images.
 
-Views and colours are drawn as for `pixels.render.render`, from the same generator, and mean the same; values may
-differ by one here and there, a little more at edges of colour, since a GPU's JPEG decoder enlarges the chroma by rules
-of its own, and more again where a policy turns, shears or solarizes a picture.
+Views and colours come from the same draws as for `pixels.render.render` and mean the same. Some values differ by one;
+at edges of colour a little more, because a GPU's JPEG decoder upsamples the chroma by its own rules; and more again
+where a policy rotates, shears or solarizes an image.
 """
 
 import math
@@ -17,21 +17,21 @@ from pixels.colors import float_color_map
 from pixels.policies import GREY, apply_operations
 from pixels.views import View
 
-CANVAS = 2**28  # float32 values that are resampled at once
+CANVAS = 2**28  # most float32 values that are resampled at once
 
 
 class DeviceRenderer:
-    """Makes pixels of encoded batches.
+    """Renders encoded batches.
 
     Args:
         input_format: Size and colour space of the pixels.
-        device: Where; "cuda" decodes with nvJPEG, and with the CPU what nvJPEG refuses.
+        device: The device that renders; "cuda" decodes with nvJPEG, or on the CPU what nvJPEG refuses.
     """
 
     def __init__(self, input_format: InputFormat, device: torch.device):
         self.size = input_format.size
         self.device = device
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # works beside training
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # runs beside training
         self.from_rgb = torch.from_numpy(float_color_map(input_format.color_space)).float().to(device)
 
     @torch.no_grad()
@@ -44,7 +44,7 @@ class DeviceRenderer:
         if self.stream is None:
             return self._render(batch), batch.labels
         training = torch.cuda.current_stream()
-        self.stream.synchronize()  # nvJPEG writes into freed memory without a look at what still reads it
+        self.stream.synchronize()  # nvJPEG writes into freed memory that the GPU may still read
         with torch.cuda.stream(self.stream):
             out = self._render(batch)
         training.wait_stream(self.stream)
@@ -52,42 +52,42 @@ class DeviceRenderer:
         return out, batch.labels
 
     def _render(self, batch: EncodedBatch) -> Tensor:
-        pictures = self._decode(batch.images, batch.names)
-        pixels = torch.cat([self._resample(pictures[part], batch.views[part]) for part in _parts(batch.views)])
+        decoded = self._decode(batch.images, batch.names)
+        pixels = torch.cat([self._resample(decoded[part], batch.views[part]) for part in _parts(batch.views)])
         out = _recolor(pixels, batch.colors.to(self.device, non_blocking=True))
         if changed := [i for i, view in enumerate(batch.views) if view.operations]:
             rgb = torch.stack([apply_operations(out[i], batch.views[i].operations) for i in changed])
             out[changed] = _recolor(rgb.float(), self.from_rgb.expand(len(changed), -1, -1))
-        for picture, view in enumerate(batch.views):
+        for i, view in enumerate(batch.views):
             if view.erase:
                 left, top, width, height = view.erase
-                out[picture, :, top : top + height, left : left + width] = GREY
+                out[i, :, top : top + height, left : left + width] = GREY
         return out
 
     def _decode(self, images: list[Tensor], names: list[str]) -> list[Tensor]:
-        pictures = [image.to(self.device, non_blocking=True) if image.dim() == 3 else image for image in images]
+        decoded = [image.to(self.device, non_blocking=True) if image.dim() == 3 else image for image in images]
         encoded = [i for i, image in enumerate(images) if image.dim() == 1]
         files = [images[i] for i in encoded]
         try:
-            decoded = decode_jpeg(files, ImageReadMode.RGB, self.device) if files else []
+            from_files = decode_jpeg(files, ImageReadMode.RGB, self.device) if files else []
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError:  # nvJPEG refuses some files, and does not say which
-            decoded = [decode_rgb(bytes(images[i].numpy()), names[i]).to(self.device) for i in encoded]
-        for i, picture in zip(encoded, decoded, strict=True):
-            pictures[i] = picture
-        return pictures
+        except RuntimeError:  # nvJPEG refuses some files without saying which
+            from_files = [decode_rgb(bytes(images[i].numpy()), names[i]).to(self.device) for i in encoded]
+        for i, image in zip(encoded, from_files, strict=True):
+            decoded[i] = image
+        return decoded
 
-    def _resample(self, pictures: list[Tensor], views: list[View]) -> Tensor:
-        """Views of pictures, uint8 [3, height, width] each, as float32 [batch, 3, size, size] of whole numbers."""
+    def _resample(self, images: list[Tensor], views: list[View]) -> Tensor:
+        """Views of images, each uint8 [3, height, width], as float32 [batch, 3, size, size] of whole numbers."""
         windows = [_window(view) for view in views]
         height, width = (max(w[axis][1] - w[axis][0] for w in windows) for axis in (1, 0))
         canvas = torch.zeros(len(views), 3, height, width, device=self.device)
-        for row, picture, ((left, right), (top, bottom)) in zip(canvas, pictures, windows, strict=True):
-            row[:, : bottom - top, : right - left] = picture[:, top:bottom, left:right]
+        for row, image, ((left, right), (top, bottom)) in zip(canvas, images, windows, strict=True):
+            row[:, : bottom - top, : right - left] = image[:, top:bottom, left:right]
         across = self._weights(views, axis=0, length=width)
         down = self._weights(views, axis=1, length=height)
-        rows = (canvas @ across[:, None].mT).add_(0.5).floor_()  # as on the CPU: after each pass, and halves up
+        rows = (canvas @ across[:, None].mT).add_(0.5).floor_()  # rounds half up after each pass, as on the CPU
         return (down[:, None] @ rows).add_(0.5).floor_()
 
     def _weights(self, views: list[View], axis: int, length: int) -> Tensor:
@@ -109,7 +109,7 @@ class DeviceRenderer:
 
 
 def _recolor(pixels: Tensor, colors: Tensor) -> Tensor:
-    """Float32 [batch, 3, size, size] as uint8, by the maps of `EncodedBatch`."""
+    """Float32 [batch, 3, size, size] as uint8, after the `colors` of an `EncodedBatch`."""
     matrix, offset, of_mean = colors.split([3, 1, 3], dim=2)
     flat = pixels.flatten(2)
     offset = offset + of_mean @ flat.mean(dim=2, keepdim=True)
@@ -118,13 +118,13 @@ def _recolor(pixels: Tensor, colors: Tensor) -> Tensor:
 
 
 def _window(view: View) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The pixels that have influence, (left, right) and (top, bottom), of a clipped view, as all of training's are."""
+    """The pixels that a clipped view depends on, (left, right) and (top, bottom); training has clipped views only."""
     left, top, right, bottom = view.box
     return (math.floor(left), math.ceil(right)), (math.floor(top), math.ceil(bottom))
 
 
 def _parts(views: list[View]) -> list[slice]:
-    """Consecutive slices of a batch whose canvases, each as large as its largest picture, stay below CANVAS."""
+    """Consecutive slices of a batch whose canvases, of the size of the slice's largest image, stay below CANVAS."""
     parts, start, height, width = [], 0, 0, 0
     for i, view in enumerate(views):
         (left, right), (top, bottom) = _window(view)

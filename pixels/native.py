@@ -1,4 +1,4 @@
-"""pixels/native.c as functions; `pixels.build_native` has compiled it. They let other threads run."""
+"""The functions of pixels/native.c, compiled by `pixels.build_native`; they release Python's lock."""
 
 from functools import cache
 from typing import Any
@@ -11,9 +11,9 @@ from pixels.views import View
 
 
 def jpeg_size(image: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG file that `jpeg_pixels` can decode: 8 bits, grey or YCbCr; None for anything else.
+    """The width and height of a JPEG file that `jpeg_pixels` can decode: 8 bits, grey or YCbCr; None for other data.
 
-    One that claims more than MAX_PIXELS is something else, so that `decode_image` refuses it.
+    It is also None for a file that claims more than MAX_PIXELS, so that `decode_image` refuses it.
     """
     native = _native()
     size = native.ffi.new("int32_t[2]")
@@ -22,7 +22,7 @@ def jpeg_size(image: bytes) -> tuple[int, int] | None:
 
 
 def jpeg_pixels(image: bytes, view: View, size: int) -> np.ndarray:
-    """A view of a JPEG file, uint8 [3, size, size], as full-range YCbCr; what a truncated file lacks is grey.
+    """A view of a JPEG file in full-range YCbCr, uint8 [3, size, size]; the missing part of a truncated file is grey.
 
     Raises:
         ValueError: if the file cannot be decoded.
@@ -33,12 +33,12 @@ def jpeg_pixels(image: bytes, view: View, size: int) -> np.ndarray:
     return out
 
 
-def rgb_pixels(picture: np.ndarray, view: View, size: int) -> np.ndarray:
-    """A view of a decoded picture, uint8 [height, width, 3], as uint8 [3, size, size]; colours stay what they are."""
+def rgb_pixels(image: np.ndarray, view: View, size: int) -> np.ndarray:
+    """A view of a decoded image, uint8 [height, width, 3], as uint8 [3, size, size]; colours do not change."""
     out = _canvas(view, size, (0, 0, 0))
-    picture = np.ascontiguousarray(picture)
-    height, width, _ = picture.shape
-    _check(_native().lib.rgb_pixels(_bytes(picture), width, height, *_arguments(view), size, _bytes(out)))
+    image = np.ascontiguousarray(image)
+    height, width, _ = image.shape
+    _check(_native().lib.rgb_pixels(_bytes(image), width, height, *_arguments(view), size, _bytes(out)))
     return out
 
 
@@ -69,7 +69,7 @@ def _arguments(view: View) -> tuple:
 
 
 def _bytes(buffer: bytes | np.ndarray) -> Any:
-    """The memory of bytes or of a uint8 array, which must be contiguous."""
+    """The memory of bytes or of a contiguous uint8 array."""
     return _native().ffi.from_buffer("uint8_t[]", buffer)
 
 

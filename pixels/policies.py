@@ -1,8 +1,8 @@
-"""Random operations on the pixels of training pictures, drawn from a given generator.
+"""Random operations on the pixels of training images, drawn from a given generator.
 
 AutoAugment (https://arxiv.org/abs/1805.09501), RandAugment (https://arxiv.org/abs/1909.13719) and TrivialAugment
-(https://arxiv.org/abs/2103.10158). Tables and operations are torchvision's; the draws are made here, since its own come
-from the one generator that all threads share.
+(https://arxiv.org/abs/2103.10158). Tables and operations are torchvision's; the draws are made here, because
+torchvision draws from one generator for all threads.
 """
 
 from functools import cache
@@ -17,16 +17,16 @@ from pixels.augmentation import Augmentation
 if TYPE_CHECKING:
     from torchvision.transforms.v2 import AutoAugment
 
-Picture = TypeVar("Picture", Image.Image, Tensor)
+AnyImage = TypeVar("AnyImage", Image.Image, Tensor)
 
-GREY = 128  # 0 for the network, in RGB and in YUV
-Operation = tuple[str, float]  # torchvision's name of it, and its signed magnitude
+GREY = 128  # the network's 0, in RGB and in YUV
+Operation = tuple[str, float]  # torchvision's name, and the signed magnitude
 
 
 def draw_operations(augmentation: Augmentation, size: int, generator: torch.Generator) -> tuple[Operation, ...]:
-    """What `augmentation.policy` does to a picture of size x size pixels, in order.
+    """Draw the operations of `augmentation.policy` on an image of size x size pixels, in order.
 
-    The draws are those of torchvision's classes, one after the other, from `generator`.
+    The draws from `generator` are those of torchvision's classes, in the same order.
     """
     if augmentation.policy is None:
         return ()
@@ -55,24 +55,24 @@ def draw_operations(augmentation: Augmentation, size: int, generator: torch.Gene
     return tuple(operation(names[integer(len(names))], step) for _ in range(count))
 
 
-def apply_operations(picture: Picture, operations: tuple[Operation, ...]) -> Picture:
-    """A picture after `operations`; grey is where a turn or a shift uncovers something.
+def apply_operations(image: AnyImage, operations: tuple[Operation, ...]) -> AnyImage:
+    """An image after `operations`; what a rotation or a shift uncovers is grey.
 
     Args:
-        picture: An RGB image of Pillow, or a tensor, uint8 [3, height, width], of which values may differ a little.
-        operations: Of `draw_operations`.
+        image: An RGB image of Pillow, or a tensor, uint8 [3, height, width], whose results may differ a little.
+        operations: The result of `draw_operations`.
     """
     for name, magnitude in operations:
         transform = _imagenet()
-        picture = transform._apply_image_or_video_transform(
-            picture, name, magnitude, transform.interpolation, transform._fill
+        image = transform._apply_image_or_video_transform(
+            image, name, magnitude, transform.interpolation, transform._fill
         )
-    return picture
+    return image
 
 
 @cache
 def _imagenet() -> "AutoAugment":
-    """AutoAugment's policy for ImageNet; torchvision takes a second to import, and many runs have no policy."""
+    """AutoAugment's policy for ImageNet; its import takes a second, and many runs have no policy."""
     from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy, InterpolationMode
 
     return AutoAugment(AutoAugmentPolicy.IMAGENET, interpolation=InterpolationMode.BILINEAR, fill=GREY)
@@ -80,10 +80,10 @@ def _imagenet() -> "AutoAugment":
 
 @cache
 def _space(policy: str, size: int) -> dict[str, tuple[list[float], bool]]:
-    """The magnitudes of each operation, none if it has no strength, and whether chance gives them a sign."""
+    """For each operation its magnitudes, none if it has no strength, and whether it has a random sign."""
     from torchvision.transforms.v2 import AutoAugment, RandAugment, TrivialAugmentWide
 
-    transform, steps = {  # and the number of magnitudes that torchvision divides a range into
+    transform, steps = {  # with the number of magnitudes in a range
         "trivial_augment": (TrivialAugmentWide, 31),
         "rand_augment": (RandAugment, 31),
         "auto_augment": (AutoAugment, 10),

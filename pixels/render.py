@@ -1,4 +1,4 @@
-"""From an encoded picture to the pixels that a network sees, with and without random changes."""
+"""From an encoded image to the pixels that a network sees, with and without random changes."""
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from pixels.views import Views
 def render(image: bytes, views: Views, input_format: InputFormat, generator: torch.Generator) -> Tensor:
     """The pixels of one view, uint8 [3, size, size].
 
-    A grey or YCbCr JPEG file never becomes RGB on its way to YUV, but for a policy; what a truncated one lacks is grey.
+    A grey or YCbCr JPEG file is converted to YUV without RGB in between, unless there is a policy. The missing part of
+    a truncated file is grey.
 
     Args:
         image: An encoded image.
-        views: Which part of it.
-        input_format: The size and colour space.
-        generator: What the view may draw from.
+        views: Chooses the part of the image.
+        input_format: Size and colour space of the pixels.
+        generator: The random generator for `views`.
 
     Raises:
         ValueError: If the image cannot be decoded.
@@ -31,16 +32,16 @@ def render(image: bytes, views: Views, input_format: InputFormat, generator: tor
         view, source = views(*size, generator), "yuv444"
         pixels = jpeg_pixels(image, view, input_format.size)
     else:
-        picture = decode_image(image, tolerant=True)
-        view, source = views(*picture.size, generator), "rgb"
-        pixels = rgb_pixels(np.asarray(picture), view, input_format.size)
+        decoded = decode_image(image, tolerant=True)
+        view, source = views(*decoded.size, generator), "rgb"
+        pixels = rgb_pixels(np.asarray(decoded), view, input_format.size)
     mean = mean_color(pixels) if view.jitter else None
     target = "rgb" if view.operations else input_format.color_space
     if colors := color_map(source, target, view.jitter, mean):
         map_colors(pixels, *colors)
     if view.operations:
-        picture = apply_operations(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), view.operations)
-        pixels = np.stack([np.asarray(channel) for channel in picture.split()])
+        changed = apply_operations(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), view.operations)
+        pixels = np.stack([np.asarray(channel) for channel in changed.split()])
         if colors := color_map("rgb", input_format.color_space):
             map_colors(pixels, *colors)
     if view.erase:

@@ -1,4 +1,4 @@
-"""Seeds and generators that depend on what they are for, and on nothing that came before."""
+"""Seeds and generators that depend only on their purpose, not on earlier draws."""
 
 import hashlib
 
@@ -12,5 +12,5 @@ def derive_seed(*parts: int) -> int:
 
 
 def seeded_generator(*parts: int) -> torch.Generator:
-    """A CPU generator that starts from `parts` alone."""
+    """A CPU generator whose seed depends on `parts` alone."""
     return torch.Generator().manual_seed(derive_seed(*parts))

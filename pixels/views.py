@@ -1,4 +1,4 @@
-"""Which part of a picture a network sees, and where: drawn at random for training, the centre for validation."""
+"""Which part of an image a network sees, and where: a random part in training, the centre in validation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,17 +17,17 @@ Rectangle = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class View:
-    """A part of a picture, resampled to a part of the pixels; the rest of the pixels is black.
+    """A part of an image that is resampled to a part of the network's input; the rest of the input is black.
 
     Attributes:
-        box: left, top, right, bottom in pixels of the picture.
-        clipped: whether pixels beyond the box have no influence, as if the picture had been cropped first.
-        target: left, top, width, height in the pixels.
-        flip: whether left and right change places.
-        jitter: factors of brightness, contrast and saturation, and turns of the hue; None: colours stay.
-        reduce: 1, 2, 4 or 8: a JPEG file may be decoded at this fraction of its size first.
-        operations: what a policy then does to the pixels, in RGB.
-        erase: left, top, width, height in the pixels of what becomes grey in the end; None: nothing.
+        box: left, top, right, bottom of the part, in pixels of the image.
+        clipped: whether pixels outside the box have no influence, as if the image were cropped before resampling.
+        target: left, top, width, height in pixels of the input.
+        flip: whether left and right are exchanged.
+        jitter: factors of brightness, contrast and saturation, and rotation of the hue in turns; None: no change.
+        reduce: 1, 2, 4 or 8; a JPEG file may be decoded at 1 / reduce of its size first.
+        operations: operations of a policy on the RGB pixels, after resampling and jitter.
+        erase: left, top, width, height of the rectangle that becomes grey at the end; None: none.
     """
 
     box: Box
@@ -40,26 +40,26 @@ class View:
     erase: Rectangle | None = None
 
 
-Views = Callable[[int, int, torch.Generator], View]  # of the width and height of a picture
+Views = Callable[[int, int, torch.Generator], View]  # of the width and height of an image
 
 
 def random_views(augmentation: Augmentation, input_format: InputFormat, size: int | None = None) -> Views:
-    """Views as `augmentation` describes them.
+    """Random views for training, as `augmentation` describes them.
 
-    A padded crop is one of the picture as `center_views` have it, resized or not, so that things are as large in
-    training as in validation; where `size` is another than the input's, all of it is smaller or larger in proportion.
+    A padded crop is taken from the image as `center_views` resizes it, so that objects have the same size in training
+    and validation; with another `size` than the input's, everything is smaller or larger in proportion.
 
     The draws of crop and flip are those of torchvision's v2 RandomResizedCrop, RandomCrop (with pad_if_needed) and
-    RandomHorizontalFlip, one after the other, from the same generator; then come the factors of ColorJitter, and again
-    as torchvision draws them the policy and RandomErasing.
+    RandomHorizontalFlip, in this order and from the same generator. The factors of ColorJitter follow, then the policy
+    and RandomErasing, both again drawn as in torchvision.
 
     Args:
-        augmentation: What is random.
-        input_format: Of the network.
-        size: Height and width of what is seen; None: the input's.
+        augmentation: The random changes.
+        input_format: The network's input.
+        size: Height and width of the pixels; None: the input's.
 
     Raises:
-        ValueError: if a padded crop could miss the picture.
+        ValueError: if a padded crop could lie outside the image.
     """
     padding = augmentation.crop_padding
     if augmentation.crop == "padded" and padding >= input_format.size:
@@ -96,9 +96,9 @@ def _random_view(
 
 
 def center_views(input_format: InputFormat) -> Views:
-    """The centre size x size pixels after the short side has been made `resize` pixels long, if it is not None.
+    """The centre size x size pixels of the image, whose short side is first resized to `resize` unless that is None.
 
-    Sizes and positions are rounded as torchvision's Resize and CenterCrop do.
+    Sizes and positions are rounded as in torchvision's Resize and CenterCrop.
     """
     return partial(_center_view, input_format)
 
@@ -110,7 +110,7 @@ def _center_view(input_format: InputFormat, width: int, height: int, generator: 
 
 
 def _resized(input_format: InputFormat, width: int, height: int) -> tuple[int, int]:
-    """Width and height after the short side has been resized."""
+    """The width and height after the short side is resized."""
     if not input_format.resize:
         return width, height
     long = int(input_format.resize * max(width, height) / min(width, height))
@@ -121,10 +121,10 @@ def _center(whole: int, part: int) -> int:
     return round((whole - part) / 2) if whole >= part else -((part - whole) // 2)
 
 
-def _place(corner: tuple[int, int], size: int, resized: Sequence[int], picture: tuple[int, int]) -> View:
-    """The size x size pixels at `corner` of a picture that has been resized; both are (x, y)."""
+def _place(corner: tuple[int, int], size: int, resized: Sequence[int], image: tuple[int, int]) -> View:
+    """The size x size pixels at `corner` of an image of size `image` after resizing it to `resized`; all (x, y)."""
     box, target = [], []
-    for start, whole, original in zip(corner, resized, picture, strict=True):
+    for start, whole, original in zip(corner, resized, image, strict=True):
         first, last = max(start, 0), min(start + size, whole)
         box.append((first * original / whole, last * original / whole))
         target.append((first - start, last - first))
@@ -143,7 +143,7 @@ def _resized_crop(
             top = _integer(height - down, generator)
             left = _integer(width - across, generator)
             break
-    else:  # the centre, as near to the allowed ratios as it can be
+    else:  # the centre, with the nearest allowed ratio
         low, high = augmentation.crop_ratio
         across, down = width, height
         if width / height < low:
@@ -155,19 +155,19 @@ def _resized_crop(
 
 
 def _padded_crop(
-    padding: int, size: int, resized: Sequence[int], picture: tuple[int, int], generator: torch.Generator
+    padding: int, size: int, resized: Sequence[int], image: tuple[int, int], generator: torch.Generator
 ) -> tuple[Box, Rectangle]:
     corner = []
     for whole in reversed(resized):
         margin = padding + max(0, size - whole - 2 * padding)
         room = whole + 2 * margin - size
         corner.append((_integer(room, generator) if room > 0 else 0) - margin)
-    view = _place((corner[1], corner[0]), size, resized, picture)
+    view = _place((corner[1], corner[0]), size, resized, image)
     return view.box, view.target
 
 
 def _erased(augmentation: Augmentation, size: int, generator: torch.Generator) -> Rectangle | None:
-    """Random erasing, https://arxiv.org/abs/1708.04896, with torchvision's ranges of areas and ratios."""
+    """Random erasing (https://arxiv.org/abs/1708.04896) with torchvision's ranges of areas and ratios."""
     if not augmentation.erase or torch.rand(1, generator=generator) >= augmentation.erase:
         return None
     for _ in range(10):
@@ -191,5 +191,5 @@ def _uniform(bounds: tuple[float, float], generator: torch.Generator) -> torch.T
 
 
 def _integer(most: int, generator: torch.Generator) -> int:
-    """From 0 to `most`."""
+    """A random integer from 0 to `most`."""
     return int(torch.randint(0, most + 1, (1,), generator=generator))

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and folders that one process at a time writes to."""
+"""Files that are whole or absent, and folders that only one process at a time writes to."""
 
 import csv
 import fcntl
@@ -9,19 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-LONGEST = 240  # bytes of a name to which `beside` adds; file systems allow 255
+LONGEST = 240  # bytes of a name that `beside` extends; file systems allow 255
 
 
 @contextmanager
 def whole_file(path: str | Path, durable: bool = False) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it if the block ends well, and is removed if it does not.
+    """A temporary path beside `path` that replaces it if the block succeeds, and is removed if it fails.
 
     Args:
-        path: Its folder is made if there is none.
-        durable: Come back only when the file and its name are on the disk, so that no power cut takes them away.
+        path: The file; its folder is created if it does not exist.
+        durable: Whether to return only when the file and its name are on the disk, safe from power failures.
 
     Raises:
-        OSError: If the block or what comes after it raises one, with `path` in it.
+        OSError: If the block or the replacement raises one; the message names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def whole_file(path: str | Path, durable: bool = False) -> Iterator[Path]:
 
 
 def beside(path: Path, state: str) -> Path:
-    """The hidden path beside `path` for what it was or will be, such as .name.partial; shorter if the name is long."""
+    """The hidden path beside `path` for another state of it, such as .name.partial; a long name is shortened."""
     name = os.fsencode(path.name)
     shown = path.name if len(name) <= LONGEST else hashlib.sha256(name).hexdigest()[:16]
     return path.with_name(f".{shown}.{state}")
@@ -69,10 +69,10 @@ def write_csv(path: str | Path, rows: Iterable[Sequence]) -> None:
 
 @contextmanager
 def alone(folder: str | Path) -> Iterator[None]:
-    """Keep other processes from doing the same: what is in the block writes to `folder`.
+    """A block in which only this process writes to `folder`.
 
     Raises:
-        ValueError: if another process is in such a block.
+        ValueError: if another process is in such a block for this folder.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)

@@ -15,15 +15,15 @@ FORMAT_VERSION = 3
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is needed to build the network again and to feed it.
+    """What is needed to build the network again and to prepare its input.
 
     Attributes:
-        name: model of timm's registry.
+        name: name of the network for `models.registry.create_model`.
         arguments: further arguments of its constructor, as JSON values.
         num_classes: number of logits.
         image_size: height and width of the input in pixels.
         color_space: colour space of the input.
-        class_names: one name a logit.
+        class_names: the name of each logit's class.
         normalization: "mean" and "std" if the network has an input normalization of its own (`Normalized`).
     """
 
@@ -38,12 +38,13 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """Contents of a model file.
+    """The contents of a model file.
 
     Attributes:
-        form: Such as "int", as in the file.
-        tensors: by name, on the CPU.
-        program: the integer program as JSON values; None in the forms that have none.
+        form: the form of the model, such as "int".
+        tensors: the tensors by name, on the CPU.
+        info: the network and its input.
+        program: the integer program as JSON values; None in forms without one.
     """
 
     form: str
@@ -58,14 +59,14 @@ def save_model(
     """Write a model file, whole or not at all; equal contents give equal bytes.
 
     Args:
-        tensors: by name, on any device.
-        program: JSON values; the order of its keys is not kept.
+        tensors: the tensors by name, on any device.
+        program: JSON values; the order of keys is not preserved.
 
     Raises:
         OSError: if the file cannot be written.
     """
     header = {"format_version": FORMAT_VERSION, "form": form, "info": asdict(info), "program": program}
-    # One metadata entry, because safetensors writes several in an order that differs from process to process.
+    # One metadata entry, because safetensors writes several entries in an order that differs between processes.
     metadata = {"model": json.dumps(header, sort_keys=True, allow_nan=False)}
     contents = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     with whole_file(path, durable=True) as partial:
@@ -73,17 +74,17 @@ def save_model(
 
 
 def refuse_pointer(path: str | Path) -> None:
-    """Raise ValueError if a file is what git-lfs puts in the place of one that it has not fetched."""
+    """Raise ValueError if a file is the pointer that git-lfs leaves in place of a file that it has not fetched."""
     with Path(path).open("rb") as file:
         if file.read(16) == b"version https://":
             raise ValueError(f"{path} is a pointer of git-lfs; `git lfs pull` fetches the file itself")
 
 
 def load_model(path: str | Path, forms: tuple[str, ...]) -> StoredModel:
-    """Read a model file of one of the expected `forms`, tensors on the CPU.
+    """Read a model file that holds one of `forms`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ValueError: if it is not a model file, has another format version, or holds another form.
     """
     if not Path(path).is_file():

@@ -4,7 +4,7 @@ import pipeline  # noqa: F401, I001 - pins the instruction set, before torch is 
 import numpy as np
 import pytest
 import torch
-from pictures import encode
+from sample_images import encode
 
 from imagedb.reader import ImageDatabase
 from imagedb.sources.source import SourceImage, IndexedSource
@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 
 
 class Flat(IndexedSource):
-    """Picture number i: 8 x 8 pixels of the colour (i, i, i), of class i % 3."""
+    """Image number i: 8 x 8 pixels of the colour (i, i, i), of class i % 3."""
 
     class_names = ("a", "b", "c")
 

@@ -20,7 +20,7 @@ FIELDS = ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children", "children",
 
 
 def jpeg(seed, size=(20, 16)):
-    """A picture of noise in `size` (width, height)."""
+    """An image of noise in `size` (width, height)."""
     return encoded(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8))
 
 
@@ -58,7 +58,7 @@ def meta_mat(synsets):
 
 
 def write_devkit(root, synsets, truth, without=""):
-    """The devkit, `without` a file; `truth` has the ILSVRC2012_ID of each validation picture."""
+    """The devkit, `without` a file; `truth` has the ILSVRC2012_ID of each validation image."""
     files = {
         "readme.txt": b"Introduction\n",
         "data/ILSVRC2012_validation_ground_truth.txt": "".join(f"{number}\n" for number in truth).encode(),

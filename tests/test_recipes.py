@@ -9,11 +9,11 @@ from imagenet_archives import SYNSETS, encoded, write_devkit, write_train, write
 from project import change, make_project, shell
 
 pytestmark = pytest.mark.experiments
-TRAIN, VAL = 24, 8  # pictures of a class
+TRAIN, VAL = 24, 8  # images of a class
 CLASSES = SYNSETS[:3]
 
 
-def picture(number: int, seed: int) -> bytes:
+def image(number: int, seed: int) -> bytes:
     """Stripes, of a width that tells the class, under noise; as in ImageNet, few are square, and some are grey."""
     random = np.random.default_rng([number, seed])
     height, width = random.integers(200, 400, 2)
@@ -26,9 +26,9 @@ def write_archives(root: Path) -> None:
     root.mkdir(parents=True)
     truth = [number for number, *_ in CLASSES] * VAL
     train = {
-        wnid: {f"{wnid}_{seed}.JPEG": picture(number, seed) for seed in range(TRAIN)} for number, wnid, *_ in CLASSES
+        wnid: {f"{wnid}_{seed}.JPEG": image(number, seed) for seed in range(TRAIN)} for number, wnid, *_ in CLASSES
     }
-    val = {f"ILSVRC2012_val_{i:08d}.JPEG": picture(number, 1000 + i) for i, number in enumerate(truth, 1)}
+    val = {f"ILSVRC2012_val_{i:08d}.JPEG": image(number, 1000 + i) for i, number in enumerate(truth, 1)}
     write_devkit(root, SYNSETS, truth)
     write_train(root, train.items())
     write_val(root, val.items())
@@ -36,7 +36,7 @@ def write_archives(root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["imagenet", "imagenet_modern"])
 def test_a_recipe_gives_an_exact_integer_model(tmp_path, name):
-    """Its own pictures' sizes, augmentation and optimization; a narrow network, few pictures, the CPU."""
+    """Its own images' sizes, augmentation and optimization; a narrow network, few images, the CPU."""
     folder = make_project(tmp_path / "project")
     shell(folder, f"make recipe NAME={name}")
     change(

@@ -1,1 +1,1 @@
-"""Where pictures come from; each kind of source is a module, the interface is in source.py."""
+"""The sources of images: one module per kind of source; source.py defines the interface."""

@@ -44,20 +44,20 @@ CLASS_NAMES = [
     "motorcycle",
     "bicycle",
 ]
-PICTURE = "_leftImg8bit.png"
+SUFFIX = "_leftImg8bit.png"
 MASKS = {"class": "labelIds", "instance": "instanceIds"}
 
 
 class CityscapesSource(IndexedSource):
-    """The pictures root/leftImg8bit/<split>/<city>/<id>_leftImg8bit.png by city and file, named by id, bytes untouched.
+    """The images root/leftImg8bit/<split>/<city>/<id>_leftImg8bit.png, ordered by city and file, named by id.
 
-    Of root/gtFine, <id>_gtFine_labelIds.png and <id>_gtFine_instanceIds.png are the masks "class", where each class is
-    its label, and "instance". Objects are the polygons of <id>_gtFine_polygons.json, their boxes the polygons' bounds;
-    several things in one polygon, such as a "cargroup", have the flag "crowd". Deleted polygons are left out, as are
-    license plates, which have no label.
+    In root/gtFine, <id>_gtFine_labelIds.png is the mask "class", whose pixels are labels, and
+    <id>_gtFine_instanceIds.png the mask "instance". The polygons of <id>_gtFine_polygons.json are the objects, with the
+    polygons' bounds as boxes. A polygon around a group, such as a "cargroup", has the flag "crowd". Deleted polygons
+    are left out, and so are license plates, which have no label.
 
     Raises:
-        FileNotFoundError: if there are no pictures, or a picture's file in gtFine is missing.
+        FileNotFoundError: if there are no images, or a file of an image in gtFine is missing.
     """
 
     annotated = True
@@ -65,10 +65,10 @@ class CityscapesSource(IndexedSource):
     def __init__(self, root: str | Path, split: str):
         self.root = Path(root)
         self.class_names = list(CLASS_NAMES)
-        pictures = self.root / "leftImg8bit" / split
-        self._files = sorted(pictures.glob(f"*/*{PICTURE}"), key=lambda file: file.parts)
+        folder = self.root / "leftImg8bit" / split
+        self._files = sorted(folder.glob(f"*/*{SUFFIX}"), key=lambda file: file.parts)
         if not self._files:
-            raise FileNotFoundError(f"{pictures} holds no pictures; expected {pictures}/<city>/<id>{PICTURE}")
+            raise FileNotFoundError(f"{folder} holds no images; expected {folder}/<city>/<id>{SUFFIX}")
         for file in self._files:
             for path in (self._fine(file, "polygons.json"), *self._masks(file).values()):
                 if not path.is_file():
@@ -79,20 +79,18 @@ class CityscapesSource(IndexedSource):
 
     def __getitem__(self, index: int) -> SourceImage:
         file = self._files[index]
-        return SourceImage(
-            file.name.removesuffix(PICTURE), None, file.read_bytes, file, partial(self._annotation, file)
-        )
+        return SourceImage(file.name.removesuffix(SUFFIX), None, file.read_bytes, file, partial(self._annotation, file))
 
-    def _fine(self, picture: Path, kind: str) -> Path:
-        split, city, name = picture.parts[-3:]
-        return self.root / "gtFine" / split / city / f"{name.removesuffix(PICTURE)}_gtFine_{kind}"
+    def _fine(self, image: Path, kind: str) -> Path:
+        split, city, name = image.parts[-3:]
+        return self.root / "gtFine" / split / city / f"{name.removesuffix(SUFFIX)}_gtFine_{kind}"
 
-    def _masks(self, picture: Path) -> dict[str, Path]:
-        return {mask: self._fine(picture, f"{kind}.png") for mask, kind in MASKS.items()}
+    def _masks(self, image: Path) -> dict[str, Path]:
+        return {mask: self._fine(image, f"{kind}.png") for mask, kind in MASKS.items()}
 
-    def _annotation(self, picture: Path) -> Annotation:
-        masks = {mask: path.read_bytes() for mask, path in self._masks(picture).items()}
-        return Annotation(_objects(self._fine(picture, "polygons.json")), masks)
+    def _annotation(self, image: Path) -> Annotation:
+        masks = {mask: path.read_bytes() for mask, path in self._masks(image).items()}
+        return Annotation(_objects(self._fine(image, "polygons.json")), masks)
 
 
 def _objects(file: Path) -> tuple[Object, ...]:
@@ -107,7 +105,7 @@ def _objects(file: Path) -> tuple[Object, ...]:
 
 
 def _object(name: str, polygon: list[list[float]]) -> Object | None:
-    """None for a license plate."""
+    """The object, or None for a license plate."""
     group = name not in CLASS_NAMES and name.endswith("group")  # "polegroup" is a class
     single = name.removesuffix("group") if group else name
     if single == "license plate":

@@ -20,15 +20,15 @@ FIELDS = (
 
 
 class CocoSource(IndexedSource):
-    """The pictures root/<split>/ that root/annotations/instances_<split>.json lists, by id, bytes untouched.
+    """The images in root/<split>/ that root/annotations/instances_<split>.json lists, ordered by id.
 
-    Labels are the categories in the order of their ids, which have gaps in COCO. Objects are in the order of the file;
-    one with `iscrowd` has the flag "crowd". Pictures without objects are kept. Polygons of fewer than three points
-    enclose nothing and are passed over.
+    Labels number the categories in the order of their ids, which have gaps in COCO. Objects are in the order of the
+    file; those with `iscrowd` have the flag "crowd". Images without objects are included. Polygons of fewer than three
+    points enclose nothing and are ignored.
 
     Raises:
-        FileNotFoundError: if the JSON file or a picture is missing.
-        ValueError: if the JSON file is damaged, or names an image or a category that it lacks.
+        FileNotFoundError: if the JSON file or an image is missing.
+        ValueError: if the JSON file is damaged, or refers to an image or a category that it does not define.
     """
 
     annotated = True
@@ -37,28 +37,28 @@ class CocoSource(IndexedSource):
         self.folder = Path(root) / split
         self.file = Path(root) / "annotations" / f"instances_{split}.json"
         if not self.file.is_file():
-            raise FileNotFoundError(f"{self.file} does not exist; it should describe the pictures in {self.folder}")
+            raise FileNotFoundError(f"{self.file} does not exist; it should describe the images in {self.folder}")
         try:
             content = json.loads(self.file.read_text(encoding="utf-8"), object_hook=_pack_segmentation)
-            self.class_names, self._pictures = _read(content)
+            self.class_names, self._images = _read(content)
         except (KeyError, TypeError):
             raise ValueError(f"{self.file} does not hold the instances of COCO; expected {FIELDS}") from None
         except ValueError as error:
             raise ValueError(f"{self.file}: {error}") from None
-        for name, _, _ in self._pictures:
+        for name, _, _ in self._images:
             if not (self.folder / name).is_file():
                 raise FileNotFoundError(f"{self.folder / name} does not exist; {self.file} names it")
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def __getitem__(self, index: int) -> SourceImage:
-        name = self._pictures[index][0]
+        name = self._images[index][0]
         file = self.folder / name
         return SourceImage(name, None, file.read_bytes, file, partial(self._annotation, index))
 
     def _annotation(self, index: int) -> Annotation:
-        _, size, things = self._pictures[index]
+        _, size, things = self._images[index]
         return Annotation(tuple(self._object(size, *msgpack.unpackb(thing)) for thing in things))
 
     def _object(
@@ -74,14 +74,14 @@ class CocoSource(IndexedSource):
 
 
 def _pack_segmentation(fields: dict) -> dict:
-    """What the JSON parser makes of each map: as numbers of Python, all outlines of COCO would fill gigabytes."""
+    """Pack the outline in a map of the JSON file, because COCO's outlines as Python numbers would fill gigabytes."""
     if "segmentation" in fields:
         fields["segmentation"] = msgpack.packb(fields["segmentation"])
     return fields
 
 
 def _read(content: dict) -> tuple[list[str], list[tuple[str, tuple[int, int], list[bytes]]]]:
-    """The class names; and each picture's name, (height, width), and packed arguments of `_object`."""
+    """The class names; and for each image its name, (height, width) and the packed arguments of `_object`."""
     categories = sorted(content["categories"], key=itemgetter("id"))
     labels = {category["id"]: label for label, category in enumerate(categories)}
     images = sorted(content["images"], key=itemgetter("id"))
@@ -96,18 +96,18 @@ def _read(content: dict) -> tuple[list[str], list[tuple[str, tuple[int, int], li
             raise ValueError(f"annotation {number}: category_id {category} is not among the categories")
         values = number, labels[category], thing["bbox"], thing.get("iscrowd", 0), thing.get("segmentation")
         things[image].append(msgpack.packb(values))
-    pictures = [(image["file_name"], (image["height"], image["width"]), things[image["id"]]) for image in images]
-    return [category["name"] for category in categories], pictures
+    listed = [(image["file_name"], (image["height"], image["width"]), things[image["id"]]) for image in images]
+    return [category["name"] for category in categories], listed
 
 
 def _mask(segmentation: list | dict | None, height: int, width: int) -> bytes | None:
-    """The PNG of polygons or run lengths; None if there are none."""
+    """The PNG mask of polygons or run lengths; None if there are none."""
     if not segmentation:
         return None
     if isinstance(segmentation, dict):
         counts, size = segmentation["counts"], segmentation["size"]
         if size != [height, width]:
-            raise ValueError(f"run lengths of size {size}, the picture's is {[height, width]}")
+            raise ValueError(f"run lengths of size {size}, the image's is {[height, width]}")
         runs = rle.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
     else:
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
@@ -115,6 +115,6 @@ def _mask(segmentation: list | dict | None, height: int, width: int) -> bytes | 
             return None
         runs = rle.merge(rle.frPyObjects(polygons, height, width))
     pixels = rle.decode(runs)
-    if pixels.sum() != rle.area(runs):  # pycocotools leaves what the runs do not reach as it was in memory
-        raise ValueError("the run lengths do not cover the picture")
+    if pixels.sum() != rle.area(runs):  # pycocotools does not initialize pixels beyond the runs
+        raise ValueError("the run lengths do not cover the image")
     return encode_png(Image.fromarray(pixels.astype(bool)))

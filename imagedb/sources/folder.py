@@ -1,4 +1,4 @@
-"""Pictures in one folder a class."""
+"""Images in one folder per class."""
 
 from pathlib import Path
 
@@ -7,23 +7,23 @@ from imagedb.sources.source import IndexedSource, SourceImage
 
 
 class FolderSource(IndexedSource):
-    """The pictures root/split/<class>/<file>, of any suffix in SUFFIXES, named "<class>/<file>", bytes untouched.
+    """The images root/split/<class>/<file> with a suffix in SUFFIXES, named "<class>/<file>".
 
-    Classes and files are in the order of their names. Hidden files and folders are passed over, as is any file without
-    one of the suffixes. An extracted ImageNet is such a folder.
+    Classes and files are in the order of their names. Hidden files and folders are ignored, and so are files with other
+    suffixes. An extracted ImageNet is such a folder.
 
     Raises:
-        ValueError: if a folder is missing or empty, or pictures lie outside a class folder.
+        ValueError: if a folder is missing or empty, or images lie outside a class folder.
     """
 
     def __init__(self, root: str | Path, split: str):
         self.folder = Path(root) / split
-        expected = f"expected {self.folder}/<class>/<picture>"
+        expected = f"expected {self.folder}/<class>/<image>"
         if not self.folder.is_dir():
             raise ValueError(f"{self.folder} is not a folder; {expected}")
-        stray = _pictures(self.folder)
+        stray = _image_files(self.folder)
         if stray:
-            raise ValueError(f"{self.folder} holds pictures without a class, such as {stray[0]}; {expected}")
+            raise ValueError(f"{self.folder} holds images without a class, such as {stray[0]}; {expected}")
         self.class_names = sorted(
             path.name for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")
         )
@@ -31,9 +31,9 @@ class FolderSource(IndexedSource):
             raise ValueError(f"{self.folder} holds no class folders; {expected}")
         self._files: list[tuple[int, str]] = []
         for label, class_name in enumerate(self.class_names):
-            files = _pictures(self.folder / class_name)
+            files = _image_files(self.folder / class_name)
             if not files:
-                raise ValueError(f"{self.folder / class_name} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+                raise ValueError(f"{self.folder / class_name} holds no images ({', '.join(sorted(SUFFIXES))})")
             self._files += [(label, f"{class_name}/{file}") for file in files]
 
     def __len__(self) -> int:
@@ -45,6 +45,6 @@ class FolderSource(IndexedSource):
         return SourceImage(name, label, file.read_bytes, file)
 
 
-def _pictures(folder: Path) -> list[str]:
+def _image_files(folder: Path) -> list[str]:
     names = (path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     return sorted(name for name in names if not name.startswith("."))

@@ -1,4 +1,4 @@
-"""Pictures that a file lists, with their labels."""
+"""Images that a CSV or JSON file lists with their labels."""
 
 import csv
 import json
@@ -10,28 +10,28 @@ from pathlib import Path
 from imagedb.sources.source import IndexedSource, SourceImage
 
 CLASS_LIST = "classes.txt"
-MAX_CLASSES = 1_000_000  # without a class list; one mistyped label would make class names for all below it
+MAX_CLASSES = 1_000_000  # without a class list, so that one mistyped label does not create millions of classes
 
 
 class ImageListSource(IndexedSource):
-    """The pictures that the file root/split lists, in its order, named by their paths as listed, bytes untouched.
+    """The images that the file root/split lists, in its order, named by their paths as listed.
 
-    A .csv file has the header path,label; a .jsonl file has an object {"path": ..., "label": ...} a line. A path is
-    absolute or relative to the folder of the list. Labels are all integers (in a .csv, anything of digits) or all class
-    names. Class names by label are those of `read_class_names`, or else the sorted names, or "0", "1", and so on.
+    A .csv file has the header path,label; a .jsonl file has one object {"path": ..., "label": ...} per line. Paths are
+    absolute or relative to the folder of the list. Labels are all integers (in a .csv, digits only) or all class names.
+    Class names are those of `read_class_names`; without them, the sorted names in the list, or "0", "1", and so on.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not as above or a label has no class, with the number of the line.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is not as above or a label has no class; the message has the number of the line.
     """
 
     def __init__(self, root: str | Path, split: str):
         file = Path(root) / split
         read = {".csv": _read_csv, ".jsonl": _read_jsonl}.get(file.suffix)
         if read is None:
-            raise ValueError(f"{file} is not allowed as a list of pictures, must end in .csv or .jsonl")
+            raise ValueError(f"{file} is not allowed as a list of images, must end in .csv or .jsonl")
         if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist, a list of pictures is expected there")
+            raise FileNotFoundError(f"{file} does not exist, a list of images is expected there")
         self._folder = file.parent
         rows: list[tuple[str, int | str]] = []
         known = read_class_names(root)
@@ -50,7 +50,7 @@ class ImageListSource(IndexedSource):
                 continue
             raise ValueError(f"{file} line {line}: label {label!r}, {problem}")
         if kind is None:
-            raise ValueError(f"{file} lists no pictures")
+            raise ValueError(f"{file} lists no images")
         names = {label for _, label in rows if isinstance(label, str)}
         largest = max((label for _, label in rows if isinstance(label, int)), default=-1)
         self.class_names = known or sorted(names) or [str(label) for label in range(largest + 1)]
@@ -67,7 +67,7 @@ class ImageListSource(IndexedSource):
 
 
 def read_class_names(root: str | Path) -> list[str] | None:
-    """The lines of root/classes.txt, the class names by label; None if there is no such file.
+    """The class names by label, the lines of root/classes.txt; None if the file does not exist.
 
     Raises:
         ValueError: if the file or a line is empty, or not UTF-8.
@@ -115,6 +115,6 @@ def _lines(file: Path) -> Iterator[str]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")  # spreadsheets put a mark before line 1
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")  # spreadsheets write a byte order mark
             except UnicodeDecodeError:
                 raise ValueError(f"{file} line {number}: not UTF-8") from None

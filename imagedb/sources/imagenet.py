@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC2012) from its original archives, which stay as they are, or from its extracted pictures."""
+"""ImageNet (ILSVRC2012) from its original archives, without extracting them, or from its extracted images."""
 
 import gzip
 import io
@@ -20,23 +20,23 @@ from imagedb.sources.folder import FolderSource
 from imagedb.sources.source import WHOLE, IndexedSource, Shard, Source, SourceImage, Survey
 
 DEVKIT = "ILSVRC2012_devkit_t12"
-PADDING = 2**20  # bytes; no tar program ends an archive with more zeros
+PADDING = 2**20  # bytes; most zeros at the end of an archive, more than any tar program writes
 
 
 def imagenet_source(root: str | Path, split: str) -> Source:
-    """The pictures of ImageNet's split "train" or "val", named "<WordNet id>/<file>", bytes untouched.
+    """The images of ImageNet's split "train" or "val", named "<WordNet id>/<file>".
 
-    They come from root/ILSVRC2012_img_<split>.tar in the archive's order, nothing is extracted; without it, from the
-    folder root/<split>, which holds a folder for each WordNet id or, for "val", may hold the pictures side by side.
-    Names and labels are the same for all of these.
+    They come from root/ILSVRC2012_img_<split>.tar, in its order and without extraction; if it is absent, from the
+    folder root/<split>. That holds a folder for each WordNet id; for "val" it may hold all images side by side. Names
+    and labels are the same in all cases.
 
-    Classes are the low-level synsets of the devkit (root/ILSVRC2012_devkit_t12.tar.gz, or the folder of that name),
-    labelled in the order of their WordNet ids and named by their words. Class folders without a devkit are a
+    Classes are the low-level synsets of the devkit (root/ILSVRC2012_devkit_t12.tar.gz, or the folder of that name).
+    Labels follow the order of their WordNet ids, and class names are their words. Class folders without a devkit are a
     `FolderSource`.
 
     Raises:
-        FileNotFoundError: if neither archive nor folder exists, or there is no devkit.
-        ValueError: if the split has another name, an archive is damaged, or it does not hold what the devkit says.
+        FileNotFoundError: if neither archive nor folder exists, or the devkit is needed and missing.
+        ValueError: if the split has another name, an archive is damaged, or the images do not match the devkit.
     """
     if split not in ("train", "val"):
         raise ValueError(f"split {split!r} of ImageNet is not allowed, must be train or val")
@@ -59,14 +59,14 @@ def imagenet_source(root: str | Path, split: str) -> Source:
 
 @dataclass(frozen=True)
 class _Devkit:
-    """WordNet ids in order, class names by label, and the label of each validation picture."""
+    """WordNet ids and class names by label, and the labels of the validation images by their number less one."""
 
     wnids: list[str]
     class_names: list[str]
     truth: list[int]
 
-    def val_picture(self, file: str, where: Path) -> tuple[str, int]:
-        """Name and label of a validation picture."""
+    def val_image(self, file: str, where: Path) -> tuple[str, int]:
+        """The name and label of a validation image."""
         match = re.fullmatch(r"ILSVRC2012_val_(\d{8})\.JPEG", file)
         if not match:
             raise ValueError(f"{where} holds {file}; expected ILSVRC2012_val_<8 digits>.JPEG")
@@ -78,33 +78,33 @@ class _Devkit:
 
     def check_val_count(self, count: int, where: Path) -> None:
         if count != len(self.truth):
-            raise ValueError(f"{where} holds {count} pictures, the devkit's ground truth {len(self.truth)}")
+            raise ValueError(f"{where} holds {count} images, the devkit's ground truth {len(self.truth)}")
 
 
 class _Archive(Source):
-    """Pictures in a tar file, read in their order."""
+    """Images in a tar file, read in its order."""
 
     def __init__(self, path: Path, devkit: _Devkit):
         self._path, self._devkit, self.class_names = path, devkit, devkit.class_names
 
     @abstractmethod
-    def _pictures(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
-        """Name, label, offset and bytes of the pictures of one part."""
+    def _entries(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
+        """The name, label, offset and size in bytes of each image of one part."""
 
     def images(self, shard: Shard = WHOLE) -> Iterator[SourceImage]:
         with self._path.open("rb") as file:
-            for name, label, offset, size in self._pictures(file, shard):
+            for name, label, offset, size in self._entries(file, shard):
                 file.seek(offset)
                 yield SourceImage(name, label, file.read(size), self._path)
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
         with self._path.open("rb") as file:
-            sizes = [size for *_, size in self._pictures(file, shard)]
+            sizes = [size for *_, size in self._entries(file, shard)]
         return Survey(len(sizes), sum(sizes))
 
 
 class _TrainArchive(_Archive):
-    """A tar file of one tar file a class; parts are whole classes."""
+    """A tar file that holds one tar file per class; shards consist of whole classes."""
 
     def __init__(self, path: Path, devkit: _Devkit):
         super().__init__(path, devkit)
@@ -116,7 +116,7 @@ class _TrainArchive(_Archive):
         _check_classes(path, [wnid for wnid, _, _ in members], devkit.wnids)
         self._tars = [(wnid, devkit.wnids.index(wnid), offset, size) for wnid, offset, size in members]
 
-    def _pictures(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
+    def _entries(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
         for wnid, label, start, size in self._part(shard):
             for name, offset, length in _members(file, start, start + size, f"{self._path}: {wnid}.tar"):
                 yield f"{wnid}/{name}", label, offset, length
@@ -125,7 +125,7 @@ class _TrainArchive(_Archive):
         return sum(size for *_, size in self._part(shard)), "B"
 
     def _part(self, shard: Shard) -> list[tuple[str, int, int, int]]:
-        """The class tars of one part, cut where the bytes before come nearest to k/N of all, but none is empty."""
+        """The class tars of one part: cut as near to equal numbers of bytes as possible, with no part empty."""
         before = list(accumulate((size for *_, size in self._tars), initial=0))
         count = len(self._tars)
         if shard.count > count:
@@ -140,13 +140,13 @@ class _TrainArchive(_Archive):
 
 
 class _ValArchive(_Archive):
-    """A tar file of pictures named by number."""
+    """A tar file of images named by number."""
 
-    def _pictures(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
+    def _entries(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
         part, total, count = shard.of(len(self._devkit.truth)), len(self._devkit.truth), 0
         for name, offset, size in _members(file, 0, self._path.stat().st_size, self._path):
             if count in part:
-                yield *self._devkit.val_picture(name, self._path), offset, size
+                yield *self._devkit.val_image(name, self._path), offset, size
             count += 1
             if count == part.stop < total:
                 return
@@ -157,25 +157,25 @@ class _ValArchive(_Archive):
 
 
 class _FlatFolder(IndexedSource):
-    """Validation pictures side by side in a folder."""
+    """Validation images side by side in a folder."""
 
     def __init__(self, files: list[Path], devkit: _Devkit):
         self.class_names = devkit.class_names
-        self._pictures = [(*devkit.val_picture(file.name, file.parent), file) for file in files]
+        self._images = [(*devkit.val_image(file.name, file.parent), file) for file in files]
         devkit.check_val_count(len(files), files[0].parent)
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def __getitem__(self, index: int) -> SourceImage:
-        name, label, file = self._pictures[index]
+        name, label, file = self._images[index]
         return SourceImage(name, label, file.read_bytes, file)
 
 
 def _members(file: BinaryIO, start: int, end: int, where: str | Path) -> Iterator[tuple[str, int, int]]:
-    """Name (without folders), offset and bytes of the files in the tar archive file[start:end].
+    """The name (without folders), offset and size in bytes of each file in the tar archive file[start:end].
 
-    Unlike tarfile, which takes a damaged header for the end of the archive, this gives all members or raises.
+    Unlike tarfile, which treats a damaged header as the end of the archive, this gives all members or raises.
     """
     offset = start
     while True:
@@ -192,7 +192,7 @@ def _members(file: BinaryIO, start: int, end: int, where: str | Path) -> Iterato
             raise ValueError(f"{where} is {state}: no tar header at byte {offset - start} of {end - start}") from None
         offset += tarfile.BLOCKSIZE
         if offset + header.size > end:
-            raise ValueError(f"{where} is truncated: {header.name} goes beyond its {end - start} bytes")
+            raise ValueError(f"{where} is truncated: {header.name} extends beyond its {end - start} bytes")
         if header.isreg():
             yield header.name.rpartition("/")[2], offset, header.size
         offset += -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
@@ -233,12 +233,12 @@ def _read_devkit(root: Path) -> _Devkit:
 
 
 def _devkit_files(root: Path) -> tuple[Path, bytes, bytes]:
-    """Where the devkit lies, and its meta.mat and ground truth."""
+    """The path of the devkit, and the contents of its meta.mat and ground truth."""
     names = [f"{DEVKIT}/data/{name}" for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")]
     archive, folder = root / f"{DEVKIT}.tar.gz", root / DEVKIT
     if archive.is_file():
         try:
-            data = io.BytesIO(gzip.decompress(archive.read_bytes()))  # all of it, so that its checksum is compared
+            data = io.BytesIO(gzip.decompress(archive.read_bytes()))  # the whole file, so that its checksum is compared
             with tarfile.open(fileobj=data) as tar:
                 meta, truth = (file.read() for name in names if (file := tar.extractfile(name)))
                 return archive, meta, truth
@@ -247,6 +247,6 @@ def _devkit_files(root: Path) -> tuple[Path, bytes, bytes]:
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(f"{archive} is damaged: {' '.join(str(error).split())}") from None
     if not folder.is_dir():
-        raise FileNotFoundError(f"neither {archive} nor the folder {folder} exists; they tell ImageNet's classes")
+        raise FileNotFoundError(f"neither {archive} nor the folder {folder} exists; they define ImageNet's classes")
     meta, truth = ((root / name).read_bytes() for name in names)
     return folder, meta, truth

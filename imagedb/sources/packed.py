@@ -1,4 +1,4 @@
-"""Databases as sources, to be packed again: those of the reference toolkit, and our own."""
+"""Databases as sources that are packed again: those of the reference toolkit, and our own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ from imagedb.sources.source import WHOLE, IndexedSource, Shard, Source, SourceIm
 class ReferenceSource(Source):
     """The LMDB database root/split, a file or a folder, that the reference toolkit packed from ImageNet.
 
-    Key __len__ holds the number of pictures in ASCII; key 0, 1, ... holds the msgpack of one bytes object, an encoded
-    JPEG and its label as 2 bytes, little-endian. Pictures are named and ordered by their keys. Class names by label are
-    those of `read_class_names`, or else "0", "1", and so on to the largest label, for which all records are visited.
+    Key __len__ holds the number of images in ASCII. Keys 0, 1, ... hold the msgpack of one bytes object: a JPEG file
+    and its label as 2 bytes, little-endian. Images are named and ordered by their keys. Class names are those of
+    `read_class_names`; without them "0", "1", and so on to the largest label, which is found by reading all records.
 
     Raises:
-        FileNotFoundError: if there is no such database.
-        ValueError: if it is damaged, or has fewer records than it says.
+        FileNotFoundError: if the database does not exist.
+        ValueError: if it is damaged, or has fewer records than __len__ says.
     """
 
     def __init__(self, root: str | Path, split: str):
@@ -71,7 +71,7 @@ class ReferenceSource(Source):
 
     @contextmanager
     def _transaction(self) -> Iterator[lmdb.Transaction]:
-        """One that gives views of the values, without copying them."""
+        """A transaction that gives views of the values instead of copies."""
         environment = open_environment(self._file)
         try:
             with environment.begin(buffers=True) as transaction:
@@ -84,7 +84,7 @@ class DatabaseSource(IndexedSource):
     """The records of the finished database `path`, to pack them in another encoding or format.
 
     Raises:
-        FileNotFoundError: if there is no such database.
+        FileNotFoundError: if the database does not exist.
         ValueError: if it is not a whole database.
     """
 

@@ -1,4 +1,4 @@
-"""What every source of pictures is: an ordered sequence of labelled or annotated, encoded images."""
+"""The interface of a source: an ordered sequence of encoded images with labels or annotations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -10,14 +10,15 @@ from imagedb.record import Annotation
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One picture of a source.
+    """One image of a source.
 
     Attributes:
-        name: unique in its source.
+        name: a name that is unique in the source.
         label: the index of its class; None in a source with annotations.
-        image: the encoded image, or a function that reads it, called in any thread.
-        file: where it lies, for messages.
-        annotation: a function that makes the annotation, called in any thread.
+        image: the encoded image, with the source's own bytes if it stores encoded images; or a function that reads it
+            and may be called in any thread.
+        file: the file that holds it, for messages.
+        annotation: a function that makes the annotation and may be called in any thread.
     """
 
     name: str
@@ -42,11 +43,11 @@ class Shard:
         return f"{self.number}/{self.count}"
 
     def of(self, total: int) -> range:
-        """The indices of this part of `total` things; the parts differ by one at most."""
+        """The indices of this part of `total` elements; the sizes of the parts differ by one at most."""
         return range((self.number - 1) * total // self.count, self.number * total // self.count)
 
     def file(self, whole: Path) -> Path:
-        """Where this part of the database `whole` is packed: train-03-of-16.lmdb for train.lmdb; all of it: there."""
+        """The path of this part of the database `whole`: train-03-of-16.lmdb for train.lmdb; `whole` for shard 1/1."""
         if self == WHOLE:
             return whole
         return whole.with_stem(f"{whole.stem}-{self.number:0{len(str(self.count))}}-of-{self.count}")
@@ -57,18 +58,18 @@ WHOLE = Shard(1, 1)
 
 @dataclass(frozen=True)
 class Survey:
-    """What lies ahead: pictures, and their bytes as they are stored (None where only reading would tell)."""
+    """How much there is to pack: the number of images, and their size as stored (None: unknown until they are read)."""
 
     images: int
     bytes: int | None
 
 
 class Source(ABC):
-    """An ordered sequence of items.
+    """An ordered sequence of images.
 
     Attributes:
-        class_names: the name of each class, by label.
-        annotated: whether the items have annotations in place of labels.
+        class_names: the names of the classes, by label.
+        annotated: whether the images have annotations in place of labels.
     """
 
     class_names: list[str]
@@ -76,38 +77,38 @@ class Source(ABC):
 
     @abstractmethod
     def images(self, shard: Shard = WHOLE) -> Iterator[SourceImage]:
-        """The items of one part in order; the parts in order make up the source.
+        """The images of one part in order; all parts in order make up the source.
 
         Raises:
-            ValueError: if the source is found damaged, or cannot be cut into so many parts.
-            OSError: if it cannot be read.
+            ValueError: if the source is damaged, or cannot be split into that many parts.
+            OSError: if the source cannot be read.
         """
 
     @abstractmethod
     def survey(self, shard: Shard = WHOLE) -> Survey:
-        """Count what `items` would give, without reading the pictures; may take a while for archives."""
+        """Count what `images` would give, without reading the images; may take a while for archives."""
 
     @abstractmethod
     def expected(self, shard: Shard = WHOLE) -> tuple[int, str]:
-        """How much `items` will give, for a progress bar: a number and its unit, "image" or "B"; known at once."""
+        """What `images` will give, for a progress bar: a number and its unit, "image" or "B"; immediate."""
 
 
 class IndexedSource(Source):
-    """A source whose pictures can be reached in any order."""
+    """A source whose images can be read in any order."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def __getitem__(self, index: int) -> SourceImage:
-        """SourceImage number `index`; IndexError from len(self) on."""
+        """Image number `index`; raises IndexError from len(self) on."""
 
     def images(self, shard: Shard = WHOLE) -> Iterator[SourceImage]:
         return (self[index] for index in shard.of(len(self)))
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
-        """Files are asked for their size; other pictures are not read, so that bytes is None."""
-        files = [item.file for item in self.images(shard) if item.file and callable(item.image)]
+        """Sum the sizes of the files; bytes is None if some images are not whole files."""
+        files = [image.file for image in self.images(shard) if image.file and callable(image.image)]
         count = len(shard.of(len(self)))
         return Survey(count, sum(Path(file).stat().st_size for file in files) if len(files) == count else None)
 

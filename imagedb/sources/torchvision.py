@@ -1,4 +1,4 @@
-"""Classification datasets that torchvision reads."""
+"""Classification datasets of torchvision."""
 
 import gzip
 import inspect
@@ -21,17 +21,18 @@ from imagedb.sources.source import WHOLE, IndexedSource, Shard, SourceImage, Sur
 class TorchvisionSource(IndexedSource):
     """A classification dataset that torchvision reads, already downloaded to `root`.
 
-    Each picture becomes a PNG of the same mode, named "<split>/<index>"; nothing is written to `root`, and gzip files
-    of the MNIST family are unpacked elsewhere.
+    Each image becomes a PNG of the same mode, named "<split>/<index>". Nothing is written to `root`; gzip files of the
+    MNIST family are unpacked elsewhere.
 
     Args:
         dataset: name of a class in torchvision.datasets.
-        root: the folder that the class takes.
-        split: passed on as `split`; for a class with `train: bool`, "train" is True, "test" and "val" are False.
+        root: the folder that is passed to the class.
+        split: the argument `split` of the class; for a class with `train: bool`, "train" gives True, "test" and "val"
+            give False.
 
     Raises:
-        FileNotFoundError: if the data is not in `root`.
-        ValueError: if torchvision has no such dataset, or it has no such split, no class names or unusable labels.
+        FileNotFoundError: if `root` does not hold the data.
+        ValueError: if torchvision does not have the dataset, or it lacks the split, class names or integer labels.
     """
 
     def __init__(self, dataset: str, root: str | Path, split: str):
@@ -56,7 +57,7 @@ class TorchvisionSource(IndexedSource):
         except TypeError:
             raise ValueError(f"{name} of {self._name}: {target!r} is not a class index") from None
         if not isinstance(image, Image.Image):
-            raise ValueError(f"{name} of {self._name} is a {type(image).__name__}, not a picture")
+            raise ValueError(f"{name} of {self._name} is a {type(image).__name__}, not an image")
         return SourceImage(name, label, partial(encode_png, image))
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
@@ -103,7 +104,7 @@ def _dataset_class(name: str) -> type[torchvision.datasets.VisionDataset]:
 
 @contextmanager
 def _unpacked(root: Path, dataset: str) -> Iterator[Path]:
-    """`root`, or a temporary one with the gzip files of root/<dataset>/raw unpacked, as the MNIST family needs."""
+    """`root`, or for the MNIST family a temporary folder with the unpacked gzip files of root/<dataset>/raw."""
     packed = sorted((root / dataset / "raw").glob("*.gz"))
     if all(path.with_suffix("").exists() for path in packed):
         yield root

@@ -1,4 +1,4 @@
-"""PASCAL VOC: boxes of every object, and masks of some pictures."""
+"""PASCAL VOC: boxes of all objects, and masks of some images."""
 
 from functools import partial
 from pathlib import Path
@@ -34,18 +34,18 @@ MASKS = {"class": "SegmentationClass", "instance": "SegmentationObject"}
 
 
 class VocSource(IndexedSource):
-    """The pictures of one list of PASCAL VOC, in its order and named by their ids, bytes untouched.
+    """The images of one list of PASCAL VOC, in its order and named by their ids.
 
-    The files of SegmentationClass and SegmentationObject are the masks "class" and "instance" of the pictures that have
-    them; a class is its label + 1 there, 0 the background, 255 not labelled.
+    The files of SegmentationClass and SegmentationObject are the masks "class" and "instance" of the images that have
+    them. In the first, a pixel is the label + 1, 0 for background, or 255 for unlabelled.
 
     Args:
         root: the folder VOCdevkit/VOC2007 or VOCdevkit/VOC2012.
         split: a list in ImageSets/Main, such as "train", or in another folder, such as "Segmentation/train".
 
     Raises:
-        FileNotFoundError: if the list is missing, or a file of one of its pictures.
-        ValueError: if the list is empty or holds more than ids.
+        FileNotFoundError: if the list or a file of one of its images is missing.
+        ValueError: if the list is empty, or a line is not an id.
     """
 
     annotated = True
@@ -67,7 +67,7 @@ class VocSource(IndexedSource):
                 raise ValueError(f"{file} holds the line {name!r}; expected one id a line, as in Main/train.txt")
         masks = MASKS.values() if split.startswith("Segmentation/") else ()
         for name in self._ids:
-            for path in (self._picture(name), self._xml(name), *(self._mask(folder, name) for folder in masks)):
+            for path in (self._image(name), self._xml(name), *(self._mask(folder, name) for folder in masks)):
                 if not path.is_file():
                     raise FileNotFoundError(f"{path} does not exist; {file} names {name}")
 
@@ -76,10 +76,10 @@ class VocSource(IndexedSource):
 
     def __getitem__(self, index: int) -> SourceImage:
         name = self._ids[index]
-        file = self._picture(name)
+        file = self._image(name)
         return SourceImage(name, None, file.read_bytes, file, partial(self._annotation, name))
 
-    def _picture(self, name: str) -> Path:
+    def _image(self, name: str) -> Path:
         return self.root / "JPEGImages" / f"{name}.jpg"
 
     def _xml(self, name: str) -> Path:

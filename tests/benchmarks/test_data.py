@@ -101,5 +101,5 @@ def test_too_few_images(bench, tmp_path):
 
 
 def test_images_that_are_not_there(bench, tmp_path):
-    with pytest.raises(ValueError, match=f"^{tmp_path}/no is not a folder; expected {tmp_path}/no/<class>/<picture>$"):
+    with pytest.raises(ValueError, match=f"^{tmp_path}/no is not a folder; expected {tmp_path}/no/<class>/<image>$"):
         bench("--images", tmp_path / "no")

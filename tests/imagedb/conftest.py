@@ -16,14 +16,14 @@ def encode(pixels, kind="PNG"):
 
 @pytest.fixture
 def png():
-    """One encoded picture, 5 x 4 pixels, RGB."""
+    """One encoded image, 5 x 4 pixels, RGB."""
     return encode(np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
 
 
 @pytest.fixture(scope="session")
-def picture_root(tmp_path_factory):
-    """root/train/{ant,bee,cat}: 70 pictures, PNG and JPEG, of noise."""
-    root = tmp_path_factory.mktemp("pictures")
+def image_root(tmp_path_factory):
+    """root/train/{ant,bee,cat}: 70 images, PNG and JPEG, of noise."""
+    root = tmp_path_factory.mktemp("images")
     noise = np.random.default_rng(0)
     for index in range(70):
         folder = root / "train" / ("cat", "ant", "bee")[index % 3]
@@ -34,8 +34,8 @@ def picture_root(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def database(picture_root, tmp_path_factory):
-    """The pictures of `picture_root`, packed; not to be changed."""
+def database(image_root, tmp_path_factory):
+    """The images of `image_root`, packed; not to be changed."""
     path = tmp_path_factory.mktemp("packed") / "train.lmdb"
-    write_database(FolderSource(picture_root, "train"), path)
+    write_database(FolderSource(image_root, "train"), path)
     return path

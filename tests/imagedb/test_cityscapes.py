@@ -22,10 +22,10 @@ def polygons(*objects):
 
 @pytest.fixture
 def root(tmp_path):
-    """Four pictures of three cities; "a-b" comes before "a/" where paths are compared as text."""
+    """Four images of three cities; "a-b" comes before "a/" where paths are compared as text."""
     for name in ("b_000000_000019", "a_000001_000019", "a_000000_000019", "a-b_000000_000019"):
         city = name.split("_")[0]
-        write(tmp_path / "leftImg8bit" / "val" / city / f"{name}_leftImg8bit.png", f"picture {name}".encode())
+        write(tmp_path / "leftImg8bit" / "val" / city / f"{name}_leftImg8bit.png", f"image {name}".encode())
         fine = tmp_path / "gtFine" / "val" / city
         write(fine / f"{name}_gtFine_labelIds.png", f"labels {name}".encode())
         write(fine / f"{name}_gtFine_instanceIds.png", f"instances {name}".encode())
@@ -47,13 +47,13 @@ def objects(root):
     return objects
 
 
-def test_pictures_by_city_and_file_with_bytes_untouched(root):
+def test_images_by_city_and_file_with_bytes_untouched(root):
     source = CityscapesSource(root, "val")
     assert source.annotated
     items = list(source.images())
     names = ["a_000000_000019", "a_000001_000019", "a-b_000000_000019", "b_000000_000019"]
     assert [(item.name, item.label) for item in items] == [(name, None) for name in names]
-    assert [item.image() for item in items] == [f"picture {name}".encode() for name in names]
+    assert [item.image() for item in items] == [f"image {name}".encode() for name in names]
     assert items[2].file == root / "leftImg8bit" / "val" / "a-b" / "a-b_000000_000019_leftImg8bit.png"
     for item in items:
         masks = {"class": f"labels {item.name}".encode(), "instance": f"instances {item.name}".encode()}
@@ -94,15 +94,13 @@ def test_license_plates_and_deleted_polygons_are_left_out(objects):
 
 
 def test_missing_files_are_named(root):
-    with pytest.raises(
-        FileNotFoundError, match=f"^{root}/leftImg8bit/train holds no pictures; expected .*/<city>/<id>_"
-    ):
+    with pytest.raises(FileNotFoundError, match=f"^{root}/leftImg8bit/train holds no images; expected .*/<city>/<id>_"):
         CityscapesSource(root, "train")
-    picture = root / "leftImg8bit" / "val" / "b" / "b_000000_000019_leftImg8bit.png"
+    image = root / "leftImg8bit" / "val" / "b" / "b_000000_000019_leftImg8bit.png"
     for kind in ("instanceIds.png", "labelIds.png", "polygons.json"):
         file = root / "gtFine" / "val" / "b" / f"b_000000_000019_gtFine_{kind}"
         file.unlink()
-        with pytest.raises(FileNotFoundError, match=f"^{file} does not exist; it should describe {picture}$"):
+        with pytest.raises(FileNotFoundError, match=f"^{file} does not exist; it should describe {image}$"):
             CityscapesSource(root, "val")
 
 

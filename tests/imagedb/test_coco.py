@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")  # py
 
 
 def drawn(top, bottom, left, right):
-    """A picture of 4 x 5 pixels that is white in these rows and columns."""
+    """An image of 4 x 5 pixels that is white in these rows and columns."""
     pixels = np.zeros((HEIGHT, WIDTH), bool)
     pixels[top:bottom, left:right] = True
     return pixels
@@ -25,7 +25,7 @@ def rectangle(left, top, right, bottom):
 
 
 def instances(*segmentations, **fields):
-    """A file of instances: picture 9, which has an object of category 7 for each segmentation, and picture 3."""
+    """A file of instances: image 9, which has an object of category 7 for each segmentation, and image 3."""
     annotation = {"image_id": 9, "category_id": 7, "bbox": [1, 1, 2, 2], "iscrowd": 0, "area": 4.0}
     return {
         "info": {"year": 2017},
@@ -47,13 +47,13 @@ def instances(*segmentations, **fields):
 
 @pytest.fixture
 def opened(tmp_path):
-    """Writes the pictures and, of the given content, the JSON file, and opens the source."""
+    """Writes the images and, of the given content, the JSON file, and opens the source."""
 
     def opened(content):
         for name in ("000009.jpg", "z/000003.jpg"):
             path = tmp_path / "val2017" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"picture " + name.encode())
+            path.write_bytes(b"image " + name.encode())
         file = tmp_path / "annotations" / "instances_val2017.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -73,12 +73,12 @@ def refused(kind, message):
     return pytest.raises(kind, match=f"^{re.escape(message)}")
 
 
-def test_pictures_by_id_with_bytes_untouched_and_without_objects_too(opened, tmp_path):
+def test_images_by_id_with_bytes_untouched_and_without_objects_too(opened, tmp_path):
     source = opened(instances([rectangle(1, 1, 3, 3)]))
     assert source.annotated
     first, second = source.images()
     assert [(first.name, first.label), (second.name, second.label)] == [("z/000003.jpg", None), ("000009.jpg", None)]
-    assert (first.image(), second.image()) == (b"picture z/000003.jpg", b"picture 000009.jpg")
+    assert (first.image(), second.image()) == (b"image z/000003.jpg", b"image 000009.jpg")
     assert first.file == tmp_path / "val2017" / "z" / "000003.jpg"
     assert first.annotation().objects == ()
     assert first.annotation().masks == second.annotation().masks == {}
@@ -114,7 +114,7 @@ def test_boxes_alone(opened):
     assert (thing.box, thing.flags, thing.mask) == ((1, 1, 3, 3), (), None)
 
 
-def test_polygons_are_merged_and_may_leave_the_picture(opened):
+def test_polygons_are_merged_and_may_leave_the_image(opened):
     source = opened(instances([rectangle(1, 1, 3, 3)], [rectangle(0, 0, 2, 1), rectangle(3, 2, 90, 90), [0, 3, 1, 3]]))
     np.testing.assert_array_equal(mask(source, 0), drawn(1, 3, 1, 3))
     np.testing.assert_array_equal(mask(source, 1), drawn(0, 1, 0, 2) | drawn(2, 4, 3, 5))
@@ -139,7 +139,7 @@ def test_run_lengths_go_down_the_columns(opened):
 
 def test_missing_files_are_named(opened, tmp_path):
     file = tmp_path / "annotations" / "instances_val2017.json"
-    with refused(FileNotFoundError, f"{file} does not exist; it should describe the pictures in {tmp_path}/val2017"):
+    with refused(FileNotFoundError, f"{file} does not exist; it should describe the images in {tmp_path}/val2017"):
         CocoSource(tmp_path, "val2017")
     content = instances()
     content["images"][0]["file_name"] = "8.jpg"
@@ -182,7 +182,7 @@ def test_bad_files_are_refused(opened, tmp_path, content, message):
         ({"segmentation": rectangle(1, 1, 3, 3)}, "object of type 'int' has no len()"),
         ({"segmentation": [[1, 2, "a", 4, 5, 6]]}, "could not convert string to float"),
         ({"segmentation": {"size": [4, 5]}}, "'counts'"),
-        ({"segmentation": {"size": [5, 4], "counts": [20]}}, "run lengths of size [5, 4], the picture's is [4, 5]"),
+        ({"segmentation": {"size": [5, 4], "counts": [20]}}, "run lengths of size [5, 4], the image's is [4, 5]"),
         ({"segmentation": {"size": [4, 5], "counts": [2, 40]}}, "Invalid RLE mask representation"),
     ],
 )

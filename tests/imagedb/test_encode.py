@@ -22,7 +22,7 @@ def encode(kind="PNG", pixels=PIXELS, **options):
     [("short", 15, (20, 15)), ("long", 20, (20, 15)), ("short", 7, (9, 7)), ("long", 3, (3, 2)), ("short", 1, (1, 1))],
 )
 @pytest.mark.parametrize(("format", "kind"), [("jpeg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")])
-def test_resized_pictures_have_the_size_asked_for(side, size, expected, format, kind):
+def test_resized_images_have_the_size_asked_for(side, size, expected, format, kind):
     image = Image.open(io.BytesIO(Encoding("resized", side, size, format)(encode())))
     assert (image.format, image.size) == (kind, expected)  # 40 x 30: 7 / 30 * 40 = 9.33
 
@@ -34,7 +34,7 @@ def test_resized_pixels_are_those_of_pillow():
 
 
 @pytest.mark.parametrize("size", [30, 31, 1000])
-def test_small_pictures_stay_byte_for_byte(size):
+def test_small_images_stay_byte_for_byte(size):
     data = encode("JPEG", quality=50)
     assert Encoding("resized", "short", size, "webp")(data) is data
 
@@ -56,7 +56,7 @@ def test_raw_is_a_ppm_file_of_the_pixels(size, shape):
         assert data.endswith(PIXELS.tobytes())
 
 
-def test_raw_of_a_grey_picture_has_three_channels():
+def test_raw_of_a_grey_image_has_three_channels():
     data = Encoding("raw")(encode(pixels=PIXELS[..., 0]))
     assert len(data) == len(b"P6 40 30 255\n") + 30 * 40 * 3
 
@@ -66,7 +66,7 @@ def test_resized_needs_a_size():
         Encoding("resized")
 
 
-def test_damaged_pictures_are_refused_or_filled():
+def test_damaged_images_are_refused_or_filled():
     whole = encode("JPEG")
     for encoding in (Encoding("resized", "short", 10), Encoding("raw")):
         with pytest.raises(ValueError, match=r"^the image cannot be decoded: "):

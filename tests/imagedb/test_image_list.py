@@ -6,12 +6,12 @@ import pytest
 from imagedb.sources.image_list import ImageListSource, read_class_names
 from imagedb.sources.source import Shard, Survey
 
-PICTURES = {"b/2.png": b"two", "a/1, big.png": b"one", "b/10.png": b"ten!"}
+IMAGES = {"b/2.png": b"two", "a/1, big.png": b"one", "b/10.png": b"ten!"}
 
 
 @pytest.fixture
 def root(tmp_path):
-    for name, content in PICTURES.items():
+    for name, content in IMAGES.items():
         file = tmp_path / "lists" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
@@ -51,19 +51,19 @@ def refused(kind, message):
     ],
 )
 def test_order_names_and_labels_are_the_lists(root, suffix, form, labels, classes, expected, class_names):
-    write(root, f"lists/train.{suffix}", form(zip(PICTURES, labels, strict=True)))
+    write(root, f"lists/train.{suffix}", form(zip(IMAGES, labels, strict=True)))
     if classes:
         write(root, "classes.txt", classes)
     source = ImageListSource(root, f"lists/train.{suffix}")
     assert source.class_names == class_names
     found = [(item.name, item.label, item.image()) for item in source.images()]
-    assert found == [(name, label, PICTURES[name]) for name, label in zip(PICTURES, expected, strict=True)]
+    assert found == [(name, label, IMAGES[name]) for name, label in zip(IMAGES, expected, strict=True)]
     assert [item.name for item in source.images(Shard(2, 3))] == ["a/1, big.png"]
     assert source.survey() == Survey(3, 3 + 3 + 4)
 
 
 def test_absolute_paths_a_byte_order_mark_and_empty_lines(root):
-    first, second, _ = (str(root / "lists" / name) for name in PICTURES)
+    first, second, _ = (str(root / "lists" / name) for name in IMAGES)
     write(root, "train.csv", f'\ufeffpath,label\r\n\r\n{first},7\r\n"{second}",1\r\n\r\n')
     write(root, "train.jsonl", "\ufeff" + as_jsonl([(first, 7), (second, 1)]).replace("\n", "\n\n"))
     for split in ("train.csv", "train.jsonl"):
@@ -79,7 +79,7 @@ def test_digits_are_integers_in_csv_and_strings_are_names_in_jsonl(root):
     assert ([item.label for item in source.images()], source.class_names) == ([1, 0], ["1", "3"])
 
 
-def test_missing_picture_is_named_when_it_is_read_and_by_the_survey(root):
+def test_missing_image_is_named_when_it_is_read_and_by_the_survey(root):
     write(root, "lists/train.csv", as_csv([("b/2.png", 0), ("b/3.png", 0)]))
     source = ImageListSource(root, "lists/train.csv")
     assert source.expected() == (2, "image")
@@ -116,7 +116,7 @@ def test_label_without_a_class_is_refused(root, suffix, form, labels, classes, m
     [
         ("", "line 1: header '', expected path,label"),
         ("file,label\na,1\n", "line 1: header 'file,label', expected path,label"),
-        ("path,label\n", "lists no pictures"),
+        ("path,label\n", "lists no images"),
         ("path,label\na,1\nb\n", "line 3: 'b', expected a path and a label"),
         ("path,label\na,1\nb,c,2\n", "line 3: 'b,c,2', expected a path and a label"),
         ("path,label\n\na,\n", "line 3: 'a,', expected a path and a label"),
@@ -153,12 +153,12 @@ def test_bad_jsonl_is_refused(root, line):
 
 
 def test_missing_list_and_other_kinds(root):
-    with refused(FileNotFoundError, f"{root / 'val.csv'} does not exist, a list of pictures is expected there"):
+    with refused(FileNotFoundError, f"{root / 'val.csv'} does not exist, a list of images is expected there"):
         ImageListSource(root, "val.csv")
-    with refused(ValueError, f"{root / 'val.txt'} is not allowed as a list of pictures, must end in .csv or .jsonl"):
+    with refused(ValueError, f"{root / 'val.txt'} is not allowed as a list of images, must end in .csv or .jsonl"):
         ImageListSource(root, "val.txt")
     write(root, "val.jsonl", "\n")
-    with refused(ValueError, f"{root / 'val.jsonl'} lists no pictures"):
+    with refused(ValueError, f"{root / 'val.jsonl'} lists no images"):
         ImageListSource(root, "val.jsonl")
 
 

@@ -11,7 +11,7 @@ from imagedb.sources.imagenet import imagenet_source
 from imagedb.sources.source import WHOLE, Shard, Survey
 
 WNIDS = ["n02100735", "n02110185", "n02119789"]  # English setter, Siberian husky, kit fox
-TRAIN = {  # in no order, as many bytes as pictures, about
+TRAIN = {  # in no order, as many bytes as images, about
     "n02119789": {f"n02119789_{number}.JPEG": jpeg(number) for number in (7, 10026, 3, 4)},
     "n02100735": {f"n02100735_{number}.JPEG": jpeg(number, (30, 40)) for number in (11, 2)},
     "n02110185": {f"n02110185_{number}.JPEG": jpeg(number) for number in (5, 1)},
@@ -98,11 +98,11 @@ def test_flat_validation_folder_and_extracted_devkit(root):
         archive.unlink()
     (root / "val" / ".DS_Store").touch()
     source = imagenet_source(root, "val")
-    by_number = sorted(EXPECTED["val"], key=lambda picture: picture[0].split("/")[1])
+    by_number = sorted(EXPECTED["val"], key=lambda image: image[0].split("/")[1])
     assert content(source) == by_number
     assert source.survey() == Survey(5, sum(map(len, VAL.values())))
     (root / "val" / "ILSVRC2012_val_00000003.JPEG").unlink()
-    with refused(ValueError, f"{root / 'val'} holds 4 pictures, the devkit's ground truth 5"):
+    with refused(ValueError, f"{root / 'val'} holds 4 images, the devkit's ground truth 5"):
         imagenet_source(root, "val")
 
 
@@ -153,7 +153,7 @@ def test_validation_parts_make_up_the_whole(root, count):
     source = imagenet_source(root, "val")
     shards = [Shard(k, count) for k in range(1, count + 1)]
     parts = [content(source, shard) for shard in shards]
-    assert [picture for part in parts for picture in part] == EXPECTED["val"]
+    assert [image for part in parts for image in part] == EXPECTED["val"]
     assert [source.expected(shard) for shard in shards] == [(len(part), "image") for part in parts]
     assert [source.survey(shard).bytes for shard in shards] == [sum(len(image) for *_, image in part) for part in parts]
 
@@ -195,12 +195,12 @@ def test_class_folders_must_be_the_devkits(root):
         imagenet_source(root, "train")
 
 
-def test_truncated_training_archive_is_found_before_the_first_picture(root):
+def test_truncated_training_archive_is_found_before_the_first_image(root):
     archive = root / "ILSVRC2012_img_train.tar"
     data = archive.read_bytes()
     last = data.index(b"n02110185.tar")
     for size, message in [
-        (last + 1000, f"n02110185.tar goes beyond its {last + 1000} bytes"),
+        (last + 1000, f"n02110185.tar extends beyond its {last + 1000} bytes"),
         (last + 100, f"no tar header at byte {last} of {last + 100}"),
         (last, f"no tar header at byte {last} of {last}"),
         (0, "no tar header at byte 0 of 0"),
@@ -242,7 +242,7 @@ def ended(data, header):
     [
         (flipped, "damaged: no tar header at byte {header} of {size}"),
         (zeroed, "damaged: data follow its end at byte {header}"),
-        (cut, "truncated: n02100735_2.JPEG goes beyond its {size} bytes"),
+        (cut, "truncated: n02100735_2.JPEG extends beyond its {size} bytes"),
         (ended, "truncated: no tar header at byte {header} of {size}"),
     ],
 )
@@ -272,8 +272,8 @@ def test_long_zeros_are_damage(root):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ILSVRC2012_val_00000003.JPEG": None}, "4 pictures, the devkit's ground truth 5"),
-        ({"ILSVRC2012_val_00000006.JPEG": b""}, "6 pictures, the devkit's ground truth 5"),
+        ({"ILSVRC2012_val_00000003.JPEG": None}, "4 images, the devkit's ground truth 5"),
+        ({"ILSVRC2012_val_00000006.JPEG": b""}, "6 images, the devkit's ground truth 5"),
         (
             {"ILSVRC2012_val_00000003.JPEG": None, "ILSVRC2012_val_00000006.JPEG": b""},
             "ILSVRC2012_val_00000006.JPEG, the devkit's ground truth has numbers 1 to 5",
@@ -317,7 +317,7 @@ def test_no_devkit(root):
     archive.unlink()
     with refused(
         FileNotFoundError,
-        f"neither {archive} nor the folder {root / 'ILSVRC2012_devkit_t12'} exists; they tell ImageNet's classes",
+        f"neither {archive} nor the folder {root / 'ILSVRC2012_devkit_t12'} exists; they define ImageNet's classes",
     ):
         imagenet_source(root, "val")
 

@@ -120,7 +120,7 @@ def test_truncated_reference_database_is_refused(tmp_path):
         ReferenceSource(tmp_path, "val")
 
 
-class Pictures(IndexedSource):
+class Images(IndexedSource):
     class_names = ("ant", "bee", "cat")
 
     def __init__(self, annotated):
@@ -139,7 +139,7 @@ class Pictures(IndexedSource):
 
 @pytest.mark.parametrize("annotated", [True, False])
 def test_database_packed_again_is_the_same(tmp_path, annotated):
-    write_database(Pictures(annotated), tmp_path / "first.lmdb")
+    write_database(Images(annotated), tmp_path / "first.lmdb")
     source = DatabaseSource(tmp_path / "first.lmdb")
     assert (source.class_names, source.annotated, len(source)) == (["ant", "bee", "cat"], annotated, 7)
     assert source.survey(Shard(1, 2)) == Survey(3, None)

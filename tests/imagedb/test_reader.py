@@ -46,12 +46,12 @@ def refused(path, message):
         ImageDatabase(path)
 
 
-def test_records_and_header(database, picture_root):
+def test_records_and_header(database, image_root):
     data = ImageDatabase(database)
     assert len(data) == data.header.count == 70
     assert data.class_names == ["ant", "bee", "cat"]
-    first = min((picture_root / "train" / "bee").iterdir())
-    assert data[23] == Record(first.read_bytes(), 1, f"bee/{first.name}")  # 23 pictures of ants come before
+    first = min((image_root / "train" / "bee").iterdir())
+    assert data[23] == Record(first.read_bytes(), 1, f"bee/{first.name}")  # 23 images of ants come before
     assert data.verify() == data.verify(workers=2) == 70
 
 

@@ -73,10 +73,10 @@ def test_plain_files_are_read_where_they_lie(tmp_path):
 
 
 class Shapes(torchvision.datasets.VisionDataset):
-    """A data set with `split`, synonyms as class names, and colour pictures."""
+    """A data set with `split`, synonyms as class names, and colour images."""
 
     classes = (("ring", "circle"), "square")
-    picture = Image.new("RGB", (3, 2), (1, 2, 3))
+    image = Image.new("RGB", (3, 2), (1, 2, 3))
     targets = (np.int64(1), 0)
 
     def __init__(self, root, split="train", download=False):
@@ -88,7 +88,7 @@ class Shapes(torchvision.datasets.VisionDataset):
         return 2
 
     def __getitem__(self, index):
-        return self.picture, self.targets[index]
+        return self.image, self.targets[index]
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ def test_unusable_torchvision_datasets_are_refused(shapes, tmp_path, monkeypatch
     monkeypatch.setattr(Shapes, "targets", ((1, 2), 0))
     with error(ValueError, "test/00000 of Shapes: \\(1, 2\\) is not a class index"):
         TorchvisionSource("Shapes", tmp_path, "test")[0]
-    monkeypatch.setattr(Shapes, "picture", "text")
-    with error(ValueError, "test/00001 of Shapes is a str, not a picture"):
+    monkeypatch.setattr(Shapes, "image", "text")
+    with error(ValueError, "test/00001 of Shapes is a str, not an image"):
         TorchvisionSource("Shapes", tmp_path, "test")[1]
     monkeypatch.setattr(Shapes, "classes", ())
     with error(ValueError, "torchvision.datasets.Shapes gives no class names, so it cannot be packed"):
@@ -173,7 +173,7 @@ def test_impossible_shards_are_refused(numbers):
 
 def test_bad_folders_are_refused(tmp_path, png):
     folder = tmp_path / "val"
-    expected = f"expected {folder}/<class>/<picture>"
+    expected = f"expected {folder}/<class>/<image>"
     with error(ValueError, f"{folder} is not a folder; {expected}"):
         FolderSource(tmp_path, "val")
     folder.mkdir()
@@ -181,8 +181,8 @@ def test_bad_folders_are_refused(tmp_path, png):
         FolderSource(tmp_path, "val")
     (folder / "cat").mkdir()
     suffixes = ".bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp"
-    with error(ValueError, f"{folder}/cat holds no pictures \\({suffixes}\\)"):
+    with error(ValueError, f"{folder}/cat holds no images \\({suffixes}\\)"):
         FolderSource(tmp_path, "val")
     (folder / "1.jpg").write_bytes(png)
-    with error(ValueError, f"{folder} holds pictures without a class, such as 1.jpg; {expected}"):
+    with error(ValueError, f"{folder} holds images without a class, such as 1.jpg; {expected}"):
         FolderSource(tmp_path, "val")

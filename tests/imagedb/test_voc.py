@@ -41,10 +41,10 @@ def write(path, content):
 
 @pytest.fixture
 def root(tmp_path):
-    """Three pictures, of which 2007_000027 has masks; the lists are not in the order of names."""
+    """Three images, of which 2007_000027 has masks; the lists are not in the order of names."""
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for name, xml in {"2007_000027": XML, "2008_000001": EMPTY, "2008_000002": EMPTY}.items():
-        write(root / "JPEGImages" / f"{name}.jpg", f"picture {name}")
+        write(root / "JPEGImages" / f"{name}.jpg", f"image {name}")
         write(root / "Annotations" / f"{name}.xml", xml)
     write(root / "SegmentationClass" / "2007_000027.png", b"class mask")
     write(root / "SegmentationObject" / "2007_000027.png", b"instance mask")
@@ -58,14 +58,14 @@ def refused(kind, message):
     return pytest.raises(kind, match=f"^{re.escape(message)}$")
 
 
-def test_pictures_of_the_list_in_its_order_with_bytes_untouched(root):
+def test_images_of_the_list_in_its_order_with_bytes_untouched(root):
     source = VocSource(root, "train")
     assert source.annotated
     assert len(source.class_names) == 20
     assert source.class_names == sorted(source.class_names)
     items = list(source.images())
     assert [(item.name, item.label) for item in items] == [("2008_000001", None), ("2007_000027", None)]
-    assert [item.image() for item in items] == [b"picture 2008_000001", b"picture 2007_000027"]
+    assert [item.image() for item in items] == [b"image 2008_000001", b"image 2007_000027"]
     assert items[0].file == root / "JPEGImages" / "2008_000001.jpg"
     assert [item.name for item in VocSource(root, "Segmentation/train").images()] == ["2007_000027"]
 
@@ -97,9 +97,9 @@ def test_missing_files_are_named(root):
     xml.unlink()
     with refused(FileNotFoundError, f"{xml} does not exist; {lists}/Main/train.txt names 2007_000027"):
         VocSource(root, "train")
-    picture = root / "JPEGImages" / "2008_000001.jpg"
-    picture.unlink()
-    with refused(FileNotFoundError, f"{picture} does not exist; {lists}/Main/train.txt names 2008_000001"):
+    image = root / "JPEGImages" / "2008_000001.jpg"
+    image.unlink()
+    with refused(FileNotFoundError, f"{image} does not exist; {lists}/Main/train.txt names 2008_000001"):
         VocSource(root, "train")
 
 

@@ -48,8 +48,8 @@ class Items(IndexedSource):
         return self.items_[index]
 
 
-def test_content_read_without_this_library(database, picture_root):
-    files = sorted((picture_root / "train").rglob("*.*"), key=lambda path: (path.parent.name, path.name))
+def test_content_read_without_this_library(database, image_root):
+    files = sorted((image_root / "train").rglob("*.*"), key=lambda path: (path.parent.name, path.name))
     with lmdb.open(str(database), subdir=False, lock=False, readonly=True) as env, env.begin() as transaction:
         entries = list(transaction.cursor())
     assert [key for key, _ in entries] == [i.to_bytes(8, "big") for i in range(70)] + [b"header"]
@@ -74,8 +74,8 @@ def test_content_read_without_this_library(database, picture_root):
 
 @pytest.mark.parametrize("encoding", [None, Encoding("resized", "long", 24), Encoding("raw")])
 @pytest.mark.parametrize("suffix", ["lmdb", "recordio"])
-def test_bytes_do_not_depend_on_run_or_workers(picture_root, tmp_path, encoding, suffix):
-    source = FolderSource(picture_root, "train")
+def test_bytes_do_not_depend_on_run_or_workers(image_root, tmp_path, encoding, suffix):
+    source = FolderSource(image_root, "train")
     paths = [tmp_path / f"{workers}.{suffix}" for workers in (0, 1, 3)]
     packed = [
         write_database(source, path, encoding=encoding, workers=w) for w, path in zip((0, 1, 3), paths, strict=True)
@@ -86,18 +86,18 @@ def test_bytes_do_not_depend_on_run_or_workers(picture_root, tmp_path, encoding,
     assert ImageDatabase(paths[0]).verify() == 70
 
 
-def test_both_formats_hold_the_same(database, picture_root, tmp_path):
-    write_database(FolderSource(picture_root, "train"), tmp_path / "train.recordio")
+def test_both_formats_hold_the_same(database, image_root, tmp_path):
+    write_database(FolderSource(image_root, "train"), tmp_path / "train.recordio")
     one, other = ImageDatabase(database), ImageDatabase(tmp_path / "train.recordio")
     assert one.header == other.header
     assert list(one) == list(other)
 
 
 @pytest.mark.parametrize("limit", [1, 1000])
-def test_transactions_and_growth_change_no_record(picture_root, database, tmp_path, monkeypatch, limit):
+def test_transactions_and_growth_change_no_record(image_root, database, tmp_path, monkeypatch, limit):
     monkeypatch.setattr(imagedb.lmdb_file, "INITIAL_MAP_SIZE", 2**15)
     monkeypatch.setattr(imagedb.lmdb_file, "TRANSACTION_BYTES", limit)
-    source = FolderSource(picture_root, "train")
+    source = FolderSource(image_root, "train")
     for name in ("a", "b"):
         assert write_database(source, tmp_path / name).header == ImageDatabase(database).header
     assert content(tmp_path / "a") == content(tmp_path / "b")
@@ -222,7 +222,7 @@ def test_annotations_are_packed(png, tmp_path):
     assert (packed.per_class, packed.bytes) == ([0, 1], len(png)), "objects are counted, masks are not"
     assert ImageDatabase(tmp_path / "db")[0].annotation == annotation
     assert ImageDatabase(tmp_path / "db").verify() == 1
-    with pytest.raises(ValueError, match=r"^annotations are in pixels of the pictures as they are"):
+    with pytest.raises(ValueError, match=r"^annotations are in pixels of the original images"):
         write_database(source, tmp_path / "small", encoding=Encoding("resized", size=2))
     bad = Items(SourceImage("a", None, png, annotation=lambda: Annotation((Object(2, (0, 0, 1, 1)),))), annotated=True)
     with pytest.raises(ValueError, match=r"^image a: label 2, allowed: 0 to 1$"):
@@ -231,8 +231,8 @@ def test_annotations_are_packed(png, tmp_path):
 
 @pytest.mark.parametrize("suffix", ["lmdb", "recordio"])
 @pytest.mark.parametrize("count", [1, 3, 16])
-def test_merged_shards_are_the_database_packed_at_once(picture_root, tmp_path, suffix, count):
-    source = FolderSource(picture_root, "train")
+def test_merged_shards_are_the_database_packed_at_once(image_root, tmp_path, suffix, count):
+    source = FolderSource(image_root, "train")
     shards = [tmp_path / f"{k}.{suffix}" for k in range(1, count + 1)]
     for k, path in enumerate(shards, 1):
         write_database(source, path, shard=Shard(k, count))
@@ -240,7 +240,7 @@ def test_merged_shards_are_the_database_packed_at_once(picture_root, tmp_path, s
     merged = merge_databases(reversed(shards), tmp_path / f"all.{suffix}", seen.append)
     assert merged == write_database(source, tmp_path / f"whole.{suffix}")
     assert merged.per_class == [23, 23, 24]
-    assert merged.bytes == sum(file.stat().st_size for file in picture_root.rglob("*.*"))
+    assert merged.bytes == sum(file.stat().st_size for file in image_root.rglob("*.*"))
     assert len(seen) == 70
     assert content(tmp_path / f"all.{suffix}") == content(tmp_path / f"whole.{suffix}")
 
@@ -252,8 +252,8 @@ def test_merging_moves_the_numbers_of_kept_images(tmp_path):
     assert merge_databases([tmp_path / "1", tmp_path / "2"], tmp_path / "all").header.kept == (1, 3)
 
 
-def test_shards_that_do_not_belong_together_are_refused(picture_root, png, tmp_path):
-    source = FolderSource(picture_root, "train")
+def test_shards_that_do_not_belong_together_are_refused(image_root, png, tmp_path):
+    source = FolderSource(image_root, "train")
     for k in (1, 2, 3):
         write_database(source, tmp_path / str(k), shard=Shard(k, 3))
     write_database(
@@ -284,12 +284,12 @@ def test_path_that_cannot_be_written(png, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["db", "db.recordio"])
-def test_full_disk_is_named_and_leaves_nothing(name, picture_root, tmp_path):
+def test_full_disk_is_named_and_leaves_nothing(name, image_root, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # a file that cannot grow, as on a full disk
     try:
         with pytest.raises(OSError, match=r"File too large|cannot write .*; [\d,.]+ MB are free there"):
-            write_database(FolderSource(picture_root, "train"), tmp_path / name)
+            write_database(FolderSource(image_root, "train"), tmp_path / name)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
@@ -309,9 +309,9 @@ write_database(FolderSource(sys.argv[1], "train"), sys.argv[2], workers=2, progr
 
 
 @pytest.mark.parametrize("name", ["db", "db.recordio"])
-def test_killed_run_leaves_no_database_and_a_rerun_gives_the_same_bytes(name, picture_root, tmp_path):
+def test_killed_run_leaves_no_database_and_a_rerun_gives_the_same_bytes(name, image_root, tmp_path):
     path = tmp_path / name
-    command = [sys.executable, "-c", KILLED, picture_root, path, "SIGKILL"]
+    command = [sys.executable, "-c", KILLED, image_root, path, "SIGKILL"]
     assert subprocess.run(command, cwd=REPOSITORY).returncode == -signal.SIGKILL
     assert not path.exists()
     with pytest.raises(FileNotFoundError):
@@ -319,7 +319,7 @@ def test_killed_run_leaves_no_database_and_a_rerun_gives_the_same_bytes(name, pi
     partial = tmp_path / f".{name}.partial"
     with pytest.raises(ValueError, match=r"no header: packing did not|not an LMDB file|truncated"):
         ImageDatabase(partial)
-    source = FolderSource(picture_root, "train")
+    source = FolderSource(image_root, "train")
     write_database(source, path)
     assert list(tmp_path.iterdir()) == [path]
     write_database(source, tmp_path / f"whole_{name}")
@@ -336,14 +336,14 @@ def test_an_old_database_outlives_a_run_killed_between_its_last_two_steps(png, t
     assert ImageDatabase(path)[0].label == 1
 
 
-def test_two_processes_do_not_write_one_database(picture_root, tmp_path):
-    command = [sys.executable, "-c", KILLED, picture_root, tmp_path / "db", "SIGSTOP"]
+def test_two_processes_do_not_write_one_database(image_root, tmp_path):
+    command = [sys.executable, "-c", KILLED, image_root, tmp_path / "db", "SIGSTOP"]
     other = subprocess.Popen(command, cwd=REPOSITORY)
     try:
         _, status = os.waitpid(other.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status), "in the middle of writing"
         with pytest.raises(ValueError, match=f"^another process is writing {tmp_path}/db$"):
-            write_database(FolderSource(picture_root, "train"), tmp_path / "db")
+            write_database(FolderSource(image_root, "train"), tmp_path / "db")
         os.kill(other.pid, signal.SIGCONT)
         assert other.wait(60) == 0
     finally:
@@ -364,5 +364,5 @@ def test_interrupt_stops_at_once_and_leaves_nothing(tmp_path, png):
         write_database(
             Items(*(SourceImage(str(i), 0, slow) for i in range(10_000))), tmp_path / "db", workers=2, progress=stop
         )
-    assert time.monotonic() - start < 10, "the pictures that wait are not read any more"
+    assert time.monotonic() - start < 10, "the images that wait are not read any more"
     assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from pictures import difference, encode, noise
+from sample_images import difference, encode, noise
 
 from imagedb.reader import ImageDatabase
 from imagedb.sources.source import IndexedSource, SourceImage
@@ -32,7 +32,7 @@ def augmented(database, seed=0):
 
 
 def plain(database, seed=0):
-    """Pixels whose value is the number of the picture."""
+    """Pixels whose value is the number of the image."""
     return Pixels(database, center_views(RGB), RGB, seed)
 
 
@@ -42,7 +42,7 @@ def whole(batches, epoch):
 
 
 def numbers(batches):
-    """The picture numbers in each batch of `plain`."""
+    """The image numbers in each batch of `plain`."""
     return [pixels[:, 0, 0, 0].tolist() for pixels, _ in batches]
 
 
@@ -110,7 +110,7 @@ def test_batches_do_not_depend_on_what_was_read_before(database, workers, render
 
 
 @RENDERERS
-def test_an_epoch_holds_every_picture_at_most_once(database, renderer):
+def test_an_epoch_holds_every_image_at_most_once(database, renderer):
     batches = TrainingBatches(plain(database), 8, 0, renderer)
     assert batches.steps == 3
     epochs = [numbers(whole(batches, epoch)) for epoch in range(30)]
@@ -132,7 +132,7 @@ def test_order_differs_by_epoch_and_seed(database):
 
 
 @RENDERERS
-def test_labels_belong_to_their_pictures(database, renderer):
+def test_labels_belong_to_their_images(database, renderer):
     for pixels, labels in whole(TrainingBatches(plain(database), 8, 0, renderer), 0):
         assert labels.dtype == torch.int64
         assert torch.equal(pixels[:, 0, 0, 0].long() % 3, labels)
@@ -214,7 +214,7 @@ def test_more_images_than_there_are(database):
 
 
 class Damaged(IndexedSource):
-    """A whole picture, and one that looks whole to the packer but has no quantization tables."""
+    """A whole image, and one that looks whole to the packer but has no quantization tables."""
 
     class_names = ("a",)
 

@@ -4,8 +4,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from pictures import decode_planes, difference, encode, photo
 from PIL import Image
+from sample_images import decode_planes, difference, encode, photo
 from torchvision.transforms.v2 import functional
 
 from pixels.colors import affine_map, color_map
@@ -129,7 +129,7 @@ def test_jitter_does_not_depend_on_the_order_of_torchvisions_changes():
         assert difference(found, changed(pale(), *order)).max() < 0.6
 
 
-def test_jitter_of_a_picture_with_strong_colours_is_nearly_torchvisions():
+def test_jitter_of_an_image_with_strong_colours_is_nearly_torchvisions():
     """What leaves 0 .. 255 is clipped after each change there, and once here."""
     pixels = photo(64, 64)
     changes = [

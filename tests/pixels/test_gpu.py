@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import difference, encode, noise, photo
 from PIL import Image
+from sample_images import difference, encode, noise, photo
 
 from imagedb.images import decode_image
 from imagedb.record import Record
@@ -29,7 +29,7 @@ class Records(list):
     path = Path("some.lmdb")
 
     def __init__(self, images):
-        super().__init__(Record(image, label, f"picture {label}") for label, image in enumerate(images))
+        super().__init__(Record(image, label, f"image {label}") for label, image in enumerate(images))
 
 
 def pixels_of(images, color_space="yuv444", seed=0, **changes):
@@ -47,7 +47,7 @@ def rendered(pixels, keys):
 
 
 def both(pixels, epoch=0):
-    """All pictures by the renderer and by the workers, uint8 [n, 3, SIZE, SIZE] each."""
+    """All images by the renderer and by the workers, uint8 [n, 3, SIZE, SIZE] each."""
     keys = [(epoch, index) for index in range(len(pixels.database))]
     expected, labels = zip(*(pixels[key] for key in keys), strict=True)
     found, found_labels = rendered(pixels, keys)
@@ -57,8 +57,8 @@ def both(pixels, epoch=0):
     return found, torch.stack(expected)
 
 
-def pictures(picture, count=8):
-    return [picture(40 + 9 * number, 70 - 6 * number, number) for number in range(count)]
+def drawn(draw, count=8):
+    return [draw(40 + 9 * number, 70 - 6 * number, number) for number in range(count)]
 
 
 CHANGES = {
@@ -73,8 +73,8 @@ CHANGES = {
 
 @pytest.mark.parametrize("color_space", ["rgb", "yuv444"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_png_pictures_are_those_of_the_cpu(change, color_space):
-    images = [encode(pixels) for pixels in [*pictures(noise), noise(9, 7), noise(7, 60)]]
+def test_png_images_are_those_of_the_cpu(change, color_space):
+    images = [encode(pixels) for pixels in [*drawn(noise), noise(9, 7), noise(7, 60)]]
     for epoch in range(3):
         found, expected = both(pixels_of(images, color_space, **CHANGES[change]), epoch)
         assert difference(found, expected).max() <= (0 if (change[:6], color_space) == ("padded", "rgb") else 1)
@@ -83,16 +83,16 @@ def test_png_pictures_are_those_of_the_cpu(change, color_space):
 
 @pytest.mark.parametrize("color_space", ["rgb", "yuv444"])
 @pytest.mark.parametrize(("change", "most"), [("resized", 3), ("padded, flipped", 1)])
-def test_jitter_of_png_pictures_is_that_of_the_cpu(change, most, color_space):
+def test_jitter_of_png_images_is_that_of_the_cpu(change, most, color_space):
     changes = CHANGES[change] | {"color_jitter": (0.4, 0.4, 0.4, 0.1)}
-    found, expected = both(pixels_of([encode(pixels) for pixels in pictures(noise)], color_space, **changes))
+    found, expected = both(pixels_of([encode(pixels) for pixels in drawn(noise)], color_space, **changes))
     assert difference(found, expected).max() <= most, "a difference of one before the jitter"
     assert difference(found, expected).mean() < 0.05
 
 
 @pytest.mark.parametrize("policy", ["trivial_augment", "rand_augment", "auto_augment"])
 def test_policies_and_erased_rectangles_are_nearly_those_of_the_cpu(policy):
-    images = [encode(pixels) for pixels in pictures(photo)]
+    images = [encode(pixels) for pixels in drawn(photo)]
     changes = {"policy": policy, "erase": 0.5, "color_jitter": (0.4, 0.4, 0.4, 0.1)}
     for color_space in ("rgb", "yuv444"):
         pixels = pixels_of(images, color_space, **changes)
@@ -104,7 +104,7 @@ def test_policies_and_erased_rectangles_are_nearly_those_of_the_cpu(policy):
 
 
 def test_operations_are_those_of_torchvision_on_tensors_and_what_is_erased_is_grey():
-    images = [encode(pixels) for pixels in pictures(noise)]
+    images = [encode(pixels) for pixels in drawn(noise)]
     changes = CHANGES["padded"] | {"policy": "trivial_augment", "erase": 0.5}
     for epoch in range(5):
         pixels = pixels_of(images, "rgb", **changes)
@@ -122,15 +122,15 @@ def test_operations_are_those_of_torchvision_on_tensors_and_what_is_erased_is_gr
 
 @pytest.mark.parametrize("jitter", [(0, 0, 0, 0), (0.4, 0.4, 0.4, 0.1)])
 @pytest.mark.parametrize("subsampling", [0, 2])
-def test_jpeg_pictures_are_nearly_those_of_the_cpu(subsampling, jitter):
-    images = [encode(pixels, "JPEG", quality=95, subsampling=subsampling) for pixels in pictures(photo)]
+def test_jpeg_images_are_nearly_those_of_the_cpu(subsampling, jitter):
+    images = [encode(pixels, "JPEG", quality=95, subsampling=subsampling) for pixels in drawn(photo)]
     for change in CHANGES.values():
         found, expected = both(pixels_of(images, color_jitter=jitter, **change))
         assert difference(found, expected).mean(axis=(1, 2, 3)).max() < 1
 
 
-def test_pictures_of_all_kinds_in_one_batch():
-    photos = pictures(photo, 6)
+def test_images_of_all_kinds_in_one_batch():
+    photos = drawn(photo, 6)
     jpeg = encode(photos[4], "JPEG", quality=95)
     images = [
         encode(photos[0], "JPEG", quality=95),
@@ -152,7 +152,7 @@ def test_a_batch_without_a_jpeg_file_and_one_of_them_alone():
 
 
 def test_a_batch_in_parts_is_the_same(monkeypatch):
-    images = [encode(pixels) for pixels in pictures(noise)]
+    images = [encode(pixels) for pixels in drawn(noise)]
     pixels = pixels_of(images, color_jitter=(0.4, 0.4, 0.4, 0.1))
     whole, _ = both(pixels)
     parts, split = [], device._parts
@@ -167,7 +167,7 @@ def test_a_batch_in_parts_is_the_same(monkeypatch):
     assert alone == [slice(i, i + 1) for i in range(len(images))]
 
 
-def test_parts_are_all_pictures_in_order_and_below_the_limit(monkeypatch):
+def test_parts_are_all_images_in_order_and_below_the_limit(monkeypatch):
     pixels = pixels_of([b""] * 50)
     generator = torch.Generator()
     views = [pixels.views(10 + i, 60 - i, generator) for i in range(50)]
@@ -186,9 +186,9 @@ def test_parts_are_all_pictures_in_order_and_below_the_limit(monkeypatch):
     "image",
     [b"garbage", encode(noise(64, 64))[:5000], encode(noise(64, 64), "JPEG").replace(b"\xff\xdb", b"\xff\xef")],
 )
-def test_a_damaged_picture_is_named(image):
+def test_a_damaged_image_is_named(image):
     pixels = pixels_of([encode(noise(9, 9), "JPEG"), image])
-    with pytest.raises(ValueError, match=r"^some\.lmdb: record 1 \(picture 1\): (the image cannot|not an image)"):
+    with pytest.raises(ValueError, match=r"^some\.lmdb: record 1 \(image 1\): (the image cannot|not an image)"):
         rendered(pixels, [(0, 0), (0, 1)])
 
 
@@ -199,5 +199,5 @@ def test_decoding_by_torchvision_is_that_of_pillow():
     for files in ([jpeg], [jpeg[:-100], jpeg]):
         images = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
         found = renderer._decode(images, ["a record"] * len(files))
-        for picture, file in zip(found, files, strict=True):
-            assert difference(picture.permute(1, 2, 0), decode_image(file, tolerant=True)).max() <= 1
+        for image, file in zip(found, files, strict=True):
+            assert difference(image.permute(1, 2, 0), decode_image(file, tolerant=True)).max() <= 1

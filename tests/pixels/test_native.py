@@ -10,8 +10,8 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
-from pictures import decode_planes, difference, encode, look, noise, photo, resize
 from PIL import Image
+from sample_images import decode_planes, difference, encode, look, noise, photo, resize
 from torchvision.transforms import v2
 
 from pixels import build_native, native
@@ -59,19 +59,19 @@ def test_resampling_is_pillows(seed):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_pixels_beyond_a_box_that_is_not_clipped_have_influence(seed):
-    """Pillow's argument `box` means the same; it makes the columns of some pictures first, but not of grey stripes."""
+    """Pillow's argument `box` means the same; it makes the columns of some images first, but not of grey stripes."""
     random = np.random.default_rng(seed)
     width, height = random.integers(20, 100, 2)
     left, top, right, bottom = random.uniform((0, 0, width / 2, height / 2), (width / 2, height / 2, width, height))
     values = random.integers(0, 256, (height, width), np.uint8)
     values[:] = values[0] if seed % 2 else values[:, :1]
-    picture = Image.fromarray(values).convert("RGB")
-    expected = picture.resize((24, 24), Image.BILINEAR, (left, top, right, bottom))
-    found = rgb_pixels(np.asarray(picture), View((left, top, right, bottom), False, (0, 0, 24, 24)), 24)
+    image = Image.fromarray(values).convert("RGB")
+    expected = image.resize((24, 24), Image.BILINEAR, (left, top, right, bottom))
+    found = rgb_pixels(np.asarray(image), View((left, top, right, bottom), False, (0, 0, 24, 24)), 24)
     assert (found.transpose(1, 2, 0) == np.asarray(expected)).all()
 
 
-def test_a_picture_of_any_memory_layout():
+def test_an_image_of_any_memory_layout():
     pixels = noise(20, 30)
     view = whole(15, 10, 8)
     expected = rgb_pixels(pixels[::2, 5:][:10].copy(), view, 8)
@@ -289,8 +289,8 @@ def test_mean_color(shape):
     assert (mean_color(planes) == planes.astype(int).sum(axis=(1, 2)) / (shape[0] * shape[1])).all()
 
 
-def test_other_threads_run_while_a_picture_is_made():
-    picture, ticks, done = noise(6000, 6000), [], Event()
+def test_other_threads_run_while_an_image_is_made():
+    image, ticks, done = noise(6000, 6000), [], Event()
 
     def tick():
         while not done.wait(0.001):
@@ -299,7 +299,7 @@ def test_other_threads_run_while_a_picture_is_made():
     with ThreadPoolExecutor(1) as threads:
         threads.submit(tick)
         begun = time.monotonic()
-        rgb_pixels(picture, whole(6000, 6000, 224), 224)
+        rgb_pixels(image, whole(6000, 6000, 224), 224)
         ended = time.monotonic()
         done.set()
     assert sum(begun < moment < ended for moment in ticks) > 3, f"of {1000 * (ended - begun):.0f} ms"

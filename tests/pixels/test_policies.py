@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from pictures import difference, noise, photo
 from PIL import Image
+from sample_images import difference, noise, photo
 from torchvision.transforms import v2
 
 from pixels.augmentation import Augmentation

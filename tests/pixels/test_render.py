@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pictures import decode_planes, difference, encode, look, noise, photo, resize
 from PIL import Image
+from sample_images import decode_planes, difference, encode, look, noise, photo, resize
 from torchvision.transforms import v2
 
 from imagedb.images import decode_image
@@ -45,7 +45,7 @@ def center(size, resize=None):
 
 
 def in_yuv(pixels):
-    """Rounded as PNG pictures are: `rendered` at its own size."""
+    """Rounded as PNG images are: `rendered` at its own size."""
     return rendered(encode(pixels), center(len(pixels)), len(pixels), "yuv444")
 
 
@@ -58,7 +58,7 @@ def test_pixels_are_channels_first_and_uint8():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP"])
-def test_a_picture_becomes_yuv_after_it_is_resized(kind):
+def test_an_image_becomes_yuv_after_it_is_resized(kind):
     pixels = noise(40, 30)
     image = encode(pixels, kind, **({"lossless": True} if kind == "WEBP" else {}))
     expected = resize(pixels, 40 * 20 // 30, 20)[2:18, 5:21]
@@ -82,7 +82,7 @@ def test_a_jpeg_file_in_rgb_is_nearly_pillows(subsampling):
 
 
 @pytest.mark.parametrize("color_space", ["rgb", "yuv444"])
-def test_the_same_picture_as_jpeg_and_png_looks_the_same(color_space):
+def test_the_same_image_as_jpeg_and_png_looks_the_same(color_space):
     """Also after jitter, which is made from YUV in one and from RGB in the other."""
     jpeg = encode(photo(90, 70), "JPEG", quality=95)
     png = encode(np.asarray(decode_image(jpeg)))
@@ -122,12 +122,12 @@ def test_all_random_changes_one_after_the_other_are_those_of_torchvision(policy)
     operations = policy(interpolation=v2.InterpolationMode.BILINEAR, fill=128)
     erasing = v2.RandomErasing(0.5, value=128)
     theirs = v2.Compose([crop, v2.RandomHorizontalFlip(0.5), operations, v2.PILToTensor(), erasing])
-    picture = Image.fromarray(photo(32, 32))
+    image = Image.fromarray(photo(32, 32))
     for seed in range(40):
         torch.manual_seed(seed)
-        expected = theirs(picture).permute(1, 2, 0).numpy()
-        assert (rendered(encode(picture), views, 32, seed=seed) == expected).all()
-        assert (rendered(encode(picture), views, 32, "yuv444", seed) == in_yuv(expected)).all()
+        expected = theirs(image).permute(1, 2, 0).numpy()
+        assert (rendered(encode(image), views, 32, seed=seed) == expected).all()
+        assert (rendered(encode(image), views, 32, "yuv444", seed) == in_yuv(expected)).all()
 
 
 @pytest.mark.parametrize("image", [encode(photo(40, 40)), encode(photo(40, 40), "JPEG")])
@@ -150,7 +150,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_pictures_of_other_modes(name):
+def test_images_of_other_modes(name):
     image = encode(ODD[name])
     assert (rendered(image, center(16), 16) == np.asarray(decode_image(image))[2:18, 7:23]).all()
 
@@ -180,7 +180,7 @@ def test_what_a_truncated_jpeg_file_lacks_is_grey(color_space):
         (encode(noise(64, 64), "JPEG").replace(b"\xff\xdb", b"\xff\xef"), "^the image cannot be decoded: damaged JPEG"),
     ],
 )
-def test_a_damaged_picture(image, message):
+def test_a_damaged_image(image, message):
     with pytest.raises(ValueError, match=message):
         rendered(image, center(16), 16)
 

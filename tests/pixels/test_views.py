@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pictures import difference, look, noise, resize
 from PIL import Image
+from sample_images import difference, look, noise, resize
 from torchvision.transforms import v2
 
 from pixels.augmentation import Augmentation, InputFormat
@@ -80,7 +80,7 @@ def test_padded_crops_and_flips_are_those_of_torchvision(shape, padding):
 
 
 @pytest.mark.parametrize("shape", [(60, 90), (35, 30), (24, 24)])
-def test_padded_crops_are_of_the_picture_that_validation_sees(shape):
+def test_padded_crops_are_of_the_image_that_validation_sees(shape):
     pixels, padding = noise(*shape), 3
     resize, crop = v2.Resize(20), v2.RandomCrop(16, padding=padding, pad_if_needed=True)
     resized = resize(Image.fromarray(pixels))
@@ -97,7 +97,7 @@ def test_padded_crops_are_of_the_picture_that_validation_sees(shape):
 
 
 @pytest.mark.parametrize(("size", "side", "corners"), [(32, 28, range(5)), (16, 14, range(3)), (64, 56, range(9))])
-def test_padded_crops_of_another_size_are_smaller_or_larger_pictures(size, side, corners):
+def test_padded_crops_of_another_size_are_smaller_or_larger_images(size, side, corners):
     views = random_views(augmentation(crop="padded", crop_padding=4), input_format(32), size)
     seen = [views(28, 28, torch.Generator().manual_seed(seed)) for seed in range(500)]
     assert {view.box for view in seen} == {(0, 0, 28, 28)}
@@ -115,7 +115,7 @@ def test_nothing_else_is_drawn_from_the_generator():
         assert torch.equal(generator.get_state(), torch.get_rng_state())
 
 
-def test_padding_that_could_miss_the_picture_is_refused():
+def test_padding_that_could_miss_the_image_is_refused():
     with pytest.raises(ValueError, match=r"^crop_padding 16 is not allowed, must be below the input's size 16$"):
         random_views(augmentation(crop="padded", crop_padding=16), input_format(16), 32)
     random_views(augmentation(crop="resized", crop_padding=16), input_format(16))
@@ -135,7 +135,7 @@ def test_center_views_are_those_of_torchvision(shape, short):
     assert (view.flip, view.jitter, view.reduce) == (False, None, 1)
 
 
-def test_center_views_put_a_smaller_picture_on_black():
+def test_center_views_put_a_smaller_image_on_black():
     pixels = noise(16, 13)
     found = rendered(pixels, center_views(input_format(20))(16, 13, torch.Generator()), 20)
     assert (found == np.pad(pixels, ((3, 4), (2, 2), (0, 0)))).all()

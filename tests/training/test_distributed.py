@@ -28,15 +28,15 @@ CPU = torch.device("cpu")
 
 
 class Recording(engine.Observer):
-    """The losses of all steps, and the pictures of each; a process may kill itself before one of them."""
+    """The losses of all steps, and the images of each; a process may kill itself before one of them."""
 
     def __init__(self, dies_at=None):
-        self.losses, self.pictures, self.dies_at = [], [], dies_at
+        self.losses, self.images, self.dies_at = [], [], dies_at
 
     def epoch(self, steps, epoch, done):
         for parts in steps:
-            self.pictures.append([pixels[:, 0, 0, 0].tolist() for pixels, _ in parts])
-            if len(self.pictures) == self.dies_at:
+            self.images.append([pixels[:, 0, 0, 0].tolist() for pixels, _ in parts])
+            if len(self.images) == self.dies_at:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield parts
 
@@ -56,7 +56,7 @@ def fit(database: ImageDatabase, folder: Path, group: Group, dropout: float, obs
 
     def validate(model, between):
         logits, labels = predict_together(float_logits(model, CPU), val, 3, group, between)
-        assert labels.tolist() == [index % 3 for index in range(26)], "every picture once, in order"
+        assert labels.tolist() == [index % 3 for index in range(26)], "every image once, in order"
         return {"top1": float((logits.argmax(1) == labels).double().mean()), "loss": float(logits.std())}
 
     data = {1: batches(database, partition=partition)}
@@ -73,7 +73,7 @@ def run_process(database: str, folder: str, dies_at: int) -> None:
         alive = group.rank == 0 or os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
         observer = Recording(None if alive else dies_at)
         fitted = fit(ImageDatabase(database), Path(folder), group, 0.5, observer, processes=2)
-    found = {"history": fitted.history, "losses": observer.losses, "pictures": observer.pictures}
+    found = {"history": fitted.history, "losses": observer.losses, "images": observer.images}
     found |= {"last": digest(fitted.last), "best": digest(fitted.best)}
     Path(folder, f"rank{group.rank}.json").write_text(json.dumps(found))
 
@@ -97,12 +97,12 @@ def straight(database, tmp_path_factory):
     return torchrun(folder, str(database.path), str(folder), "0")
 
 
-def test_two_processes_see_the_pictures_of_one_and_come_to_its_losses(database, tmp_path, straight):
+def test_two_processes_see_the_images_of_one_and_come_to_its_losses(database, tmp_path, straight):
     """To a relative 1e-5 those of one process that computes the same parts one after the other."""
     alone = Recording()
     fitted = fit(database, tmp_path, Group(), 0.5, alone, accumulate=2)
-    both = [[one[0], other[0]] for one, other in zip(*(each["pictures"] for each in straight), strict=True)]
-    assert both == alone.pictures
+    both = [[one[0], other[0]] for one, other in zip(*(each["images"] for each in straight), strict=True)]
+    assert both == alone.images
     means = [sum(pair) / 2 for pair in zip(*(each["losses"] for each in straight), strict=True)]
     assert means == pytest.approx(alone.losses, rel=1e-5)
     for row, expected in zip(straight[0]["history"], fitted.history, strict=True):
@@ -120,7 +120,7 @@ def test_a_killed_process_is_replaced_and_all_end_with_the_same_bytes(database, 
     found = torchrun(tmp_path, str(database.path), str(tmp_path), str(STEPS + 2))
     for name in ("history", "last", "best"):
         assert found[0][name] == straight[0][name]
-    assert len(found[0]["pictures"]) < 2 * STEPS, "it has started at its beginning"
+    assert len(found[0]["images"]) < 2 * STEPS, "it has started at its beginning"
 
 
 def test_another_number_of_processes_than_torchrun_has_started(monkeypatch):

@@ -14,7 +14,7 @@ def mixed(given, *drawn_from, count=8):
     return Mixing(given, 3)(*batch(count), *drawn_from)
 
 
-def test_mixup_mixes_with_the_picture_as_far_from_the_end():
+def test_mixup_mixes_with_the_image_as_far_from_the_end():
     x, targets = mixed(recipe(mixup=1, label_smoothing=0.3), 5, 0, 0)
     plain, labels = batch()
     share = float((x[0, 0, 0, 0] - 7) / (0 - 7))

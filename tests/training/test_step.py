@@ -23,7 +23,7 @@ def without_statistics(seed=0):
 
 
 def steps(database, model, given, count=3, execution=Execution(), late=False, **options):  # noqa: B008
-    """Losses and correct pictures of the first steps."""
+    """Losses and correct images of the first steps."""
     step = TrainingStep(model, given, label_loss(given.label_smoothing), execution, **options)
     step.late = late
     step.train()
@@ -45,7 +45,7 @@ def test_a_batch_in_parts_is_the_batch_where_nothing_sees_the_whole(database):
         assert torch.allclose(value, parted.state_dict()[name], rtol=1e-5, atol=1e-7), name
 
 
-def test_the_first_loss_and_the_correct_pictures(database):
+def test_the_first_loss_and_the_correct_images(database):
     model = network(dropout=0)
     ((loss, right),) = steps(database, model, recipe(label_smoothing=0), 1)
     ((pixels, labels),) = next(iter(batches(database).epoch(0)))
@@ -139,7 +139,7 @@ def test_a_compiled_step_is_the_step(database):
     assert compiled.state_dict().keys() == model.state_dict().keys()
 
 
-def test_more_sizes_of_pictures_than_pytorch_compiles_by_default(monkeypatch):
+def test_more_sizes_of_images_than_pytorch_compiles_by_default(monkeypatch):
     counter = CompileCounter()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
     model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -1,4 +1,4 @@
-"""Pictures to be seen by networks, and what Pillow makes of them."""
+"""Images to be seen by networks, and what Pillow makes of them."""
 
 import io
 
@@ -24,8 +24,8 @@ def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
 
 def encode(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
-    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    picture.save(buffer, kind, **options)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -40,8 +40,8 @@ def decode_planes(jpeg: bytes) -> np.ndarray:
 
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     """Pillow's bilinear resize of uint8 [h, w, 3], rows first: since version 13 it takes the columns of some first."""
-    picture = Image.fromarray(pixels).resize((width, pixels.shape[0]), Image.BILINEAR)
-    return np.asarray(picture.resize((width, height), Image.BILINEAR))
+    image = Image.fromarray(pixels).resize((width, pixels.shape[0]), Image.BILINEAR)
+    return np.asarray(image.resize((width, height), Image.BILINEAR))
 
 
 def look(pixels: np.ndarray, view: View, size: int, black: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
@@ -55,5 +55,5 @@ def look(pixels: np.ndarray, view: View, size: int, black: tuple[int, int, int] 
 
 
 def difference(left, right) -> np.ndarray:
-    """Between two pictures, without wrapping around."""
+    """Between two images, without wrapping around."""
     return np.abs(np.asarray(left).astype(float) - np.asarray(right).astype(float))
