@@ -232,11 +232,11 @@ def test_another_clone_gives_the_same_bytes_even_when_killed(project, done):
     folder = project.with_name("second")
     shell(project, f"git clone --quiet {project} {folder}")
     kill_in_training(folder)
-    shell(folder, "dvc repro convert_int")
+    shell(folder, "dvc repro train_float")
     ran = {stage["cmd"] for stage in yaml.safe_load((folder / "dvc.lock").read_text())["stages"].values()}
-    assert {f"python -m stages.{name}" for name in ("train_float", "calibrate", "train_qat", "convert_int")} < ran
+    assert "python -m stages.train_float" in ran
     left = [command for command in commands(folder) if f"python -m stages.{command}" not in ran]
-    assert len(left) == 14
+    assert len(left) == 17
     for command in left:
         run_stage(command, folder)
     for kind in ("artifacts", "metrics", "plots"):

@@ -1,8 +1,9 @@
-"""Two processes that torchrun starts, against one."""
+"""Two processes, which torchrun starts or one that forks, against one."""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -67,34 +68,50 @@ def digest(model_weights: dict) -> int:
     return derive_seed(*(int(value.double().sum() * 2**40) for value in model_weights.values()))
 
 
-def run_process(database: str, folder: str, dies_at: int) -> None:
+def run_process(database: str, folder: str, dies_at: str = "0") -> None:
     """What each process does."""
     with joined(2, CPU) as group:
         alive = group.rank == 0 or os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
-        observer = Recording(None if alive else dies_at)
+        observer = Recording(None if alive else int(dies_at))
         fitted = fit(ImageDatabase(database), Path(folder), group, 0.5, observer, processes=2)
     found = {"history": fitted.history, "losses": observer.losses, "images": observer.images}
     found |= {"last": digest(fitted.last), "best": digest(fitted.best)}
     Path(folder, f"rank{group.rank}.json").write_text(json.dumps(found))
 
 
-def torchrun(folder: Path, *arguments: str) -> list[dict]:
-    """What both processes found."""
-    here = Path(__file__)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    paths = os.pathsep.join(map(str, (here.parent, here.parents[2])))
-    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    own |= {"PYTHONWARNINGS": "error::FutureWarning"}  # of what PyTorch will soon not have
-    environment = os.environ | own
-    done = subprocess.run([*command, here, *arguments], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+def found(folder: Path) -> list[dict]:
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+def run(command: list, **variables: str) -> None:
+    here = Path(__file__)
+    paths = os.pathsep.join(map(str, (here.parent, here.parents[1], here.parents[2])))
+    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | variables
+    own |= {"PYTHONWARNINGS": "error::FutureWarning"}  # of what PyTorch will soon not have
+    done = subprocess.run([sys.executable, *command], env=os.environ | own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def fork(*arguments: str) -> None:
+    """Become two processes that have imported everything already, as torchrun would have started them."""
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(2):
+        if not (child := os.fork()):
+            own = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+            os.environ |= own | {"TORCHELASTIC_RESTART_COUNT": "0"}
+            run_process(*arguments)
+            os._exit(0)
+        children.append(child)
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
 
 
 @pytest.fixture(scope="module")
 def straight(database, tmp_path_factory):
     folder = tmp_path_factory.mktemp("straight")
-    return torchrun(folder, str(database.path), str(folder), "0")
+    run([__file__, "fork", database.path, folder])
+    return found(folder)
 
 
 def test_two_processes_see_the_images_of_one_and_come_to_its_losses(database, tmp_path, straight):
@@ -117,10 +134,12 @@ def test_all_processes_have_the_same_weights_and_scores(straight):
 
 
 def test_a_killed_process_is_replaced_and_all_end_with_the_same_bytes(database, tmp_path, straight):
-    found = torchrun(tmp_path, str(database.path), str(tmp_path), str(STEPS + 2))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", __file__]
+    run([*torchrun, "torchrun", database.path, tmp_path, str(STEPS + 2)], TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
+    first = found(tmp_path)[0]
     for name in ("history", "last", "best"):
-        assert found[0][name] == straight[0][name]
-    assert len(found[0]["images"]) < 2 * STEPS, "it has started at its beginning"
+        assert first[name] == straight[0][name]
+    assert len(first["images"]) < 2 * STEPS, "it has started at its beginning"
 
 
 def test_another_number_of_processes_than_torchrun_has_started(monkeypatch):
@@ -133,4 +152,4 @@ def test_another_number_of_processes_than_torchrun_has_started(monkeypatch):
 
 
 if __name__ == "__main__":
-    run_process(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    (fork if sys.argv[1] == "fork" else run_process)(*sys.argv[2:])

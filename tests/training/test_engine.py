@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from evaluation.score import predict, score
-from imagedb.reader import ImageDatabase
 from models.normalization import normalize
 from pixels.batches import BatchPartition, OrderedBatches, Pixels
 from pixels.views import center_views
@@ -492,12 +491,6 @@ def test_a_finished_run_is_not_trained_again(database, tmp_path, uninterrupted):
     assert len(rows) == 4
 
 
-def run_script(database: Path, folder: Path, **options) -> None:
-    """For the test below, in a process of its own."""
-    fitted = fit(ImageDatabase(database), folder, **options)
-    (folder / "result").write_text(repr(contents(fitted)))
-
-
 def hang_in_the_third_save() -> None:
     save, saves = Checkpoints.save, []
 
@@ -514,21 +507,16 @@ def hang_in_the_third_save() -> None:
     Checkpoints.save = third
 
 
-def test_a_run_killed_while_it_saves_ends_with_the_same_bytes(database, tmp_path):
-    def start(call, **options):
-        here = Path(__file__)
-        environment = os.environ | {"PYTHONPATH": f"{here.parent}{os.pathsep}{here.parents[2]}", "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [sys.executable, "-c", f"from {here.stem} import *\n{call}"], env=environment, **options
-        )
-
-    run = "run_script({!r}, Path({!r}))".format
-    killed, straight = tmp_path / "killed", tmp_path / "straight"
-    with start(f"hang_in_the_third_save()\n{run(str(database.path), str(killed))}", stdout=subprocess.PIPE) as process:
+def test_a_run_killed_while_it_saves_ends_with_the_same_bytes(database, tmp_path, uninterrupted):
+    here = Path(__file__)
+    code = f"from {here.stem} import *; from imagedb.reader import ImageDatabase; hang_in_the_third_save()\n"
+    code += "fit(ImageDatabase(sys.argv[1]), Path(sys.argv[2]))"
+    paths = os.pathsep.join(map(str, (here.parent, here.parents[1], here.parents[2])))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, database.path, tmp_path]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"saving\n"
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    assert Checkpoints(killed).load()["epoch"] == 3
-    both = "\n".join(run(str(database.path), str(folder)) for folder in (killed, straight))
-    assert start(both).wait() == 0
-    assert (killed / "result").read_bytes() == (straight / "result").read_bytes()
+    assert Checkpoints(tmp_path).load()["epoch"] == 3
+    assert contents(fit(database, tmp_path, network(seed=9))) == uninterrupted

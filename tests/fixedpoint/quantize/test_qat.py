@@ -8,6 +8,7 @@ from programs import PROGRAMS, build, conv, hard_inputs, in_real_numbers, numpy_
 
 from fixedpoint.program import INPUT, Clamp, Flatten, Linear, Program
 from fixedpoint.program.integer import integer_tensor
+from fixedpoint.quantize import qat
 from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.qat import FakeQuantModel
 
@@ -200,7 +201,8 @@ def test_project_keeps_a_bias_that_alone_breaks_the_bound_below_it():
     assert convert(model.trained()).constants["fc.bias"].tolist() == [2**24 - 1]
 
 
-def test_project_gives_up_on_weights_that_a_far_too_high_learning_rate_has_made():
+def test_project_gives_up_on_weights_that_a_far_too_high_learning_rate_has_made(monkeypatch):
+    monkeypatch.setattr(qat, "STEPS_BACK", 2**6)
     model = FakeQuantModel(at_the_limit(torch.full((1, 2400), 1e9)))
     with pytest.raises(ValueError, match="weights of fc are too large to be brought back: lower the lr"):
         model.project()
