@@ -1,5 +1,9 @@
-"""Two processes, which torchrun starts or one that forks, against one."""
+"""Two processes against one.
 
+One process that has imported everything forks them, and again after one of them has died, as torchrun starts them.
+"""
+
+import ast
 import json
 import os
 import signal
@@ -79,39 +83,45 @@ def run_process(database: str, folder: str, dies_at: str = "0") -> None:
     Path(folder, f"rank{group.rank}.json").write_text(json.dumps(found))
 
 
-def found(folder: Path) -> list[dict]:
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
-
-
-def run(command: list, **variables: str) -> None:
-    here = Path(__file__)
-    paths = os.pathsep.join(map(str, (here.parent, here.parents[1], here.parents[2])))
-    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | variables
-    own |= {"PYTHONWARNINGS": "error::FutureWarning"}  # of what PyTorch will soon not have
-    done = subprocess.run([sys.executable, *command], env=os.environ | own, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def fork(*arguments: str) -> None:
-    """Become two processes that have imported everything already, as torchrun would have started them."""
+def fork(restarts: int, *arguments: str) -> list[int]:
+    """The exit codes of two processes, both started again if one of them dies."""
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
     children = []
     for rank in range(2):
         if not (child := os.fork()):
             own = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-            os.environ |= own | {"TORCHELASTIC_RESTART_COUNT": "0"}
+            os.environ |= own | {"TORCHELASTIC_RESTART_COUNT": str(restarts)}
             run_process(*arguments)
             os._exit(0)
         children.append(child)
-    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+    first, status = os.wait()
+    if status:
+        (other,) = {*children} - {first}
+        os.kill(other, signal.SIGKILL)
+        codes = [os.waitstatus_to_exitcode(status), os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])]
+        return codes if restarts else [*codes, *fork(1, *arguments)]
+    return [0, os.waitstatus_to_exitcode(os.wait()[1])]
 
 
 @pytest.fixture(scope="module")
-def straight(database, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("straight")
-    run([__file__, "fork", database.path, folder])
-    return found(folder)
+def runs(database, tmp_path_factory):
+    """What both processes found: of a run straight to its end, and of one in which the second process is killed."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("straight", "killed")]
+    here = Path(__file__)
+    paths = os.pathsep.join(map(str, (here.parent, here.parents[1], here.parents[2])))
+    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::FutureWarning"}
+    command = [sys.executable, here, database.path, *folders]
+    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    straight, killed = (ast.literal_eval(line) for line in done.stdout.splitlines())
+    assert straight == [0, 0] and killed == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
+    return [[json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)] for folder in folders]
+
+
+@pytest.fixture(scope="module")
+def straight(runs):
+    return runs[0]
 
 
 def test_two_processes_see_the_images_of_one_and_come_to_its_losses(database, tmp_path, straight):
@@ -133,13 +143,11 @@ def test_all_processes_have_the_same_weights_and_scores(straight):
     assert first["last"] == second["last"]
 
 
-def test_a_killed_process_is_replaced_and_all_end_with_the_same_bytes(database, tmp_path, straight):
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", __file__]
-    run([*torchrun, "torchrun", database.path, tmp_path, str(STEPS + 2)], TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
-    first = found(tmp_path)[0]
+def test_killed_processes_start_again_from_a_checkpoint_and_end_with_the_same_bytes(runs):
+    straight, killed = (found[0] for found in runs)
     for name in ("history", "last", "best"):
-        assert first[name] == straight[0][name]
-    assert len(first["images"]) < 2 * STEPS, "it has started at its beginning"
+        assert killed[name] == straight[name]
+    assert len(killed["images"]) < 2 * STEPS, "it has started at its beginning"
 
 
 def test_another_number_of_processes_than_torchrun_has_started(monkeypatch):
@@ -152,4 +160,6 @@ def test_another_number_of_processes_than_torchrun_has_started(monkeypatch):
 
 
 if __name__ == "__main__":
-    (fork if sys.argv[1] == "fork" else run_process)(*sys.argv[2:])
+    _, path, first, second = sys.argv
+    print(fork(0, path, first), flush=True)
+    print(fork(0, path, second, str(STEPS + 2)))
