@@ -1,4 +1,4 @@
-"""params.yaml, checked: an unknown key, a wrong type or an impossible value stops with the key and what is allowed."""
+"""Checked params.yaml: an error names the unknown key, the wrong type or the impossible value, and what is allowed."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,18 +14,18 @@ from training.recipe import FineTuning, FloatTraining, QatRecipe, Recipe, Steps
 
 
 class Splits(Section):
-    train: str = Field(description="name in the source of the training pictures")
-    val: str = Field(description="name in the source of the validation pictures")
+    train: str = Field(description="the source's name of the training split")
+    val: str = Field(description="the source's name of the validation split")
 
 
 class Encode(Section):
-    """How pictures are stored: as they are, or encoded again; they are made smaller, never larger."""
+    """How images are stored: unchanged, or encoded again; they may become smaller, never larger."""
 
     type: Literal["original", "resized", "raw"] = Field(
-        description="bytes untouched, encoded again at `size`, or bare pixels"
+        description="unchanged bytes, encoded again at `size`, or bare pixels"
     )
-    side: Literal["short", "long"] = Field(description="the side that `size` is of")
-    size: int | None = Field(ge=1, description="pixels of that side at most; null: any")
+    side: Literal["short", "long"] = Field(description="the side that `size` limits")
+    size: int | None = Field(ge=1, description="greatest length of that side in pixels; null: no limit")
     format: Literal["jpeg", "png", "webp"] = Field(description="of resized")
     quality: int = Field(ge=1, le=100, description="of jpeg and webp")
 
@@ -37,7 +37,7 @@ class Encode(Section):
 
 
 class Pack(Section):
-    """Where the pictures come from, and how they are stored."""
+    """Where the images come from, and how they are stored."""
 
     source: Literal[
         "torchvision", "folder", "imagenet", "list", "voc", "coco", "cityscapes", "reference", "database"
@@ -48,12 +48,12 @@ class Pack(Section):
     format: Literal["lmdb", "recordio"] = Field(description="of the databases; recordio is MXNet's")
     encoding: Encode
     on_bad_image: Literal["error", "skip", "keep"] = Field(
-        description="keep: a JPEG file that is cut short; each is named in metrics/pack_*.json"
+        description="keep: truncated JPEG files alone; metrics/pack_*.json names all bad images"
     )
 
 
 class Normalization(Section):
-    """A network that is fed with (p / 255 - mean) / std."""
+    """The input of a network that takes (p / 255 - mean) / std."""
 
     mean: tuple[float, float, float] = Field(description="of red, green and blue, from 0 to 1")
     std: tuple[Ratio, Ratio, Ratio] = Field(description="of red, green and blue, from 0 to 1")
@@ -61,7 +61,7 @@ class Normalization(Section):
 
 class Model(Section):
     name: str = Field(description="a network of models/, of timm, or torchvision/NAME, docs/networks.md")
-    num_classes: int = Field(ge=2, description="classes of the pictures")
+    num_classes: int = Field(ge=2, description="number of classes")
     arguments: dict[str, Any] = Field(description="of the network's function, e.g. {channels: [16, 24, 32, 64, 128]}")
     normalization: Normalization | None = Field(
         description="e.g. {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}; null: (p - 128) / 128"
@@ -69,16 +69,18 @@ class Model(Section):
 
 
 class Calibrate(Section):
-    images: int = Field(ge=1, description="training pictures, evenly spaced, as validation transforms them")
-    finer_exponents: int = Field(ge=0, le=8, description="exponents tried beyond the one that covers the maximum")
+    images: int = Field(ge=1, description="training images, evenly spaced, as validation transforms them")
+    finer_exponents: int = Field(
+        ge=0, le=8, description="exponents that are tried beyond the one that covers the maximum"
+    )
     arithmetic: Literal["portable", "exact8"] = Field(
-        description="the same bits in every runtime, or a bit more in weights and any operation"
+        description="the same bits in every runtime, or one weight bit more and any operation"
     )
     weight_bits: Literal[7, 8] = Field(
         description="of exact8; 7: int8_qdq.onnx is exact under ONNX Runtime's defaults on every x86 processor"
     )
-    refinement: int = Field(ge=0, description="training pictures on whose logits exponents are tried; 0: none")
-    bias_correction: int = Field(ge=0, description="training pictures from which biases are corrected; 0: none")
+    refinement: int = Field(ge=0, description="training images on whose logits exponents are tried; 0: none")
+    bias_correction: int = Field(ge=0, description="training images from which biases are corrected; 0: none")
 
     @model_validator(mode="after")
     def _weight_bits_belong_to_exact8(self) -> Self:
@@ -89,29 +91,29 @@ class Calibrate(Section):
 
 class Litert(Section):
     logits: Literal["int8", "int16"] = Field(
-        description="of int8.tflite; int16 has up to 8 bits more, so that of many classes fewer tie"
+        description="of int8.tflite; int16 has up to 8 bits more, so that fewer of many classes tie"
     )
 
 
 class Validate(Section):
-    batch_size: int = Field(ge=1, description="pictures that are scored at once")
+    batch_size: int = Field(ge=1, description="images that are scored at once")
 
 
 class Compare(Section):
-    images: int | None = Field(ge=1, description="validation pictures whose logits are compared; null: all")
-    intermediate_images: int = Field(ge=1, description="validation pictures whose every tensor is compared")
+    images: int | None = Field(ge=1, description="validation images whose logits are compared; null: all")
+    intermediate_images: int = Field(ge=1, description="validation images of which all tensors are compared")
 
 
 class Golden(Section):
-    images: int = Field(ge=1, description="validation pictures of the golden vectors")
+    images: int = Field(ge=1, description="validation images of the golden vectors")
 
 
 class Report(Section):
-    images: int = Field(ge=1, description="validation pictures that the quantization report measures")
+    images: int = Field(ge=1, description="validation images that the quantization report measures")
 
 
 class Gate(Section):
-    """What `python -m tools.gate` lets pass. Values of the integer forms that differ it never does."""
+    """What `python -m tools.gate` lets pass. A mismatch between integer forms always fails the gate."""
 
     quantization_drop: float = Field(description="points of top-1 that the integer model may lie below float")
     regression: float = Field(description="points of top-1 that the integer model may lose against another revision")
@@ -119,18 +121,18 @@ class Gate(Section):
 
 
 class Card(Section):
-    """What the model card says that nothing else in here knows."""
+    """What the model card says and only people know."""
 
     license: str | None = Field(description="of the weights, e.g. mit; null: none has been granted")
-    data: str = Field(description="whose the pictures are, and on which terms they may be used")
+    data: str = Field(description="whose the images are, and on which terms they may be used")
 
 
 class Execute(Section):
-    """How a step runs, which decides its speed and the last bits of its results."""
+    """How a step is computed, which decides its speed and the last bits of results."""
 
     device: Literal["cpu", "cuda"] = Field(description="where networks are trained and scored")
     threads: int = Field(
-        ge=1, description="of PyTorch in each process; another number changes the last bits of training"
+        ge=1, description="PyTorch's threads in each process; another number changes the last bits of training"
     )
     algorithms: Literal["auto", "deterministic", "fastest"] = Field(
         description="auto: deterministic (the same bytes) on cpu, fastest on cuda"
@@ -139,7 +141,7 @@ class Execute(Section):
         description="of training; auto: bf16 on cuda, float32 on cpu"
     )
     compile: Literal["auto", "always", "never"] = Field(description="the training step by torch.compile; auto: on cuda")
-    decode: Literal["cpu", "cuda"] = Field(description="where training pictures are decoded and augmented")
+    decode: Literal["cpu", "cuda"] = Field(description="where training images are decoded and augmented")
 
     @model_validator(mode="after")
     def _cuda_decodes_for_cuda(self) -> Self:
@@ -149,20 +151,22 @@ class Execute(Section):
 
 
 class Machine(Section):
-    """What suits a machine and changes no result."""
+    """What suits this machine; it changes no result."""
 
     workers: int = Field(ge=0, description="threads in each process that pack, decode and augment")
-    checkpoint_minutes: float = Field(gt=0, description="from one checkpoint of training to the next within an epoch")
-    checkpoints: int = Field(ge=1, description="how many of the last are kept in runs/, beside the best")
+    checkpoint_minutes: float = Field(
+        gt=0, description="time from one checkpoint of training to the next within an epoch"
+    )
+    checkpoints: int = Field(ge=1, description="how many of the latest checkpoints stay in runs/, beside the best")
 
 
 class Params(Steps):
     """All of params.yaml: what decides results, `execution`, and `machine`.
 
-    `lr`, `epochs`, `batch_size`, `train`, `augment` are float training's; QAT's are in `qat`.
+    `lr`, `epochs`, `batch_size`, `train` and `augment` belong to float training; those of QAT are in `qat`.
     """
 
-    seed: int = Field(ge=0, lt=2**32, description="of weights, order of pictures, augmentation, mixing and dropout")
+    seed: int = Field(ge=0, lt=2**32, description="of weights, order of images, augmentation, mixing and dropout")
     train: FloatTraining
     augment: Augmentation
     input: InputFormat
@@ -188,7 +192,7 @@ class Params(Steps):
             if threshold is not None and not absent < threshold < present:
                 raise ValueError(
                     f"{block}.target_threshold {threshold:g} is not allowed, must be between the smoothed labels of "
-                    f"a class that is not there, {absent:g}, and of one that is, {present:g}"
+                    f"an absent class, {absent:g}, and of a present one, {present:g}"
                 )
         return self
 
@@ -200,10 +204,10 @@ class Params(Steps):
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and check the parameter file.
+    """Read and check a parameter file.
 
     Raises:
-        ValueError: naming each bad key, its value and what is allowed, in one line.
+        ValueError: if it is invalid; one line names each bad key, its value and what is allowed.
         OSError: if the file cannot be read.
     """
     if not Path(path).exists():
@@ -217,10 +221,10 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The plain values of a YAML file, in which no key stands twice; None if it is empty.
+    """The plain values of a YAML file; None if it is empty.
 
     Raises:
-        ValueError: if it is no such file.
+        ValueError: if it is not valid YAML, or a key occurs twice.
         OSError: if it cannot be read.
     """
     try:
@@ -231,28 +235,28 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def check_params(values: Any, path: str | Path) -> Params:
-    """The parameters of the values of a file.
+    """Check the values of a parameter file.
 
     Raises:
-        ValueError: naming the file, and each bad key, its value and what is allowed, in one line.
+        ValueError: if they are invalid; one line names the file, each bad key, its value and what is allowed.
     """
     try:
         params = Params.model_validate(values)
-        params.float_recipe  # noqa: B018 - checks what stands at the top level together with `train`
+        params.float_recipe  # noqa: B018 - checks `train` together with the top level
         return params
     except ValidationError as error:
         raise ValueError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """The safe loader, which makes plain values alone, of keys that stand there once; by itself it takes the last."""
+    """The safe loader, which makes plain values only; it refuses a key that occurs twice instead of taking the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
             name = str(key.value)
             if name in seen:
-                raise yaml.MarkedYAMLError(f"{name} stands there twice", key.start_mark)
+                raise yaml.MarkedYAMLError(f"{name} occurs twice", key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep)
 
@@ -268,7 +272,7 @@ def _explain(problem: ErrorDetails) -> str:
         return f"{name} is not a parameter; {hint}"
     if problem["type"] == "missing":
         return f"{name} is missing"
-    if problem["type"] == "value_error":  # of several values together
+    if problem["type"] == "value_error":  # an error of several values together
         return f"{name}: {message}" if name else message
     message = "a block of parameters" if problem["type"] == "model_type" else message
     return f"{name or 'the file'}: {problem['input']!r} is not allowed, must be {message}"

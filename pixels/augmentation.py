@@ -18,7 +18,7 @@ class InputFormat(Section):
 
     size: int = Field(ge=1, description="pixels of each side, a multiple of the network's stride")
     color_space: Literal["yuv444", "rgb"] = Field(description="yuv444: full-range BT.601, as JPEG encoders compute it")
-    resize: int | None = Field(ge=1, description="short side before the centre crop of validation; null: as it is")
+    resize: int | None = Field(ge=1, description="short side before the centre crop of validation; null: not resized")
 
 
 class Augmentation(Section):

@@ -10,20 +10,20 @@ from pixels.section import Section
 
 def _from_the_start(sizes: dict[int, int]) -> dict[int, int]:
     if 1 not in sizes:
-        raise ValueError(f"{sizes} is not allowed, one size must be that of epoch 1")
+        raise ValueError(f"{sizes} is not allowed, epoch 1 must have a size")
     return sizes
 
 
 class Steps(Section):
-    """How large the steps are, and how many."""
+    """The size and the number of the steps."""
 
     lr: float = Field(gt=0, description="greatest learning rate, at the end of the warm-up")
-    epochs: int = Field(ge=0, description="passes over the training pictures; 0: the start is scored and kept")
-    batch_size: int = Field(ge=1, description="pictures a step, of all processes together")
+    epochs: int = Field(ge=0, description="passes over the training images; 0: the initial weights are scored and kept")
+    batch_size: int = Field(ge=1, description="images per step, of all processes together")
 
 
 class Optimization(Section):
-    """How the weights move."""
+    """How the weights are optimized."""
 
     optimizer: Literal["sgd", "nesterov", "adamw", "lamb"] = Field(description="as timm makes it")
     momentum: float = Field(ge=0, lt=1, description="of sgd and nesterov")
@@ -32,32 +32,40 @@ class Optimization(Section):
         description="of the learning rate after the warm-up; cosine ends at zero"
     )
     decay_epochs: float = Field(
-        gt=0, description="of step: from one decay to the next; of plateau: borne without a better validation loss"
+        gt=0,
+        description="step: epochs from one decay to the next; plateau: patience in epochs without a lower loss",
     )
-    decay_rate: float = Field(gt=0, lt=1, description="by which step and plateau multiply the learning rate")
-    warmup_epochs: float = Field(ge=0, description="in which the learning rate grows from zero; may be a fraction")
-    loss: Literal["cross_entropy", "binary_cross_entropy"] = Field(description="over all classes, or of each by itself")
+    decay_rate: float = Field(gt=0, lt=1, description="factor by which step and plateau multiply the learning rate")
+    warmup_epochs: float = Field(
+        ge=0, description="length of the warm-up, in which the learning rate grows from zero; may be a fraction"
+    )
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = Field(
+        description="one over all classes, or the sum of one for each class"
+    )
     target_threshold: float | None = Field(
-        gt=0, lt=1, description="of binary_cross_entropy: shares of a label above it count as 1; null: as they are"
+        gt=0,
+        lt=1,
+        description="of binary_cross_entropy: shares of a label above it count as 1, others as 0; null: unchanged",
     )
-    label_smoothing: float = Field(ge=0, lt=1, description="share of a label that goes to all classes alike")
+    label_smoothing: float = Field(ge=0, lt=1, description="share of a label that all classes get alike")
     mixup: float = Field(
-        ge=0, description="alpha of the Beta distribution, e.g. 0.2: two pictures and their labels are mixed; 0: none"
+        ge=0, description="alpha of the Beta distribution, e.g. 0.2, that mixes two images and their labels; 0: none"
     )
     cutmix: float = Field(
-        ge=0, description="the same, e.g. 1: a rectangle of another is pasted; with both, chance takes one for a batch"
+        ge=0,
+        description="the same, e.g. 1, for pasting a rectangle of another image; with both, each batch gets either",
     )
-    clip_grad: float | None = Field(gt=0, description="greatest norm of all gradients together; null: any")
+    clip_grad: float | None = Field(gt=0, description="greatest norm of all gradients together; null: no limit")
     accumulate: int = Field(
-        ge=1, description="parts of a batch, computed one by one for less memory; BatchNorm sees one at a time"
+        ge=1, description="parts in which a batch is computed, to save memory; BatchNorm sees one at a time"
     )
     ema_decay: float | None = Field(
         ge=0,
         lt=1,
-        description="per step, e.g. 0.999, of the average of weights that is scored and kept; null: none",
+        description="per step, e.g. 0.999, of an average of the weights, which is then scored and kept; null: none",
     )
     processes: int = Field(
-        ge=1, description="that share a batch, one on each GPU; on several machines: docs/training.md"
+        ge=1, description="processes that share each batch, one on each GPU; on several machines: docs/training.md"
     )
 
 
@@ -66,12 +74,12 @@ class Recipe(Steps, Optimization):
 
     @property
     def parts(self) -> int:
-        """Into how many equal parts a batch is split, by processes and by accumulation."""
+        """The number of equal parts of a batch, over all processes and all steps of accumulation."""
         return self.processes * self.accumulate
 
     @property
     def mixes(self) -> bool:
-        """Whether pictures and labels of a batch are mixed."""
+        """Whether images and labels of a batch are mixed."""
         return self.mixup > 0 or self.cutmix > 0
 
     @model_validator(mode="after")
@@ -92,12 +100,12 @@ class Start(Section):
     """Trained weights to start from."""
 
     file: str = Field(description="safetensors or PyTorch file of timm, torchvision or this repository")
-    sha256: str = Field(description="of that file, so that another one is not taken for it")
+    sha256: str = Field(description="of that file, so that no other file is used")
     new_layers: tuple[str, ...] = Field(description="layers that keep their random weights, e.g. [head.classifier]")
 
 
 class FineTuning(Section):
-    """Where float training starts, and which layers it leaves as they are."""
+    """The weights that float training starts from, and the layers that do not change."""
 
     init_from: Start | None = Field(
         description="e.g. {file: weights/resnet18.safetensors, sha256: 5c10…, new_layers: [fc]}; null: random weights"
@@ -108,18 +116,18 @@ class FineTuning(Section):
 
 
 class FloatTraining(Optimization, FineTuning):
-    """What float training adds to an optimization: a start, frozen layers, pictures that grow."""
+    """An optimization with initial weights, frozen layers, and images whose size depends on the epoch."""
 
     sizes: Annotated[dict[PositiveInt, PositiveInt], AfterValidator(_from_the_start)] | None = Field(
-        description="of training pictures by the first epoch that has it, e.g. {1: 16, 8: 24}; null: input.size"
+        description="size of the training images from an epoch on, e.g. {1: 16, 8: 24}; null: input.size"
     )
 
 
 class QatRecipe(Recipe):
-    """Quantization-aware training: a recipe with pictures and a teacher of its own."""
+    """The recipe of quantization-aware training, with its augmentation and distillation."""
 
     augment: Augmentation
     distill: float = Field(
-        ge=0, le=1, description="weight of the float model's logits in the loss, the labels have the rest"
+        ge=0, le=1, description="weight of the float model's logits in the loss; the labels have the rest"
     )
-    temperature: float = Field(gt=0, description="of the softmax in which the logits are compared")
+    temperature: float = Field(gt=0, description="of the softmax that compares the logits")

@@ -223,8 +223,8 @@ def test_wrong_types(params, name, value, expected):
         (
             "train.target_threshold",
             0.009,
-            "train.target_threshold 0.009 is not allowed, must be between the smoothed labels of a class that is not "
-            "there, 0.01, and of one that is, 0.91",
+            "train.target_threshold 0.009 is not allowed, must be between the smoothed labels of an absent class, "
+            "0.01, and of a present one, 0.91",
         ),
         ("qat.target_threshold", 0.92, "qat.target_threshold 0.92 is not allowed, must be between the smoothed labels"),
         ("execution.decode", "cuda", "execution: execution.decode is cuda, but execution.device is cpu"),
@@ -274,7 +274,7 @@ def test_all_mistakes_in_one_line(tmp_path):
         (b"lr: {{lr}}", "is not valid YAML: .* found unhashable key"),
         (b"\xff\xfe\x00", "is not valid YAML: 'utf-8' codec"),
         (b"# nothing\n", "is empty; `make recipe` puts a complete one in its place$"),
-        (b"lr: 1\nqat:\n  lr: 1\n  lr: 2\n", "is not valid YAML: lr stands there twice in .* line 4, column 3$"),
+        (b"lr: 1\nqat:\n  lr: 1\n  lr: 2\n", "is not valid YAML: lr occurs twice in .* line 4, column 3$"),
         (b"qat:\n\tlr: 1\n", r"is not valid YAML: .* found character '\\t' .* line 2, column 1$"),
         (b"lr: !!python/object/apply:os.getcwd []\n", "is not valid YAML: could not determine a constructor"),
         (b"[1, 2]", r": the file: \[1, 2\] is not allowed, must be a block of parameters"),

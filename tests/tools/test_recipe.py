@@ -191,7 +191,7 @@ def test_what_params_refuse_a_recipe_must_not_set(apply, content, mistake):
     ("content", "mistake"),
     [
         ("lr: [\n", "recipes/mine.yaml is not valid YAML: while parsing"),
-        ("lr: 1\nlr: 2\n", "recipes/mine.yaml is not valid YAML: lr stands there twice in"),
+        ("lr: 1\nlr: 2\n", "recipes/mine.yaml is not valid YAML: lr occurs twice in"),
         ("# nothing\n", "recipes/mine.yaml holds no parameters"),
         (None, "no recipes/mine.yaml; there are: cifar10 fashion_mnist imagenet imagenet_modern"),
     ],
