@@ -26,11 +26,11 @@ from fixedpoint.quantize.correct import correct_biases
 from fixedpoint.quantize.qat import FakeQuantModel
 from fixedpoint.quantize.refine import refine
 
-BATCH = 100  # images that are computed at a time, of a tensor of them
+BATCH = 100  # images that are computed at a time if they come as one tensor
 
 
 def network_input(pixels: Tensor) -> Tensor:
-    """The float32 input (p - 128) / 128 of a network without normalization, and of `trainable`, of uint8 pixels p."""
+    """The input of `Quantized.trainable` and of networks without normalization: float32 (p - 128) / 128 of pixels p."""
     return signed_pixels(pixels) / 128
 
 
@@ -41,7 +41,7 @@ class Quantized:
         program: The integer program: int8 weights, int32 biases, exponents.
         calibrated: The same with float weights and biases, which QAT trains.
         floating: The float network, BatchNorm folded.
-        metadata: What the files say of the network, JSON values.
+        metadata: JSON values about the network for the files.
     """
 
     def __init__(self, floating: Program, calibrated: Program, metadata: Mapping[str, object]):
@@ -57,7 +57,7 @@ class Quantized:
         return Quantized, (self.floating, self.calibrated, self.metadata)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """The logits, float32 [n, classes]: the integer model's, times powers of two; computed on the CPU.
+        """The integer model's logits times their powers of two, float32 [n, classes]; computed on the CPU.
 
         Args:
             pixels: uint8 [n, channels, height, width].
@@ -76,10 +76,10 @@ class Quantized:
         return FakeQuantModel(self.calibrated)
 
     def from_trained(self, model: FakeQuantModel) -> "Quantized":
-        """What a module of `trainable` has become by training.
+        """The quantized network of a module of `trainable`, after its training.
 
         Raises:
-            ValueError: If an accumulator could leave the range in which all is exact: `project` was not called.
+            ValueError: If an accumulator could leave the exact range because `project` was not called.
         """
         return Quantized(self.floating, model.trained(), self.metadata)
 
@@ -88,7 +88,7 @@ class Quantized:
 
         Args:
             path: Its folder is made if it is missing.
-            logits: Their type: int8, or int16 with up to 8 more bits, so that of many classes fewer tie.
+            logits: Type of the logits: int8, or int16 with up to 8 more bits, so that fewer of many classes tie.
 
         Raises:
             OSError: If LiteRT (ai-edge-litert) is not installed, or the file cannot be written.
@@ -140,28 +140,28 @@ def quantize(
     refinement: int = 64,
     bias_correction: int = 256,
 ) -> Quantized:
-    """Quantize a float network that gives logits [n, classes]. The module that is given stays as it is.
+    """Quantize a float network that gives logits [n, classes]; the module itself does not change.
 
     Args:
         network: Any module of the operations in docs/networks.md; computed in eval mode, on the CPU.
-        images: Some hundred that the network was trained on, prepared as for validation: uint8 [n, channels, height,
-            width], a tensor or batches of them. All are in memory at once.
-        mean: With `std`, of the network's own normalization `(p / 255 - mean) / std` of pixels p, one number a channel;
-            both None: `(p - 128) / 128`.
+        images: Some hundred training images, prepared as for validation: uint8 [n, channels, height, width], a tensor
+            or batches. All are in memory at once.
+        mean: Mean of the network's own normalization `(p / 255 - mean) / std` of pixels p, one number per channel; both
+            None: `(p - 128) / 128`.
         std: See `mean`.
-        class_names: For the files' metadata.
-        metadata: Further JSON values for it.
+        class_names: Class names for the files' metadata.
+        metadata: Further JSON values for the files' metadata.
         arithmetic: "portable", the same bits in every runtime; or "exact8", with any operation and without .tflite.
-        weight_bits: Of exact8: 8, or 7, with which the QDQ file is exact in ONNX Runtime on every x86 processor.
-        finer_exponents: How many exponents to try beyond the one that covers the largest value.
-        refinement: On how many images' logits exponents are tried; 0: none.
-        bias_correction: From how many images biases are corrected; 0: none.
+        weight_bits: Bits of weights in exact8: 8, or 7, with which ONNX Runtime runs the QDQ file exactly on any x86.
+        finer_exponents: Number of exponents to try beyond the one that covers the largest value.
+        refinement: Number of images for refinement; 0: none.
+        bias_correction: Number of images for bias correction; 0: none.
 
     Raises:
-        ValueError: Of an argument that is not allowed, and of what the network has that cannot be quantized.
+        ValueError: If an argument is not allowed, or the network cannot be quantized.
 
     Warns:
-        UserWarning: Of a tensor that must share an exponent far from its own best.
+        UserWarning: If a tensor must share an exponent far from its own best.
     """
     counts = {"finer_exponents": finer_exponents, "refinement": refinement, "bias_correction": bias_correction}
     _check_options(arithmetic, weight_bits, **counts)
@@ -199,7 +199,7 @@ def _check_options(arithmetic: str, weight_bits: int, **counts: int) -> None:
 
 
 def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    """Images on the CPU, channels first in memory, so that equal ones give equal results; none if empty."""
+    """The batches on the CPU, channels first in memory, so that equal images give equal results."""
     batches: Iterator[Any] = iter(images.split(BATCH) if isinstance(images, Tensor) else images)
     found: list[Tensor] = []
     for batch in batches:
@@ -211,7 +211,7 @@ def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 
 def _check(pixels: Any, shape: tuple[int, ...] | None, what: str) -> None:
-    """Raise ValueError if `pixels` are not uint8 [n, *shape], of three sizes where `shape` is None."""
+    """Raise ValueError if `pixels` are not uint8 [n, *shape]; None: any three sizes."""
     if not isinstance(pixels, Tensor):
         raise ValueError(f"{what} must be a uint8 tensor, not {type(pixels).__name__}; leave out labels")
     fits = pixels.dim() == 4 and len(pixels) > 0 and shape in (None, tuple(pixels.shape[1:]))

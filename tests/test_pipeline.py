@@ -380,7 +380,7 @@ MISTAKES = {
     "network that is not portable": (
         "calibrate",
         table_in_the_network,
-        "portable arithmetic has no products of tensors and no tables, as of ",
+        "portable arithmetic has no products of tensors and no tables: ",
     ),
     "network of one image size": (
         "train_float",

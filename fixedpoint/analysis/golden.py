@@ -29,7 +29,7 @@ def golden_tensors(program: Program, x: Tensor) -> dict[str, np.ndarray]:
     """Every tensor of an integer program in order of computation, the input first.
 
     Args:
-        program: Integer.
+        program: An integer program.
         x: Its input p - 128, int8 [images, channels, height, width].
 
     Returns:
@@ -46,11 +46,11 @@ def write_golden(
     """Write `tensors` to a folder, whole or not at all; earlier vectors there are replaced.
 
     Args:
-        folder: Need not exist.
-        program: That computed them.
-        tensors: As `golden_tensors` gives them.
-        images: Where each image is in its database.
-        labels: The class of each.
+        folder: The folder, which need not exist.
+        program: The program that computed the tensors.
+        tensors: The result of `golden_tensors`.
+        images: The record number of each image in its database.
+        labels: The label of each image.
 
     Raises:
         ValueError: If the folder holds anything else.
@@ -101,7 +101,7 @@ def _entries(program: Program, tensors: dict[str, np.ndarray]) -> list[dict]:
 
 
 def golden_input(folder: str | Path, program: Program) -> np.ndarray:
-    """The images that the vectors in a folder are of: p - 128, int8 [images, channels, height, width].
+    """The images of the golden vectors in a folder: p - 128, int8 [images, channels, height, width].
 
     Raises:
         OSError: If there are none.
@@ -117,10 +117,10 @@ def golden_input(folder: str | Path, program: Program) -> np.ndarray:
 
 
 def indexed_images(folder: str | Path) -> list[int] | None:
-    """Where the images of a folder are in their database; None if it has no index.
+    """The record numbers of the images of a folder in their database; None if it has no index.
 
     Raises:
-        ValueError: If its index is none, or of another version.
+        ValueError: If the index is damaged, or of another version.
     """
     path = Path(folder) / INDEX
     if not path.exists():
@@ -140,11 +140,11 @@ def indexed_images(folder: str | Path) -> list[int] | None:
 def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tuple[str, Path, np.ndarray]]:
     """The tensors that a folder holds, in the order of `like`: name, the file that it is in, values.
 
-    Read are `<tensor>.bin` and every .npz file; a tensor that is in several of them comes several times.
+    It reads `<tensor>.bin` and every .npz file; a tensor that is in several of them comes several times.
 
     Args:
-        folder: Need not hold an index, nor all tensors.
-        like: What it is expected to hold: shapes, and the type of raw files.
+        folder: The folder, which need hold neither an index nor all tensors.
+        like: Arrays with the expected shapes, and the types of raw files.
 
     Raises:
         ValueError: If a file is damaged, or a tensor has another size or shape than expected or is not of integers.
@@ -184,10 +184,9 @@ class Difference:
     """Where two tensors of equal shape differ.
 
     Attributes:
-        count: How many elements differ.
-        index: The first of them, in C order.
-        theirs: Its value in the one.
-        ours: And in the other.
+        count: Number of elements that differ.
+        index: Index of the first of them, in C order.
+        theirs, ours: Its values in the two tensors.
     """
 
     count: int
@@ -206,11 +205,11 @@ def difference(theirs: np.ndarray, ours: np.ndarray) -> Difference | None:
 
 
 class Checked(NamedTuple):
-    """What a folder without a difference holds.
+    """The contents of a folder that agrees with the program.
 
     Attributes:
-        values: How many were compared.
-        names: Of the tensors that they are of.
+        values: Number of values that were compared.
+        names: Names of their tensors.
         others: Names of raw files that are no tensors of the program.
     """
 
@@ -220,14 +219,14 @@ class Checked(NamedTuple):
 
 
 def check_golden(folder: str | Path, ours: dict[str, np.ndarray]) -> Checked:
-    """Hold the tensors in a folder against ours; it need not hold all of them.
+    """Compare the tensors in a folder with ours; it need not hold all of them.
 
     Args:
-        folder: As `read_tensors` reads it.
-        ours: As `golden_tensors` gives them.
+        folder: The folder, as for `read_tensors`.
+        ours: The result of `golden_tensors`.
 
     Raises:
-        ValueError: If one differs, naming the first one and its first element; or if the folder holds none.
+        ValueError: If one differs (it names the first one and its first element), or the folder holds none.
     """
     compared: dict[str, int] = {}
     differing: dict[str, tuple[Path, Difference]] = {}

@@ -17,13 +17,13 @@ INT8 = range(-128, 128)
 
 @dataclass
 class Noise:
-    """Energies of a tensor and of what it is off by, summed over its elements."""
+    """Energies of a tensor and of its error, summed over the elements."""
 
     signal: float = 0.0
     noise: float = 0.0
 
     def add(self, expected: Tensor, found: Tensor) -> None:
-        """Count a batch; what is not finite, as in the padding of a max pool, is left out."""
+        """Add a batch; values that are not finite, as in the padding of a max pool, are left out."""
         finite = expected.isfinite()
         self.signal += _energy(torch.where(finite, expected, 0))
         self.noise += _energy(torch.where(finite, expected - found, 0))
@@ -47,11 +47,11 @@ def accumulated_noise(
 
     Args:
         reference: The float program, with the operations of `programs`.
-        programs: Integer, by name.
+        programs: Integer programs by name.
         batches: Network input (p - 128) / 128, float32 [batch, channels, height, width].
 
     Returns:
-        By name of program and tensor.
+        The noise by name of program and tensor.
     """
     evaluators = {form: IntegerEvaluator(program) for form, program in programs.items()}
     noise = {form: {op.name: Noise() for op in reference.ops} for form in programs}
@@ -65,10 +65,10 @@ def accumulated_noise(
 
 @dataclass
 class OwnNoise:
-    """What one operation adds by itself.
+    """The noise that one operation adds by itself.
 
     Attributes:
-        total: Of the integer operation against the float one.
+        total: Noise of the integer operation against the float one.
         result: The part of it that comes from rounding and clipping the result; the rest comes from weights and biases.
     """
 
@@ -83,10 +83,10 @@ def own_noise(reference: Program, program: Program, batches: Iterable[Tensor]) -
     Float and integer operation get the same operands: the float network's tensors as the integer operation can read
     them, rounded and clipped. So an operation that only moves values has no noise.
 
-    Args: as of `accumulated_noise`.
+    Args: As in `accumulated_noise`.
 
     Returns:
-        By tensor.
+        The noise by tensor.
     """
     floating, integer = FloatEvaluator(reference), IntegerEvaluator(program)
     noise = {op.name: OwnNoise() for op in program.ops}
@@ -109,10 +109,10 @@ class Values:
 
     Attributes:
         histogram: How often each int8 value occurs, int64 [256]; zeros for raw accumulators.
-        least, greatest: Of all values.
-        elements: How many there are.
-        clipped: Those that int8 clipped. What a clamp of the float network, such as a ReLU, cuts off does not count.
-        accumulator: The greatest magnitude of an accumulator of a conv or linear, clamp and rounding not yet done.
+        least, greatest: The least and the greatest value.
+        elements: Number of values.
+        clipped: Number of values that int8 clips, besides those that a clamp of the float network, as a ReLU, cuts off.
+        accumulator: The greatest magnitude of an accumulator of a conv or linear, before clamp and rounding.
     """
 
     histogram: Tensor = field(default_factory=lambda: torch.zeros(len(INT8), dtype=torch.int64))
@@ -125,14 +125,14 @@ class Values:
 
 @torch.no_grad()
 def integer_values(program: Program, batches: Iterable[Tensor]) -> dict[str, Values]:
-    """The integers in an integer program, the input's first.
+    """The integers that the tensors of an integer program take, the input's first.
 
     Args:
-        program: Integer.
-        batches: As of `accumulated_noise`.
+        program: An integer program.
+        batches: As in `accumulated_noise`.
 
     Returns:
-        By tensor.
+        The values by tensor.
     """
     integer, exact = IntegerEvaluator(program), FloatEvaluator(_real_constants(program))
     values = {name: Values() for name in (INPUT, *(op.name for op in program.ops))}
@@ -200,7 +200,7 @@ def _real(program: Program, name: str, q: Tensor) -> Tensor:
 
 
 def _integers(program: Program, name: str, x: Tensor) -> Tensor:
-    """The integers, carried in float32, that a tensor has instead of the real numbers `x`."""
+    """The integers, carried in float32, that stand for the real numbers `x` of a tensor."""
     if name not in program.exponents:
         return (x * per_channel(power_of_two(program.logit_exponent), x, 1)).round()
     return (x * 2.0 ** program.exponents[name]).round().clamp(INT8[0], INT8[-1])

@@ -1,9 +1,9 @@
-"""Where each int8 tensor of a program lies in one block of memory, whose bytes the tensors use by turns.
+"""Places the int8 tensors of a program in one block of memory, whose bytes several tensors use one after the other.
 
 A tensor lives from the operation that computes it to the last one that reads it. An elementwise operation writes over
-an operand that nobody reads again. Buffers are placed one by one, each into the smallest gap between those that live at
-the same time: the largest first, and in a second attempt the longest-lived first; the smaller result counts (greedy by
-size: Pisarchyk and Lee 2020, https://arxiv.org/abs/2001.03288).
+an operand that no later operation reads. Buffers are placed one by one, each into the smallest gap between those that
+live at the same time: the largest first, and in a second attempt the longest-lived first; the smaller plan is used
+(greedy by size: Pisarchyk and Lee 2020, https://arxiv.org/abs/2001.03288).
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Plan:
     """Offsets in bytes from the start of the block.
 
     Attributes:
-        offsets: By int8 tensor. The network's input and the int32 logits are the caller's: they and views of them have
-            none.
-        patches: By conv or linear: the values that one result is computed from, while it runs.
+        offsets: Offset of each int8 tensor. The network's input and the int32 logits belong to the caller, so they and
+            views of them have none.
+        patches: Offset of the values that a conv or linear computes one result from, by its name.
         peak: Size of the block in bytes.
     """
 
@@ -89,7 +89,7 @@ def _aligned(size: int) -> int:
 
 
 def check(program: Program, plan: Plan) -> None:
-    """Prove a plan: run the program on memory whose bytes hold not values but the number of the operation they are of.
+    """Prove a plan by running the program on memory that holds the numbers of operations in place of their values.
 
     Raises:
         ValueError: If an operation would read what another has written over, or write over what it still reads.

@@ -1,4 +1,4 @@
-"""Running the C form of a program: compiled by the machine's C compiler, as its users compile it."""
+"""Runs the C form of a program, compiled by the machine's C compiler as its users compile it."""
 
 import re
 import shutil
@@ -18,9 +18,9 @@ class CModel:
     """The files of `fixedpoint.c.source.c_source` as a function of a batch.
 
     Args:
-        sources: The folder that they are in, or their texts by name.
-        trace: Make `tensors` possible.
-        options: Of the compiler.
+        sources: The folder of the files, or their texts by name.
+        trace: Whether `tensors` can be called.
+        options: Options of the compiler.
 
     Raises:
         OSError: If there is no C compiler, or a file is missing.
@@ -64,7 +64,7 @@ class CModel:
         Each is [batch, its values in the order channel, row, column]; `x` and errors are as in `__call__`.
         """
         if not self._trace:
-            raise ValueError("tensors are there with trace=True only")
+            raise ValueError("tensors can be read with trace=True only")
         with tempfile.TemporaryDirectory(prefix="c_trace_") as folder:
             self._run(x, folder)
             lines = Path(folder, "tensors.txt").read_text(encoding="utf-8").splitlines()

@@ -20,7 +20,7 @@ def c_selfcheck(program: Program, images: np.ndarray, logits: np.ndarray) -> str
     """selfcheck.c: the main of a program that runs network.c on golden images.
 
     Args:
-        program: Integer.
+        program: An integer program.
         images: Pixels p - 128, int8 [n, channels, height, width].
         logits: The network's accumulators for them, int32 [n, classes].
 
@@ -34,7 +34,7 @@ def c_selfcheck(program: Program, images: np.ndarray, logits: np.ndarray) -> str
 def golden_values(
     images: np.ndarray, logits: np.ndarray, shape: tuple[int, ...], classes: int, dtype: str, storage: str = ""
 ) -> dict[str, object]:
-    """What the templates of a self-check say of golden data, by name.
+    """The values in the templates of a self-check that golden data decide, by name.
 
     Raises:
         ValueError: If the logits are not `dtype` [n, classes], or the images not int8 [n, *shape].

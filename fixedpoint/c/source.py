@@ -19,7 +19,7 @@ from fixedpoint.program import INPUT, AvgPool, Conv, MaxPool, Op, Pad, Program
 from fixedpoint.program.bounds import check_exactness
 
 FOLDER = Path(__file__).parent
-# Of a number below 2**24: beyond the first it saturates unless it is zero, beyond the second it rounds to zero.
+# Shifts of a number below 2**24: at the first it saturates unless it is zero, at the second it rounds to zero.
 MIN_SHIFT, MAX_SHIFT = -8, 25
 WIDTH = 116  # columns of a line of numbers or of a comment
 
@@ -39,7 +39,7 @@ def c_source(program: Program, metadata: Mapping[str, object]) -> dict[str, str]
     """The files network.c, network.h and main.c of an integer program, by name.
 
     Args:
-        program: Integer.
+        program: An integer program.
         metadata: JSON values for the comment in network.h.
 
     Raises:
@@ -56,9 +56,9 @@ def flash_bytes(program: Program) -> int:
 
 
 class CWriter:
-    """Turns a program into C: one method an operation kind, which adds its constants and its call.
+    """Turns a program into C: one method per operation kind adds its constants and its call.
 
-    The methods are given where the operands lie, as C expressions.
+    The methods get the places of the operands as C expressions.
     """
 
     def __init__(self, program: Program):
@@ -77,7 +77,7 @@ class CWriter:
         self._places = {INPUT: "input"} | dict.fromkeys(program.raw, "logits")
         self._places |= {name: f"arena + {offset}" for name, offset in self.plan.offsets.items()}
         self._shapes = program.shapes
-        self._layouts = dict(self._shapes)  # of a view, the shape of the map that it is a view of
+        self._layouts = dict(self._shapes)  # a view has the shape of the map that it views
         for op in program.ops:
             self._run.append(f"\n    /* {self._index[op.name]}: {_comment(f'{op.kind} {op.name} {list(op.shape)}')} */")
             getattr(self, op.kind)(op, *(self._places[name] for name in op.inputs))
@@ -240,7 +240,7 @@ class CWriter:
 
 
 def _kernels(text: str) -> list[str]:
-    """The definitions in kernels.c that `text` uses, and those that these use; before them what introduces them all."""
+    """The first block of kernels.c, then the definitions that `text` uses and those that these use."""
     first, *definitions = (FOLDER / "kernels.c").read_text(encoding="utf-8").strip().split("\n\n")
     used: list[str] = []
     for definition in reversed(definitions):
@@ -262,7 +262,7 @@ def _map(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def c_array(declaration: str, value: np.ndarray) -> str:
-    """The definition of an array, many numbers a line."""
+    """The definition of an array, many numbers per line."""
     numbers = ",".join(map(str, value.ravel().tolist()))
     lines = re.findall(rf".{{1,{WIDTH}}}(?:,|$)", numbers)
     return "\n".join([f"{declaration} = {{", *lines, "};"])

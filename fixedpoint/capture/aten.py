@@ -1,4 +1,4 @@
-"""What each ATen operation of an exported network becomes in a program."""
+"""Turns each ATen operation of an exported network into operations of a program."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
@@ -24,7 +24,7 @@ from fixedpoint.program import (
     Pair,
 )
 
-LEAST = None  # the value of a pad that no maximum ever is
+LEAST = None  # the value of a pad that is never the maximum
 
 
 class AtenOperations(ExportedGraph):
@@ -210,7 +210,7 @@ class AtenOperations(ExportedGraph):
         return self.add(node, Add, [left, right])
 
     def _affine(self, node: Node, x: Node, scale: Node | Tensor | float, shift: Node | Tensor | float) -> str:
-        """`x * scale + shift`, each one number or one a channel."""
+        """`x * scale + shift`, each one number or one per channel."""
         full, constants = shape(node), {}
         for key, value in (("scale", self._value(scale)), ("shift", self._value(shift))):
             if value.numel() > 1 and tuple(value.shape[-len(full) :]) != (full[0], *[1] * (len(full) - 1)):

@@ -1,4 +1,4 @@
-"""Walking the graph that torch.export gives, node by node, into the operations of a program."""
+"""Walks the graph that torch.export gives, node by node, and builds the operations of a program."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from fixedpoint.program import INPUT, Op, Program
 
-Operand = Node | str  # of the graph, or a tensor that the program has already
+Operand = Node | str  # a node of the graph, or a tensor that the program has already
 
 
 class ExportedGraph:
@@ -34,7 +34,7 @@ class ExportedGraph:
         self.constants: dict[str, Tensor] = {}
 
     def program(self, input_shape: tuple[int, int, int]) -> Program:
-        """The program of the whole graph. Raises ValueError for what no program has."""
+        """The program of the whole graph. Raises ValueError if no program has an operation of it."""
         for node in self.nodes:
             if node.op == "call_function" and isinstance(node.meta.get("val"), Tensor | list | tuple):
                 self._call(node)
@@ -91,7 +91,7 @@ def arguments(node: Node) -> dict:
 
 
 def shape(node: Node) -> tuple[int, ...]:
-    """Of the node's value, without the batch dimension."""
+    """The shape of the node's value without the batch dimension."""
     return tuple(int(size) for size in node.meta["val"].shape[1:])
 
 

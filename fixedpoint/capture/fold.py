@@ -13,8 +13,8 @@ Merged = tuple[Op, dict[str, Tensor]]  # what replaces two operations, and its c
 def fold(program: Program) -> Program:
     """The same function without BatchNorm and with as few separate clamps as possible.
 
-    A BatchNorm goes into the convolution or linear before it, if it is that one's only reader; else into the one after
-    it; else, as between a concatenation and a ReLU, it becomes a 1x1 convolution of each channel by itself.
+    A BatchNorm goes into the convolution or linear before it, if nothing else reads that; else into the one after it;
+    else, as between a concatenation and a ReLU, it becomes a depthwise 1x1 convolution.
 
     Raises:
         ValueError: If a BatchNorm of features [batch, channels] has no linear beside it.
@@ -71,7 +71,7 @@ def _into_next(program: Program, norm: Op) -> Program:
     if reader is not None and (not any(padding) or norm.inputs == (INPUT,)):
         constants |= _scaled_inputs(reader, constants, scale, shift)
         source = norm.inputs[0]
-        if isinstance(reader, Conv) and any(padding):  # by what the BatchNorm turns into zero
+        if isinstance(reader, Conv) and any(padding):  # pad with what the BatchNorm turns into zero
             rows, columns = padding
             shape = (norm.shape[0], norm.shape[1] + 2 * rows, norm.shape[2] + 2 * columns)
             around = tuple((-shift / scale).tolist())
@@ -98,7 +98,7 @@ def _scaled_inputs(op: Op, constants: dict[str, Tensor], scale: Tensor, shift: T
 def _into_bounds(program: Program, before: Op, clamp: Op) -> Merged | None:
     if not before.takes_clamp:
         return None
-    # two clamps that exclude each other are no single one: the later one decides, so both stay
+    # two clamps without a common range cannot be one: the later one decides, so both stay
     low, high = ([b for b in pair if b is not None] for pair in zip(before.clamp, clamp.clamp, strict=True))
     if low and high and max(low) > min(high):
         return None

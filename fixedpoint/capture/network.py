@@ -14,7 +14,7 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
     """The float program of `module` for inputs [any batch, *input_shape]; the module itself stays as it is.
 
     Raises:
-        ValueError: On an operation that no program has, with its kind, its place in the module and what is supported;
+        ValueError: If no program has an operation; it names the kind, the place in the module and what is supported;
             if the module fails on such inputs or torch.export fails on it; or if the program does not compute what the
             module does.
     """
@@ -30,7 +30,7 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
             raise ValueError(f"the network cannot be captured for inputs [batch, {sizes}]: {reason}") from error
         program = AtenOperations(exported).program(input_shape)
         found = FloatEvaluator(program).logits(probe)
-        # a network that has not been trained may amplify the last bits as far as it likes
+        # an untrained network may amplify the last bits without limit
         rounding = (expected - module.double()(probe.double())).abs().max()
     # such as an in-place operation on a view, which the exported graph does not show
     if float((expected - found).abs().max()) > 1e-3 * float(expected.abs().max()) + 10 * float(rounding):

@@ -1,4 +1,4 @@
-"""A network's own input normalization as the first operation of its program, which `fold` then takes away."""
+"""Makes a network's own input normalization the first operation of its program; `fold` then merges it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +10,12 @@ from fixedpoint.program import INPUT, BatchNorm, Program
 
 
 def behind_normalization(program: Program, mean: Sequence[float] | None, std: Sequence[float] | None) -> Program:
-    """A float program of pixels p given as (p - 128) / 128, from one of their `(p / 255 - mean) / std`.
+    """Turn a float program whose input is `(p / 255 - mean) / std` of pixels p into one of (p - 128) / 128.
 
     Args:
-        program: As captured.
-        mean: One number a channel, of pixels in 0..1.
-        std: Likewise, not 0.
+        program: The captured program.
+        mean: One number per channel, of pixels in 0..1.
+        std: One number per channel, not 0.
 
     Raises:
         ValueError: If one is missing, they are not as many as the channels, or a `std` is 0.

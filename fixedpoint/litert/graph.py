@@ -1,4 +1,4 @@
-"""The format of int8.tflite: tensors, operators and constants, made into a file that carries metadata and a digest."""
+"""Builds .tflite files of tensors, operators and constants, with metadata and a digest."""
 
 import hashlib
 import importlib
@@ -13,7 +13,7 @@ import numpy as np
 from fixedpoint.program import INPUT
 
 OUTPUT = "logits"
-# By operator and version, the first runtime that has it, as LiteRT's converter notes it in a file, and the options.
+# By operator and version: the first runtime that has it, as LiteRT's converter writes it to a file, and its options.
 OPERATORS = {
     ("ADD", 2): ("1.14.0", "AddOptions"),
     ("CONCATENATION", 2): ("1.14.0", "ConcatenationOptions"),
@@ -49,7 +49,7 @@ def litert_module(name: str) -> Any:
 
 
 class LiteRtGraph:
-    """The tensors and operators of a file, each tensor with a name of its own and known by its index.
+    """The tensors and operators of a file, each tensor with a unique name and an index.
 
     Raises:
         OSError: If LiteRT, whose package has the schema of the format, is not installed.
@@ -78,10 +78,10 @@ class LiteRtGraph:
         return tuple(self._tensors[tensor].shape[1:])
 
     def operator(self, kind: str, inputs: Sequence[int], output: int, version: int = 2, **options: Any) -> int:
-        """Add an operator in OPERATORS, whose result is the tensor `output`, and give that.
+        """Add an operator of OPERATORS, whose result is the tensor `output`, and return that.
 
         Args:
-            options: As LiteRT names them; a padding or an activation is given by its name.
+            options: Its options as LiteRT names them; a padding or an activation is given by its name.
         """
         code = self._codes.setdefault((kind, version), len(self._codes))
         operator = self._schema.OperatorT(code, [*inputs], [output])
@@ -152,11 +152,11 @@ class LiteRtGraph:
 
     def _operator_code(self, kind: str, version: int) -> Any:
         code = getattr(self._schema.BuiltinOperator, kind)
-        return self._schema.OperatorCodeT(min(code, 127), version=version, builtinCode=code)  # older readers: the first
+        return self._schema.OperatorCodeT(min(code, 127), version=version, builtinCode=code)  # old readers: the first
 
 
 class _Builder(flatbuffers.Builder):
-    """Aligns constants as the schema of LiteRT asks for, which flatbuffers' Python code passes over."""
+    """Aligns constants as LiteRT's schema asks for; flatbuffers' Python code ignores that."""
 
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:
         return super().StartVector(elemSize, numElems, 16 if elemSize == 1 else alignment)
@@ -166,11 +166,11 @@ def read_metadata(content: bytes, path: object) -> dict[str, Any]:
     """The metadata that `LiteRtGraph.finish` wrote into a file.
 
     Args:
-        content: Of the file.
-        path: Of it, for messages.
+        content: The content of the file.
+        path: Its path, for messages.
 
     Raises:
-        ValueError: If this module did not write it, or a byte is not as it was written.
+        ValueError: If this module did not write the file, or a byte of it has changed.
     """
     found = DIGEST.search(content)
     if content[4:8] != IDENTIFIER or not found:

@@ -1,4 +1,4 @@
-"""Running an exported .tflite file in LiteRT, on the CPU."""
+"""Runs an exported .tflite file in LiteRT, on the CPU."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import numpy as np
 from fixedpoint.litert.graph import OUTPUT, litert_module, read_metadata
 from fixedpoint.program import INPUT
 
-# By name, whose kernels run: XNNPACK's (what a user gets who sets nothing), LiteRT's optimized ones, or its reference
-# ones, by which those for microcontrollers are written; as LiteRT's OpResolverType calls it. XNNPACK leaves PADV2,
-# clamps by themselves and all of 16 bits to the optimized ones.
+# Kernels by name, as in LiteRT's OpResolverType: XNNPACK's (LiteRT's default), LiteRT's optimized ones, and its
+# reference ones, which those for microcontrollers follow. XNNPACK leaves PADV2, separate clamps and everything of 16
+# bits to the optimized ones.
 KERNELS = {
     "xnnpack": "AUTO",
     "optimized": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
@@ -23,11 +23,11 @@ class LitertModel:
     Args:
         source: Its path or its content.
         kernels: A name in KERNELS.
-        threads: Within an operator.
-        tensors: Make `tensors` possible; not under XNNPACK, which keeps none.
+        threads: Number of threads within an operator.
+        tensors: Whether `tensors` can be called; not with XNNPACK, which keeps none.
 
     Attributes:
-        metadata: Of the file, as `read_metadata` gives it.
+        metadata: The file's metadata, as `read_metadata` returns them.
 
     Raises:
         OSError: If there is no such file, or LiteRT is not installed.
@@ -36,7 +36,7 @@ class LitertModel:
 
     def __init__(self, source: str | Path | bytes, kernels: str = "xnnpack", threads: int = 1, tensors: bool = False):
         if kernels not in KERNELS:
-            raise ValueError(f"{kernels!r} are no kernels of LiteRT: {', '.join(KERNELS)}")
+            raise ValueError(f"kernels {kernels!r} are not allowed, must be one of {', '.join(KERNELS)}")
         if tensors and kernels == "xnnpack":
             raise ValueError("xnnpack keeps no tensors between input and logits; optimized and reference do")
         path, content = ("the content", source) if isinstance(source, bytes) else (source, Path(source).read_bytes())
@@ -54,7 +54,7 @@ class LitertModel:
 
     @property
     def exponent(self) -> int:
-        """The logits stand for themselves times 2**-exponent."""
+        """A logit q of the file stands for q * 2**-exponent."""
         return self.metadata["logit_exponent"]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ class LitertModel:
         Each is int8 [batch, channels, height, width], or [batch, values]; `x` and errors are as in `__call__`.
         """
         if not self._keeps_tensors:
-            raise ValueError("tensors are there with tensors=True only")
+            raise ValueError("tensors can be read with tensors=True only")
         self(x)
         vectors, values = set(self.metadata["vectors"]), {}
         for details in self._interpreter.get_tensor_details():

@@ -1,4 +1,4 @@
-"""The scales of the tensors of int8.tflite, by which its runtimes compute what the program says.
+"""The scales of the tensors of int8.tflite, with which its runtimes compute what the program computes.
 
 Activations have scales of exact powers of two. LiteRT multiplies an accumulator by `s_x * s_w / s_y` in fixed point and
 rounds twice; with an exact power of two the first rounding drops a bit and moves the second one. So the scale of a
@@ -10,14 +10,14 @@ import numpy as np
 
 from fixedpoint.program import Program
 
-MIN_INT16_SHIFT = -6  # of an accumulator by the kernel of 16 bits
+MIN_INT16_SHIFT = -6  # least shift of an accumulator in the 16-bit kernel
 
 
 def power_of_two(exponent: np.ndarray | int, owner: str) -> np.ndarray:
     """2**-exponent, float32 [n].
 
     Raises:
-        ValueError: If it or a float32 number beside it is not normal, naming `owner`.
+        ValueError: If it or a float32 number beside it is not normal; names `owner`.
     """
     if np.any(np.abs(exponent) > 125):
         raise ValueError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")
@@ -30,10 +30,10 @@ def filter_scale(exponent: np.ndarray, owner: str) -> np.ndarray:
 
 
 def logit_exponent(program: Program, logits: str) -> int:
-    """The exponent of the logits of that type: int16 has up to 8 more bits, as many as make no tie and can be shifted.
+    """The exponent of logits of a type; int16 has up to 8 more bits, as many as make no tie and can be shifted.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If no exponent is possible.
     """
     assert program.int8_logit_exponent is not None
     if logits == "int8":

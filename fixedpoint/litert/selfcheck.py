@@ -29,7 +29,7 @@ def tflm_selfcheck(model: bytes, images: np.ndarray, logits: np.ndarray) -> dict
     Args:
         model: The content of a .tflite file, as `litert_model` gives it.
         images: Pixels p - 128, int8 [n, channels, height, width].
-        logits: The network's for them, int8 or int16 as in the file, [n, classes].
+        logits: The network's logits for them, int8 or int16 as in the file, [n, classes].
 
     Raises:
         ValueError: If an array is of another type or shape.
@@ -52,8 +52,8 @@ def tflm_selfcheck(model: bytes, images: np.ndarray, logits: np.ndarray) -> dict
 def arena_bytes(model: bytes) -> int:
     """An upper bound of the memory that TFLM needs for a .tflite file, with its reference kernels or CMSIS-NN's.
 
-    It is that of the tensors and of the kernels' patches, which TFLM places as `_planned` does, and of what it notes
-    for each tensor, operator and channel. main.cc prints how much is used.
+    It counts the tensors and the kernels' patches, which TFLM places as `_planned` does, and TFLM's records of each
+    tensor, operator and channel. main.cc prints how much is used.
     """
     graph, kinds, item_sizes = _read(model)
     lives = {int(graph.inputs[0]): (0, 0)}  # of each tensor in memory, the first step and the last
@@ -74,7 +74,7 @@ def arena_bytes(model: bytes) -> int:
 
 
 def _patch(kind: str, depth: int, kernel: tuple[int, ...]) -> int:
-    """At most what CMSIS-NN asks for: arm_convolve_s8_get_buffer_size, arm_depthwise_conv_s8_opt_get_buffer_size."""
+    """At least what CMSIS-NN asks for: arm_convolve_s8_get_buffer_size, arm_depthwise_conv_s8_opt_get_buffer_size."""
     if kind == "CONV_2D":
         return 4 * _aligned(prod(kernel) * depth)
     return _aligned(4 * prod(kernel) * max(depth, 124))
@@ -83,7 +83,7 @@ def _patch(kind: str, depth: int, kernel: tuple[int, ...]) -> int:
 def _planned(buffers: list[tuple[int, int, int]]) -> int:
     """The memory of `buffers` (size, first step, last step) as TFLM's GreedyMemoryPlanner places them.
 
-    The largest comes first, of equal ones the last; each goes into the first gap between those of its time.
+    The largest comes first, and the last of equal ones; each goes into the first gap between those that live with it.
     """
     placed: list[tuple[int, int, int, int]] = []
     for _, (size, first, last) in sorted(enumerate(buffers), key=lambda b: (b[1][0], b[0]), reverse=True):

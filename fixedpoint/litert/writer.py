@@ -43,9 +43,9 @@ def litert_model(program: Program, metadata: Mapping[str, object], logits: str =
         metadata: JSON values, which `graph.read_metadata` gives back. Added to them are
 
             - `input_normalization`: a pixel p is fed as (p - offset) / divisor;
-            - `logit_exponent`: a logit stands for itself times 2**-logit_exponent;
+            - `logit_exponent`: a logit q stands for q * 2**-logit_exponent;
             - `vectors`: the tensors that have no rows and columns in the program.
-        logits: Their type. The int16 ones have up to 8 more bits: the last layer is one of 16-bit activations then.
+        logits: Type of the logits. int16 has up to 8 more bits; the last layer then has 16-bit activations.
 
     Raises:
         OSError: If LiteRT is not installed.
@@ -64,13 +64,13 @@ def litert_model(program: Program, metadata: Mapping[str, object], logits: str =
 
 
 class LiteRtWriter:
-    """Turns a program into operators: one method an operation kind, which adds them and gives the result's tensor.
+    """Turns a program into operators: one method per operation kind adds them and returns the result's tensor.
 
-    Maps are [batch, height, width, channels], vectors maps of one column. The int8 tensor of the operation `op` is
+    Maps are [batch, height, width, channels], vectors are maps of 1 x 1. The int8 tensor of the operation `op` is
     named `op.name`; what else it needs is `op.name/part`.
 
     Attributes:
-        exponents: Of the program's tensors and of its logits.
+        exponents: Exponents of the program's tensors and of its logits.
     """
 
     def __init__(self, program: Program, logits: str = "int8"):
@@ -82,7 +82,7 @@ class LiteRtWriter:
         tensors = {INPUT: self._tensor(INPUT, [height, width, channels], INPUT)}
         for op in program.ops:
             if not op.quantized:
-                raise ValueError(f"{op.name} is a {op.kind}, which a .tflite file has not: fold the program first")
+                raise ValueError(f"{op.name} is a {op.kind}, which .tflite files do not have: fold the program first")
             tensors[op.name] = getattr(self, op.kind)(op, *(tensors[name] for name in op.inputs))
         classes = self._last.shape[:1]
         self._reshape(tensors[program.output], OUTPUT, self._tensor(OUTPUT, classes, self._last.name, logits), classes)
@@ -108,7 +108,7 @@ class LiteRtWriter:
         values = self.program.pad_values(op)
         if len(values) == 1:
             return self._pad(op, x, op.name, op.padding, values[0])
-        # zeros, then the sum with a line of values at its ends, rows and columns in turn: right for every batch size
+        # pad with zeros, then add a line of values at the ends; rows, then columns: right for every batch size
         for name, (before, after), axis in ((f"{op.name}/rows", op.padding[:2], 0), (op.name, op.padding[2:], 1)):
             sides = (before, after, 0, 0) if axis == 0 else (0, 0, before, after)
             x = self._pad(op, x, f"{name}/zeros", sides, 0)
@@ -123,7 +123,7 @@ class LiteRtWriter:
         return self._result(op, "ADD", [a, b])
 
     def max_pool(self, op: MaxPool, x: int) -> int:
-        # XNNPACK pads with zeros alone; they change no maximum of numbers that are not negative
+        # XNNPACK pads with zeros only; they change no maximum of numbers that are not negative
         least = 0 if self.program.input_bounds(op)[0] >= 0 else -128
         x, options = self._windows(op, x, op.kernel, (1, 1), least)
         height, width = op.kernel
@@ -158,7 +158,7 @@ class LiteRtWriter:
             y = self._tensor(f"{op.name}/input", self.graph.shape(x), op.inputs[0], "int16")
             x = self.graph.operator("QUANTIZE", [x], y)
         source = self.exponents[op.inputs[0]]
-        # LiteRT shifts an accumulator by 31 at most, far beyond what leaves anything of it
+        # LiteRT shifts an accumulator by 31 at most, which leaves nothing of it
         exponents = self._constant(op, "weight_exponent").clip(max=31 + self.exponents[op.name] - source)
         # the kernel of 16 bits rounds once, and keeps 15 bits of the multiplier
         scale = power_of_two(exponents, op.name) if is_wide else filter_scale(exponents, op.name)
@@ -185,7 +185,7 @@ class LiteRtWriter:
         return self.graph.operator("CONCATENATION", parts, y, axis=3)
 
     def _result(self, op: Op, kind: str, inputs: Sequence[int], **arguments: Any) -> int:
-        """Add the operator that computes `op`, with its clamp in the options where LiteRT has that, or behind it."""
+        """Add the operator that computes `op`, with its clamp as an option where LiteRT has it, or as an operator."""
         if op.name == self._last.name:
             y = self._tensor(f"{op.name}/{self._logits}", [1, 1, op.shape[0]], op.name, self._logits)
             return self.graph.operator(kind, inputs, y, **arguments)
@@ -218,8 +218,8 @@ class LiteRtWriter:
     def _windows(
         self, op: Conv | MaxPool, x: int, kernel: Sequence[int], dilation: Sequence[int], value: int
     ) -> tuple[int, dict[str, Any]]:
-        """What the windows of `op` go over, `x` or lines of `value` around it, too; and their strides and padding."""
-        # one window along an axis has no stride, and NPUs take but small ones: Ethos-U55 up to 3
+        """The tensor that the windows of `op` go over, `x` or a padded `x`, and their strides and padding."""
+        # a single window along an axis has no stride, and NPUs take only small ones: Ethos-U55 up to 3
         sizes = zip(self.graph.shape(x)[:2], op.padding, kernel, dilation, op.stride, strict=True)
         stride = [1 if size + 2 * p == (k - 1) * d + 1 else s for size, p, k, d, s in sizes]
         options: dict[str, Any] = dict(zip(("strideH", "strideW"), stride, strict=True))
@@ -233,7 +233,7 @@ class LiteRtWriter:
         return x, options | {"padding": "VALID"}
 
     def _pad(self, op: Op, x: int, name: str, padding: tuple[int, int, int, int], value: int) -> int:
-        """Add what puts rows (top, bottom) and columns (left, right) of an integer around `x`, the operand of `op`."""
+        """Pad `x`, the operand of `op`, with rows (top, bottom) and columns (left, right) of an integer."""
         top, bottom, left, right = padding
         height, width, channels = self.graph.shape(x)
         sides = self.graph.constant(f"{name}/sides", np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32))
@@ -243,12 +243,12 @@ class LiteRtWriter:
         return self.graph.operator("PADV2", [x, sides, self._int8(f"{name}/value", [value], op.inputs[0])], y)
 
     def _reshape(self, x: int, name: str, y: int, shape: Sequence[int]) -> int:
-        """Add what gives `x` the shape [batch, *shape], as the tensor `y` named `name`."""
+        """Reshape `x` to [batch, *shape], the tensor `y` named `name`."""
         target = self.graph.constant(f"{name}/shape", np.array([-1, *shape], np.int32))
         return self.graph.operator("RESHAPE", [x, target], y, version=1, newShape=[-1, *shape])
 
     def _output(self, op: Op, part: str = "") -> int:
-        """The tensor of the result of `op`, or `part` of what leads to it."""
+        """The tensor of the result of `op`, or of the intermediate result `part`."""
         channels, height, width = (*op.shape, 1, 1)[:3]
         return self._tensor(f"{op.name}/{part}" if part else op.name, [height, width, channels], op.name)
 
@@ -267,7 +267,7 @@ class LiteRtWriter:
 def tensor_names(program: Program) -> list[str]:
     """The int8 tensors that a .tflite file holds under their name in the program, in order of computation.
 
-    Not there are flattens that move nothing, and the logits.
+    They do not include flattens that move nothing, nor the logits.
     """
     return [op.name for op in LiteRtWriter(program).common]
 

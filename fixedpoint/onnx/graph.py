@@ -1,4 +1,4 @@
-"""Building ONNX files from a program, node by node: what every writer shares."""
+"""Builds ONNX files from a program, node by node: what all writers share."""
 
 import json
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ OUTPUT = "logits"
 
 
 class Graph:
-    """The nodes and constants of an ONNX graph. Names are its own to check: the parts of `a.b` are `a.b/part`."""
+    """The nodes and constants of an ONNX graph. It checks that names are unique; the parts of `a.b` are `a.b/part`."""
 
     def __init__(self) -> None:
         self._nodes: list[NodeProto] = []
@@ -47,11 +47,11 @@ class Graph:
         return self.node("Clip", [x, *names], output)
 
     def pad(self, x: str, padding: tuple[int, int, int, int], values: np.ndarray, output: str) -> str:
-        """Add what puts rows (top, bottom) and columns (left, right) around the map `x`.
+        """Pad the map `x` with rows (top, bottom) and columns (left, right).
 
         Args:
-            values: Of the type of `x`, one for all channels or one a channel. The latter is a Pad with zeros of the
-                difference, so there the type must hold `x - values`.
+            values: Values of the type of `x`, one for all channels or one per channel. The latter is a Pad of the
+                difference with zeros, so the type must hold `x - values`.
         """
         top, bottom, left, right = padding
         sides = self.constant(f"{output}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
@@ -96,7 +96,7 @@ class Graph:
 
 
 class Writer(ABC):
-    """Turns a program into one ONNX form: one method an operation kind, which adds nodes and names their result.
+    """Turns a program into one ONNX form: one method per operation kind adds nodes and returns their result's name.
 
     The int8 tensor of the operation `op` (float32 in the float form) is named `op.name`; the network's input is
     INPUT [batch, channels, height, width], its result OUTPUT [batch, classes].
@@ -114,7 +114,7 @@ class Writer(ABC):
         """The ONNX model of `program`, with `metadata` in its metadata_props as JSON.
 
         Raises:
-            ValueError: If the program holds an operation that the format has not, or names that collide.
+            ValueError: If the program holds an operation without a form in the file, or names that collide.
         """
         writer = cls(program)
         tensors = {INPUT: writer.begin()}
@@ -136,7 +136,7 @@ class Writer(ABC):
         return last
 
     def metadata(self) -> dict[str, object]:
-        """What a user of this form has to know about its numbers."""
+        """What a user of the file must know about its numbers."""
         return {"input_normalization": {"offset": 128, "divisor": self.divisor}}
 
     def result(self, op: Op) -> str:

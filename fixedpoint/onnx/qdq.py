@@ -1,4 +1,4 @@
-"""int8_qdq.onnx: float operators between QuantizeLinear and DequantizeLinear, what accelerator toolchains read.
+"""int8_qdq.onnx: float operators between QuantizeLinear and DequantizeLinear, which accelerator toolchains read.
 
 Every scale is a power of two, so the float operators carry the integers exactly and QuantizeLinear, which divides,
 rounds half to even and saturates (https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html), is the program's rounding.
@@ -125,7 +125,7 @@ def float32_scale(exponent: np.ndarray | int, owner: str) -> np.ndarray:
     """2**-exponent in float32, shaped as `exponent`.
 
     Raises:
-        ValueError: If it is not a normal float32 number, naming `owner`.
+        ValueError: If it is not a normal float32 number; names `owner`.
     """
     if np.any(np.abs(exponent) > 126):
         raise ValueError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")

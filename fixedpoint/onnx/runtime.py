@@ -1,4 +1,4 @@
-"""Running an exported file in ONNX Runtime, on the CPU."""
+"""Runs an exported file in ONNX Runtime, on the CPU."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ def _int8(options: onnxruntime.SessionOptions) -> None:
     options.add_session_config_entry("session.qdqisint8allowed", "1")
 
 
-# By name, what each mode changes in ONNX Runtime's options: default is what a user gets who sets nothing, off
-# runs the graph as it is written, int8 keeps int8 activations of a QDQ file int8 (by default x86 turns them to uint8).
+# What each mode changes in ONNX Runtime's options: default changes nothing, off runs the graph as it is written, int8
+# keeps int8 activations of a QDQ file int8 (by default, x86 turns them into uint8).
 ONNX_MODES: dict[str, Callable[[onnxruntime.SessionOptions], None]] = {
     "default": lambda options: None,
     "off": _off,
@@ -34,25 +34,24 @@ class OnnxModel:
     """An exported file as a function of a batch.
 
     Args:
-        path: Of the .onnx file.
+        path: The .onnx file.
         mode: A name in ONNX_MODES.
-        threads: Within an operator.
+        threads: Number of threads within an operator.
         outputs: Names of tensors that `tensors` gives. They become outputs of the graph, so a mode that optimizes may
             fuse it differently.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the mode or a tensor is unknown, ONNX Runtime refuses the file, or no writer
-            of this package wrote it.
+        ValueError: If the mode or a tensor is unknown, ONNX Runtime refuses the file, or this package did not write it.
     """
 
     def __init__(self, path: str | Path, mode: str = "default", threads: int = 1, outputs: Sequence[str] = ()):
         if mode not in ONNX_MODES:
-            raise ValueError(f"{mode!r} is not a mode of ONNX Runtime: {', '.join(ONNX_MODES)}")
+            raise ValueError(f"mode {mode!r} is not allowed, must be one of {', '.join(ONNX_MODES)}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors only
-        options.add_session_config_entry("session.force_spinning_stop", "1")  # its threads let whoever is next compute
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # idle threads leave the CPU to others
         ONNX_MODES[mode](options)
         content = Path(path).read_bytes()
         self.outputs = tuple(outputs)
@@ -64,7 +63,7 @@ class OnnxModel:
             raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
         metadata = self._session.get_modelmeta().custom_metadata_map
         if "input_normalization" not in metadata:
-            raise ValueError(f"{path} does not say how its input is normalized: it was not exported from a program")
+            raise ValueError(f"{path} has no input_normalization in its metadata: it was not exported from a program")
         self._integer = "logit_exponent" in metadata
         if self._integer:
             self._logit_scale = np.ldexp(np.float32(1), -np.array(json.loads(metadata["logit_exponent"])))
@@ -73,8 +72,8 @@ class OnnxModel:
         """The logits, float32 [batch, classes].
 
         Args:
-            x: Pixels as p - 128, int8 [batch, channels, height, width], or as (p - 128) / 128, float32. The file gets
-                those of the two that it takes; the integer file's accumulators become float32 without rounding.
+            x: Pixels as p - 128, int8 [batch, channels, height, width], or as (p - 128) / 128, float32. They are
+                converted to the type that the file takes; the integer file's logits become float32 without rounding.
         """
         return self._logits(self._run([OUTPUT], x)[0])
 
@@ -96,7 +95,7 @@ class OnnxModel:
 def saturating_weights(program: Program) -> dict[str, int]:
     """For each conv and linear of an integer program that has any, how many of its weights lie outside [-64, 64].
 
-    An empty result says that the QDQ file is exact on every x86 CPU under ONNX Runtime's default options. There the
+    An empty result means that the QDQ file is exact on every x86 CPU under ONNX Runtime's default options. There the
     activations become uint8, and without VNNI the CPU adds pairs of products in saturating 16 bits (vpmaddubsw):
     255 * (|w1| + |w2|) <= 32767 holds for all pairs of weights up to 64, and fails for some pairs beyond.
     """

@@ -6,21 +6,22 @@ from torch import Tensor
 from fixedpoint.program import Add, AvgPool, Mul, Op, Program
 
 LIMIT = 2**24  # every integer below is a float32, and so is every sum that stays below
-MAX_DIVISOR = 2**17  # of an average pool; its sums of int8 values then stay below LIMIT, too
+MAX_DIVISOR = 2**17  # limit of an average pool's divisor; its sums of int8 values stay below LIMIT, too
 MAX_SHIFT = 38  # an accumulator below 2**24, shifted left by so much, and a divisor of 2**38 stay far inside int64
 
 
 def accumulator_bound(program: Program, op: Op, weight: Tensor, bias: Tensor) -> Tensor:
     """Upper bound of |accumulator| and of each partial sum, in whatever order the products and the bias are added.
 
-    Some of the products add up to at most the sum of all greatest positive ones, and to at least that of all least
-    negative ones. Behind a ReLU, where no x is negative, that is about half of `max|x| * sum|w| + |b|`.
+    A partial sum of the products is at most the sum of all that can be positive, each at its greatest, and at least
+    that of all that can be negative. Behind a ReLU, where no x is negative, this is about half of
+    `max|x| * sum|w| + |b|`.
 
     Args:
-        program: Calibrated.
+        program: The calibrated program.
         op: A conv or linear.
-        weight: Its integers [out, ...].
-        bias: Its integers [out].
+        weight: Its integer weights [out, ...].
+        bias: Its integer biases [out].
 
     Returns:
         int64 [out].
@@ -47,7 +48,7 @@ def check_exactness(program: Program) -> None:
     """Prove that each operation of an integer program is exact in float32.
 
     Raises:
-        ValueError: Naming the operation and, for a conv or linear, the channel and its bound.
+        ValueError: If one is not; names the operation and, for a conv or linear, the channel and its bound.
     """
     layers = layer_bounds(program)
     for op in program.ops:
@@ -55,7 +56,7 @@ def check_exactness(program: Program) -> None:
             bound, channel = layers[op.name].max(dim=0)
             if bound >= LIMIT:
                 raise ValueError(
-                    f"{op.name}: the accumulator of channel {int(channel)} can reach {int(bound)}; below 2**24 is exact"
+                    f"{op.name}: the accumulator of channel {int(channel)} can reach {int(bound)}, not below 2**24"
                 )
             if op.name in program.exponents:
                 shifts = program.accumulator_exponent(op) - program.exponents[op.name]
@@ -76,4 +77,4 @@ def check_exactness(program: Program) -> None:
             shift = program.exponents[op.inputs[0]] - program.exponents[op.name]
             divisor = op.kernel[0] * op.kernel[1] << max(0, shift)
             if divisor >= MAX_DIVISOR:
-                raise ValueError(f"{op.name}: divides by {divisor}; float32 rounds right below {MAX_DIVISOR}")
+                raise ValueError(f"{op.name}: divides by {divisor}; float32 rounds correctly only below {MAX_DIVISOR}")

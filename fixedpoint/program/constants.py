@@ -13,7 +13,7 @@ from fixedpoint.program import Op, Program, per_channel, power_of_two
 def integers(x: Tensor, exponent: Tensor, limit: float = float("inf"), step: int = 1) -> Tensor:
     """The multiple of `step` nearest to `x * 2**exponent` within [-limit, limit], int64; computed in float64.
 
-    Of two that are equally near it is the one whose quotient by `step` is even.
+    Of two that are equally near, it is the one whose quotient by `step` is even.
 
     Args:
         x: float, [out, ...].
@@ -36,7 +36,7 @@ def integer_biases(bias: Tensor, exponent: Tensor, grid: tuple[Tensor, Tensor]) 
     Args:
         bias: float [out].
         exponent: int [out].
-        grid: As `bias_grid` gives it.
+        grid: The result of `bias_grid`.
     """
     return nearest_on_grid(bias, power_of_two(exponent, torch.float64), *grid).long()
 
@@ -47,14 +47,14 @@ def nearest_on_grid(bias: Tensor, scale: Tensor, step: Tensor, offset: Tensor) -
 
 
 def bias_grid(program: Program, shift: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Which integers the bias of a channel may be: the multiples of `step` plus `offset`; int64 [out], int64 [out].
+    """The integers that the bias of a channel may be: multiples of `step` plus `offset`; int64 [out], int64 [out].
 
     A tie of a right shift by k is an odd multiple of 2**(k-1). With even weights, an odd bias makes each accumulator
     odd, and for k >= 2 a tie is even; for k = 1 a tie is odd, so the bias is even; for k <= 0 nothing is rounded.
 
     Args:
-        program: Whose arithmetic counts.
-        shift: k of each channel, int [out].
+        program: The program, whose arithmetic decides.
+        shift: k of each channel, int [out]; None: the accumulators are not shifted.
     """
     if not program.is_portable or shift is None:
         return torch.ones(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)

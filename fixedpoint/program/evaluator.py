@@ -1,4 +1,4 @@
-"""Running a program, operation by operation."""
+"""Runs a program, operation by operation."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from fixedpoint.program.program import INPUT, Program
 
 
 class Evaluator:
-    """Runs a program: one method an operation kind, each in the arithmetic of the subclass."""
+    """Runs a program: one method per operation kind, each in the arithmetic of the subclass."""
 
     program: Program
 
@@ -39,14 +39,14 @@ class Evaluator:
 
 
 class ModuleEvaluator(nn.Module, Evaluator):
-    """An evaluator that `.to(device)` moves, together with what it keeps for each operation."""
+    """An evaluator that `.to(device)` moves, together with its buffers for each operation."""
 
     def __init__(self, program: Program):
         super().__init__()
         self.program = program
 
     def _register(self, op: Op, name: str, value: Tensor) -> None:
-        """Make `value` a buffer that is no part of the state dict."""
+        """Make `value` a buffer of `op` that is not in the state dict."""
         self.register_buffer(parameter_name(op, name), value, persistent=False)
 
     def _buffer(self, op: Op, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Powers of two, exact, and values of channels against tensors of them."""
+"""Exact powers of two, and values of channels in shapes that broadcast against tensors."""
 
 import torch
 from torch import Tensor

@@ -57,7 +57,7 @@ def _reals(program: Program, op: Lookup) -> Tensor:
 def look_up(values: Tensor, x: Tensor) -> Tensor:
     """`values[x + 128]` for a float tensor that holds integers, in the memory format of `x`.
 
-    Over the flat memory, since indexing by a tensor of several dimensions takes ten times as long.
+    It indexes the flat memory, since indexing by a tensor of several dimensions takes ten times as long.
     """
     index = x.to(torch.int32).add_(128)
     return values.index_select(0, index.as_strided((index.numel(),), (1,))).as_strided(index.shape, index.stride())

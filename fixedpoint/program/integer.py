@@ -78,7 +78,7 @@ class IntegerEvaluator(ModuleEvaluator):
         return pad(x, op, self.program.pad_values(op))
 
     def add(self, op: Op, *operands: Tensor) -> Tensor:
-        # all in units of the result: multiples of a power of two, of which the sum is below 2**24
+        # in units of the result, all are multiples of a power of two, and their sum is less than 2**24 times that
         scales = [self._scale(op, self.program.exponents[name]) for name in op.inputs]
         total = operands[0] * scales[0]
         for x, scale in zip(operands[1:], scales[1:], strict=True):
@@ -114,7 +114,7 @@ class IntegerEvaluator(ModuleEvaluator):
         return 2.0 ** (self.program.exponents[op.name] - exponent)
 
     def _round(self, op: Op, x: Tensor) -> Tensor:
-        """`x`, which nobody else holds, rounded half to even and clamped."""
+        """Round `x` half to even and clamp it, in place."""
         return x.round_().clamp_(*self.program.bounds(op))
 
 
@@ -141,7 +141,7 @@ def rounded_logits(program: Program, accumulators: Tensor, exponent: int, dtype:
 
 def signed_pixels(pixels: Tensor) -> Tensor:
     """The int8 input p - 128 of the integer model, of uint8 pixels p."""
-    return (pixels ^ 128).view(torch.int8)  # of eight bits, the highest turned over is 128 less, read as signed
+    return (pixels ^ 128).view(torch.int8)  # read as signed, eight bits with the highest one flipped are 128 less
 
 
 def integer_input(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The operations of a program, and what is true of each kind of them."""
+"""The operations of a program, and the properties of each kind."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeGuard
@@ -12,14 +12,14 @@ class Op:
     """One operation.
 
     Attributes:
-        name: Its own and its result's, unique in the program: a module path such as `stages.0.0.conv1`.
+        name: Name of the operation and of its result, unique in the program: a module path such as `stages.0.0.conv1`.
         inputs: The tensors it reads.
-        shape: Of its result, without the batch dimension.
+        shape: Shape of its result without the batch dimension.
         clamp: Bounds of the result in real numbers, None for unbounded: (0.0, None) is a fused ReLU.
         factor_and_offset: The constants of an operation that is affine in each channel of its result.
         weighted: Whether these are a weight and a bias, which are quantized.
-        quantized: Whether integer programs have it.
-        takes_clamp: Whether it can have a clamp; what only moves values has none of its own.
+        quantized: Whether integer programs can have it.
+        takes_clamp: Whether it can have a clamp; an operation that only moves values cannot.
         keeps_exponent: Whether the result has the exponent of its operand.
         shares_exponent: Whether in portable arithmetic the operands have the exponent of the result.
         in_place: Whether the result may be written over an operand.
@@ -46,7 +46,7 @@ class Conv(Op):
     """2D convolution; constants `<name>.weight` [out, in / groups, h, w] and `<name>.bias` [out].
 
     Attributes:
-        fixed: Whether no step changes its constants, as those of a mean.
+        fixed: Whether its constants never change, as those of a mean.
     """
 
     kind = "conv"
@@ -107,7 +107,7 @@ class Pad(Op):
 
     Attributes:
         padding: Top, bottom, left, right.
-        value: Real numbers, one for all channels or one a channel; None is the least value there is (for max pools).
+        value: Real numbers, one for all channels or one per channel; None is the least value there is (for max pools).
     """
 
     kind = "pad"
@@ -179,7 +179,7 @@ OPS: dict[str, type[Op]] = {
 
 
 def is_fixed(op: Op) -> TypeGuard[Conv]:
-    """Whether `op` is a conv whose constants no step changes."""
+    """Whether `op` is a conv whose constants never change."""
     return isinstance(op, Conv) and op.fixed
 
 

@@ -1,9 +1,9 @@
-"""Portable arithmetic: a program whose results do not depend on how a runtime rounds, and the proof that one is such.
+"""Portable arithmetic: a program whose results do not depend on how a runtime rounds, and the proof of that.
 
-Runtimes agree on everything but ties: to even, up, away from zero, or twice. So a portable program has none. Weights
-are even and the biases' parity keeps accumulators away from ties (`fixedpoint.program.constants`), add and concat need
-no rounding because their operands have their result's exponent, and a mean is a convolution. docs/arithmetic.md has the
-derivation, and the runtimes.
+Runtimes differ only in ties: they round to even, up, away from zero, or twice. So a portable program has no ties:
+weights are even, the parity of biases keeps accumulators away from ties (`fixedpoint.program.constants`), add and
+concat need no rounding because their operands have their result's exponent, and a mean is a convolution.
+docs/arithmetic.md has the derivation, and the runtimes.
 """
 
 from dataclasses import replace
@@ -38,17 +38,17 @@ def lower(program: Program) -> Program:
     """A folded float program in the operations of portable arithmetic; it computes the same.
 
     An average pool becomes a convolution of each channel by itself, with one even weight. Where no such weight is
-    exactly 1 / n, the factor it is off by is taken back in the weights that read the mean, if weights alone do.
+    exactly 1 / n, the weights that read the mean take back the error, if only weights read it.
 
     Raises:
-        ValueError: If products of tensors or tables are among the operations; it names them.
+        ValueError: If products of tensors or tables are among the operations; names them.
     """
     refused = {op.name: op.not_portable for op in program.ops if op.not_portable}
     if refused:
         some = ", ".join(f"{name} ({why})" for name, why in [*refused.items()][:5])
         more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
         raise ValueError(
-            f"portable arithmetic has no products of tensors and no tables, as of {some}{more}; "
+            f"portable arithmetic has no products of tensors and no tables: {some}{more}; "
             "set arithmetic (calibrate.arithmetic) to exact8"
         )
     program = replace(program, arithmetic=PORTABLE, weight_limit=WEIGHT_LIMIT)
@@ -61,7 +61,7 @@ def lower(program: Program) -> Program:
 
 
 def mean_weight(count: int) -> tuple[int, int]:
-    """The even integer w and the exponent e for which w * 2**-e is nearest to 1 / count; w is the least of its kind."""
+    """The even integer w and the exponent e for which w * 2**-e is nearest to 1 / count; w is the least of these."""
     greatest = min(WEIGHT_LIMIT, (SAFE_ACCUMULATOR - 2) // (128 * count))
     exponent = (count * greatest).bit_length() - 1
     weight = 2 * round(2**exponent / (2 * count))
@@ -107,9 +107,9 @@ def _mean_as_conv(program: Program, pool: AvgPool) -> Program:
 
 
 def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, Tensor] | None:
-    """The weights with which nothing changes if channel c of the tensor `name` is divided by `factors[c]`.
+    """The weights that take back a division of channel c of the tensor `name` by `factors[c]`.
 
-    None if something reads the tensor that has no weights.
+    None if an operation without weights reads the tensor.
     """
     constants: dict[str, Tensor] = {}
     for op in program.readers(name):
@@ -139,7 +139,7 @@ def _is_scalable(op: Op) -> bool:
 
 
 def _in_pairs(program: Program, op: Add) -> Program:
-    """A sum of several tensors as sums of two: what the runtimes have."""
+    """Split a sum of several tensors into sums of two, which the runtimes have."""
     first, *others = op.inputs
     ops: list[Op] = []
     for i, other in enumerate(others[:-1], start=1):
@@ -153,18 +153,18 @@ def check_portable(program: Program) -> None:
     """Prove that no result of an integer program depends on how a runtime rounds.
 
     Raises:
-        ValueError: Naming the operation and, for a conv or linear, the channel.
+        ValueError: If one does; names the operation and, for a conv or linear, the channel.
     """
     if program.int8_logit_exponent is None:
-        raise ValueError("a portable program has an exponent of its int8 logits, and this one has none")
+        raise ValueError("a portable program needs an exponent of its int8 logits, and this one has none")
     for op in program.ops:
         if op.not_portable or isinstance(op, AvgPool):
-            raise ValueError(f"{op.name} is a {op.kind}, which portable arithmetic has not")
+            raise ValueError(f"{op.name} is a {op.kind}, which portable arithmetic does not have")
         exponents = {name: program.exponents.get(name) for name in (*op.inputs, op.name)}
         if op.shares_exponent and len({*exponents.values()}) > 1:
             raise ValueError(f"{op.name}: operands and result must have one exponent, not {exponents}")
         if isinstance(op, Add) and len(op.inputs) > 2:
-            raise ValueError(f"{op.name} adds {len(op.inputs)} tensors, of which a runtime clips each partial sum")
+            raise ValueError(f"{op.name} adds {len(op.inputs)} tensors, but runtimes clip each partial sum")
         if op.name in program.exponents:
             _check_clamp(program, op)
     bounds = layer_bounds(program)
@@ -193,7 +193,7 @@ def _check_layer(program: Program, op: Op, bound: Tensor) -> None:
 
 
 def _check_clamp(program: Program, op: Op) -> None:
-    """A bound that lies between two integers is rounded by the runtime, too; halfway it is a tie."""
+    """Refuse a bound halfway between two integers: the runtime rounds bounds, too, and that is a tie."""
     for bound in op.clamp:
         scaled = 0.0 if bound is None else bound * 2.0 ** program.exponents[op.name]
         if abs(scaled) < 128 and scaled % 1 == 0.5:

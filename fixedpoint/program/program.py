@@ -27,13 +27,13 @@ class Program:
     Attributes:
         input_shape: Channels, height, width.
         ops: The operations.
-        constants: By `<op>.<constant>`: float32 up to QAT; int8 weights and int32 biases in an integer program;
+        constants: Tensors by `<op>.<constant>`: float32 up to QAT; int8 weights and int32 biases in an integer program;
             `<op>.weight_exponent` (int32, [out]) and `<op>.table` (int8, [256]) once calibrated.
-        exponents: By tensor, once calibrated. Raw accumulators (`raw`) have none.
-        weight_limit: Greatest magnitude of an integer weight, for weights are symmetric: of exact8 127 or 63 (8 or 7
-            bits), of portable 126.
+        exponents: Exponents by tensor, once calibrated. Raw accumulators (`raw`) have none.
+        weight_limit: Greatest magnitude of an integer weight, as weights are symmetric: 127 or 63 in exact8 (8 or 7
+            bits), 126 in portable.
         arithmetic: PORTABLE or EXACT8.
-        int8_logit_exponent: Of the logits where they are int8, in portable arithmetic, once calibrated.
+        int8_logit_exponent: Exponent of the int8 logits of portable arithmetic, once calibrated.
     """
 
     input_shape: tuple[int, int, int]
@@ -132,11 +132,11 @@ class Program:
         The last layer's become the int8 logits of portable arithmetic.
 
         Raises:
-            ValueError: If they become none, in EXACT8.
+            ValueError: If they do not, as the logits of EXACT8.
         """
         exponent = self.exponents.get(op.name, self.int8_logit_exponent)
         if exponent is None:
-            raise ValueError(f"the accumulators of {op.name} are the logits, which {self.arithmetic} has not in int8")
+            raise ValueError(f"the accumulators of {op.name} are the logits, which are not int8 in {self.arithmetic}")
         return self.accumulator_exponent(op) - exponent
 
     def shared_exponents(self) -> dict[str, str]:
@@ -178,7 +178,7 @@ class Program:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: If there is none, or an operation is of a kind or with attributes this version does not know.
+            ValueError: If `value` is None, or an operation is of a kind or with attributes this version does not know.
         """
         if value is None:
             raise ValueError("the model file holds no program")

@@ -1,7 +1,7 @@
 """Calibration: one exponent for each activation and for each weight channel.
 
-Tried are the exponent that just covers the largest value and a few finer ones, which saturate the largest values but
-resolve the others better; kept is the one with the least squared error. Tensors that must have one exponent
+It tries the exponent that just covers the largest value and a few finer ones, which saturate the largest values but
+resolve the others better, and keeps the one with the least squared error. Tensors that must have one exponent
 (`Program.shared_exponents`) are tried together.
 """
 
@@ -33,7 +33,7 @@ from fixedpoint.program.functions import table
 from fixedpoint.program.portable import MAX_SHIFT as MAX_PORTABLE_SHIFT
 from fixedpoint.program.portable import least_exponent, lower
 
-LOST = 2  # bits: a tensor that loses more to an exponent that it shares is warned of
+LOST = 2  # bits: a tensor that loses more by sharing an exponent causes a warning
 
 
 def calibrate(
@@ -46,21 +46,21 @@ def calibrate(
     """Give a folded float program its exponents and its tables.
 
     Args:
-        program: Folded.
+        program: A folded float program.
         images: Called twice; each call gives the same batches of network input, float32 [batch, channels, h, w].
-        finer: How many exponents to try beyond the one that covers the largest value.
+        finer: Number of exponents to try beyond the one that covers the largest value.
         arithmetic: PORTABLE or EXACT8.
-        weight_bits: Of EXACT8: 8, or 7, with which ONNX Runtime's default options are exact on every x86 CPU.
+        weight_bits: Bits of weights in EXACT8: 8, or 7, with which ONNX Runtime's defaults are exact on every x86 CPU.
 
     Returns:
         The program with `exponents`, `<op>.weight_exponent` and `<op>.table` constants; its weights stay float. In
         portable arithmetic its operations are those of `portable.lower`.
 
     Raises:
-        ValueError: If the network has operations that portable arithmetic has not.
+        ValueError: If the network has operations that portable arithmetic does not have.
 
     Warns:
-        UserWarning: Of each tensor to which an exponent that it must share costs more than 2 bits.
+        UserWarning: For each tensor that loses more than 2 bits to an exponent that it must share.
     """
     program = lower(program) if arithmetic == PORTABLE else replace(program, weight_limit=2 ** (weight_bits - 1) - 1)
     exponents, of_logits = _activation_exponents(program, images, finer)
@@ -73,8 +73,8 @@ def with_exponents(program: Program, exponents: dict[str, int]) -> Program:
     """The program with these exponents of its tensors, as far as its operations allow them, and with its tables.
 
     Args:
-        program: Any.
-        exponents: At least of the tensors that decide over others' (`Program.shared_exponents`) but INPUT.
+        program: Any program.
+        exponents: Exponents of at least the first tensors in `Program.shared_exponents`, except INPUT.
     """
     shared = program.shared_exponents()
     ops = {op.name: op for op in program.ops if op.name in shared}
@@ -94,7 +94,7 @@ def with_exponents(program: Program, exponents: dict[str, int]) -> Program:
 
 
 def with_weight_exponents(program: Program, finer: int) -> Program:
-    """The program with the best exponents of its weights, float constants and calibrated tensors given."""
+    """The program with the best exponents for its float weights, given those of its tensors."""
     weighted = [op for op in program.ops if op.weighted and not is_fixed(op)]
     exponents = {f"{op.name}.weight_exponent": _weight_exponents(program, op, finer) for op in weighted}
     return program.with_constants(**exponents)
@@ -110,9 +110,9 @@ def covering_exponent(largest: Tensor, limit: int = 127) -> Tensor:
 def _activation_exponents(
     program: Program, images: Callable[[], Iterable[Tensor]], finer: int
 ) -> tuple[dict[str, int], int]:
-    """The best exponent of each tensor that decides over others', and the one that covers the logits."""
+    """The best exponent of each first tensor in `Program.shared_exponents`, and the one that covers the logits."""
     evaluator, raw = FloatEvaluator(program), program.raw
-    # what only moves values has the errors of the tensors that it moves them from
+    # an operation that only moves values has the errors of its operands
     measured = {op.name: op for op in program.ops if op.name not in raw and not op.keeps_exponent}
     largest = dict.fromkeys([*measured, program.output], torch.tensor(0.0))
     for x in images():
@@ -126,7 +126,7 @@ def _activation_exponents(
             groups.setdefault(first, []).append(name)
     tried = {}
     for first, names in groups.items():
-        coarsest = min((covering[name] for name in names if largest[name] > 0), default=0)  # zeros do not decide
+        coarsest = min((covering[name] for name in names if largest[name] > 0), default=0)  # zeros do not count
         tried[first] = [INPUT_EXPONENT] if first == INPUT else range(coarsest, coarsest + finer + 1)
     of_member = {name: first for first, names in groups.items() for name in names}
     own = {name: range(covering[name], covering[name] + finer + 1) for name in measured}
@@ -175,7 +175,7 @@ def _weight_exponents(program: Program, op: Op, finer: int) -> Tensor:
     result = program.exponents.get(op.name, program.int8_logit_exponent)
     source = program.exponents[op.inputs[0]]
     finest = (result or 0) + (MAX_PORTABLE_SHIFT if program.is_portable else MAX_SHIFT) - source
-    exponent = (covering + torch.stack(errors).argmin(dim=0).to(torch.int32)).clamp(max=finest)  # a dead channel's
+    exponent = (covering + torch.stack(errors).argmin(dim=0).to(torch.int32)).clamp(max=finest)  # for tiny weights
     if program.is_portable:
         exponent[rows.abs().amax(dim=1) == 0] = finest  # any is exact, and the finest is best for the bias
     left = torch.arange(len(weight))  # the channels whose accumulators may still be too large

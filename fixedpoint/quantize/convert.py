@@ -13,7 +13,7 @@ from fixedpoint.program.portable import check_portable
 def convert(program: Program) -> Program:
     """The integer program: int8 weights, int32 biases, int32 weight exponents.
 
-    Nothing is estimated here, so nothing that the QAT model computes can change.
+    Nothing is estimated here, so it computes exactly what the QAT model computes.
 
     Raises:
         ValueError: If an operation would not be exact (`bounds.check_exactness`) or, in portable arithmetic, not the

@@ -15,17 +15,17 @@ from fixedpoint.program import INPUT, Bounds, Program, is_fixed
 from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.quantize.qat import FakeQuantModel
 
-FEWEST = 200  # values inside the clamp by which an error is divided at least, lest a few of them move a bias far
+FEWEST = 200  # least number of values to divide an error by, so that few values inside the clamp do not move a bias far
 
 
 @torch.no_grad()
 def correct_biases(program: Program, images: Tensor) -> Program:
     """Bring the mean of each channel of each conv and linear, after its clamp, to that of the float network.
 
-    Layer by layer, so that each one sees what the corrected layers before it give.
+    It goes layer by layer, so that each one sees the results of the corrected layers before it.
 
     Args:
-        program: Calibrated, with float constants.
+        program: A calibrated program with float constants.
         images: Network input, float32 [images, channels, h, w]; all of it is in memory at once, with the tensors of the
             network that are still to be read, twice.
 

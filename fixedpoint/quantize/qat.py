@@ -31,7 +31,7 @@ from fixedpoint.program.floating import pad
 from fixedpoint.program.functions import TableLookup, slopes
 from fixedpoint.quantize.rounding import fake_quantize, straight_through
 
-STEPS_BACK = 2**16  # of 1/8 each, after which the weights of a channel are given up; a few are usual
+STEPS_BACK = 2**16  # most steps, of 1/8 each, by which the weights of a channel are shrunk; a few are usual
 
 
 class FakeQuantModel(ModuleEvaluator):
@@ -41,7 +41,7 @@ class FakeQuantModel(ModuleEvaluator):
     operations stay as calibrated.
 
     Attributes:
-        conv2d: What convolves, with the arguments of `torch.nn.functional.conv2d`.
+        conv2d: The convolution, with the arguments of `torch.nn.functional.conv2d`.
     """
 
     conv2d = staticmethod(F.conv2d)
@@ -94,7 +94,7 @@ class FakeQuantModel(ModuleEvaluator):
         https://doi.org/10.1145/1390156.1390191), which is what bounds an accumulator (A2Q, https://arxiv.org/abs/2308.13504).
 
         Raises:
-            ValueError: If they are so large, from a far too high learning rate, that it would not end.
+            ValueError: If they are too large for that, from a far too high learning rate.
         """
         for op in self.weighted:
             weight, bias = self.constants(op)
@@ -110,10 +110,10 @@ class FakeQuantModel(ModuleEvaluator):
                 bound = accumulator_bound(self.program, op, quantized, integer_bias[channels])
                 too_large = bound >= LIMIT
                 channels, step = channels[too_large], power_of_two(-exponent[too_large]) / 8
-                kept = (weight[channels].abs() - per_channel(step, weight, 0)).clamp(min=0)
-                weight[channels] = kept.copysign(weight[channels])
+                shrunk = (weight[channels].abs() - per_channel(step, weight, 0)).clamp(min=0)
+                weight[channels] = shrunk.copysign(weight[channels])
             else:
-                raise ValueError(f"weights of {op.name} are too large to be brought back: lower the lr")
+                raise ValueError(f"weights of {op.name} are too large to be projected: lower the lr")
 
     def constants(self, op: Op) -> tuple[nn.Parameter, nn.Parameter]:
         """Weight and bias of a conv or linear."""
@@ -180,12 +180,12 @@ class FakeQuantModel(ModuleEvaluator):
         return fake_quantize(x, 2.0 ** self.program.exponents[op.name], *self.program.bounds(op))
 
     def _integer_biases(self, op: Op) -> Tensor:
-        """As float64 numbers."""
+        """The integer biases, as float64."""
         grid = (self._buffer(op, name) for name in ("bias_scale64", "bias_step", "bias_offset"))
         return nearest_on_grid(self.constants(op)[1].detach(), *grid)
 
     def _suspects(self, op: Op) -> Tensor:
-        """The channels that a bound far quicker to compute than the exact one does not clear."""
+        """The channels that a cheap upper bound cannot prove safe."""
         weight, bias = self.constants(op)
         total = (weight * self._buffer(op, "weight_scale")).abs().flatten(1).sum(1)
         largest = max(abs(bound) for bound in self.program.input_bounds(op))

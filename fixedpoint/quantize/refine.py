@@ -1,7 +1,7 @@
 """Refinement: the exponent with the least error of its own tensor need not be the best for the logits.
 
-A few large values may decide over the exponent of a tensor, while all the others carry what the network sees. That is
-the rule behind squeeze-and-excitation and SiLU.
+A few large values may decide the exponent of a tensor, while all the others carry what the network sees. That is usual
+after squeeze-and-excitation and SiLU.
 """
 
 import torch
@@ -12,7 +12,7 @@ from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.quantize.calibrate import with_exponents, with_weight_exponents
 from fixedpoint.quantize.qat import FakeQuantModel
 
-GAIN = 0.97  # a step must leave at most this part of the squared error, lest it follows the noise of the images
+GAIN = 0.97  # a step must leave at most this fraction of the squared error, or it would follow the noise of the images
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def refine(program: Program, images: Tensor, finer: int) -> Program:
     """Move the exponents of tensors, one after the other, up or down for as long as the logits gain from it.
 
     Args:
-        program: Calibrated, with float constants.
+        program: A calibrated program with float constants.
         images: Network input, float32 [images, channels, h, w], all of it in memory at once.
         finer: As in `calibrate`, for the exponents of the weights, which are chosen anew.
 

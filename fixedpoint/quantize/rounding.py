@@ -1,4 +1,4 @@
-"""Fake quantization: the rounding, half to even, that QAT is made of."""
+"""Fake quantization: rounding half to even, with a gradient."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class FakeQuantize(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (integers,) = ctx.saved_tensors
-        # the one kernel that masks a gradient by a range; it leaves out the ends of the range, and we do not
+        # the one kernel that masks a gradient by a range; it excludes the ends of the range, hence the 0.5
         return ops.aten.hardtanh_backward(gradient, integers, ctx.low - 0.5, ctx.high + 0.5), None, None, None
 
 
@@ -40,7 +40,7 @@ def fake_quantize(x: Tensor, scale: Tensor | float, low: float = -float("inf"), 
 
 
 class StraightThrough(Function):
-    """The second argument; the gradient is passed on to the first."""
+    """Returns the second argument, and passes the gradient on to the first."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:

@@ -48,7 +48,12 @@ ALL = [
     ("mobilenetv4_conv_small", 64, "portable", None),
     ("vgg11_bn", 224, "portable", None),  # its first fully connected layer takes 7x7 maps
     ("densenet121", 64, "portable", None),
-    ("efficientnet_b0", 64, "exact8", IMAGENET),  # products of tensors and tables, which portable arithmetic has not
+    (
+        "efficientnet_b0",
+        64,
+        "exact8",
+        IMAGENET,
+    ),  # products of tensors, and tables: not portable
     ("vargconvnet", 64, "portable", None),
     ("torchvision/mobilenet_v3_small", 64, "exact8", IMAGENET),
     ("torchvision/googlenet", 64, "portable", None),

@@ -57,7 +57,7 @@ def test_main_writes_each_tensor(folder, tmp_path):
 def test_main_says_what_is_wrong(folder):
     assert call(folder, "./network", "nothing.bin") == (1, b"", "error: cannot read nothing.bin\n")
     code, logits, message = call(folder, "./network", input=X.tobytes() + b"\0")
-    assert (code, len(logits), message) == (1, len(X) * 20, "error: the last image is not whole in -\n")
+    assert (code, len(logits), message) == (1, len(X) * 20, "error: the last picture is not whole in -\n")
     message = "error: cannot write nowhere/tensors.txt\n"
     assert call(folder, "./trace", "images.bin", "nowhere") == (1, b"", message)
     with Path("/dev/full").open("wb") as full:
@@ -70,7 +70,7 @@ def test_a_folder_and_its_texts_are_the_same_model(folder):
     assert np.array_equal(CModel(folder, options=FAST)(X), CModel(texts, options=FAST)(X))
 
 
-def test_a_image_does_not_depend_on_its_batch(folder):
+def test_an_image_does_not_depend_on_its_batch(folder):
     model = CModel(folder, trace=True, options=FAST)
     assert np.array_equal(model(X), np.concatenate([model(image[None]) for image in X]))
     assert {name: len(value) for name, value in model.tensors(X).items()} == dict.fromkeys(

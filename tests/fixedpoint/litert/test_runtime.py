@@ -97,7 +97,7 @@ def test_a_changed_or_foreign_file_is_refused(tmp_path):
 
 
 def test_what_cannot_be_run_is_named():
-    with pytest.raises(ValueError, match="'gpu' are no kernels of LiteRT: xnnpack, optimized, reference"):
+    with pytest.raises(ValueError, match="kernels 'gpu' are not allowed, must be one of xnnpack, optimized, reference"):
         LitertModel(CONTENT, "gpu")
     with pytest.raises(
         ValueError, match="xnnpack keeps no tensors between input and logits; optimized and reference do"
@@ -105,7 +105,7 @@ def test_what_cannot_be_run_is_named():
         LitertModel(CONTENT, tensors=True)
     model = LitertModel(CONTENT, "optimized")
     x = hard_inputs(PROGRAMS["network"], 1)
-    with pytest.raises(ValueError, match="tensors are there with tensors=True only"):
+    with pytest.raises(ValueError, match="tensors can be read with tensors=True only"):
         model.tensors(x)
     for wrong, found in ((x.astype(np.float32), "float32"), (x[:, :1], "int8"), (x[0], "int8"), (x[:0], "int8")):
         message = rf"the input must be int8 \[batch, 3, 33, 33\], not {found} \[.*\]"

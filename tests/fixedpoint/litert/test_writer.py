@@ -270,7 +270,7 @@ REFUSED = {
     "x is a lookup": with_op(Lookup("x", (INPUT,), (3, 8, 8), "tanh", ())),
     "x is a mul": with_op(Mul("x", (INPUT, INPUT), (3, 8, 8))),
     "x is a avg_pool": with_op(AvgPool("x", (INPUT,), (3, 8, 8), (1, 1), (1, 1))),
-    "x is a batch_norm, which a .tflite file has not: fold the program first": with_op(
+    "x is a batch_norm, which .tflite files do not have: fold the program first": with_op(
         BatchNorm("x", (INPUT,), (3, 8, 8))
     ),
     "x adds 3 tensors": with_op(Add("x", (INPUT, INPUT, INPUT), (3, 8, 8))),

@@ -91,7 +91,7 @@ def test_a_channel_that_can_reach_the_limit_is_named():
     terms = 2**24 // (128 * 64)  # 2048 of 64, each times 128, are 2**24
     weight = [[64] * (terms - 1) + [63], [64] * (terms - 1) + [63], [64] * terms]
     check_exactness(classifier(weight[:2], [127, -127]))
-    with pytest.raises(ValueError, match=r"fc: .* channel 1 can reach 16777216; below 2\*\*24 is exact"):
+    with pytest.raises(ValueError, match=r"fc: .* channel 1 can reach 16777216, not below 2\*\*24"):
         check_exactness(classifier(weight[:2], [127, -128]))
     with pytest.raises(ValueError, match=r"fc: .* channel 2 can reach 16777216"):
         check_exactness(classifier(weight, [0, 0, 0]))
@@ -189,7 +189,7 @@ def test_averages_below_the_limit_are_exact(kernel, shift, divisor):
     ("kernel", "shift", "divisor"), [((256, 512), 0, 2**17), ((7, 7), 12, 200704), ((363, 362), -1, 131406)]
 )
 def test_averages_over_too_many_elements_are_named(kernel, shift, divisor):
-    with pytest.raises(ValueError, match=rf"mean: divides by {divisor}; float32 rounds right below 131072"):
+    with pytest.raises(ValueError, match=rf"mean: divides by {divisor}; float32 rounds correctly only below 131072"):
         check_exactness(pool(kernel, shift))
 
 

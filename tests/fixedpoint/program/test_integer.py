@@ -30,7 +30,7 @@ def test_bounds_beyond_int8_saturate(clamp):
     assert np.array_equal(tensors["x"].numpy(), expected)
 
 
-def test_a_image_does_not_depend_on_its_batch():
+def test_an_image_does_not_depend_on_its_batch():
     program = PROGRAMS["network"]
     x = torch.from_numpy(hard_inputs(program, 1))
     together = IntegerEvaluator(program).logits(x)

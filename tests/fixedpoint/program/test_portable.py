@@ -492,7 +492,7 @@ def test_conversion_catches_a_clamp_halfway_between_integers():
 
 def test_conversion_catches_operations_that_are_not_portable():
     other = replace(build((3, 8, 8), AvgPool("x", (INPUT,), (3, 4, 4), (2, 2), (2, 2))), arithmetic=PORTABLE)
-    with pytest.raises(ValueError, match="x is a avg_pool, which portable arithmetic has not"):
+    with pytest.raises(ValueError, match="x is a avg_pool, which portable arithmetic does not have"):
         check_portable(replace(other, int8_logit_exponent=3))
 
 

@@ -204,7 +204,7 @@ def test_project_keeps_a_bias_that_alone_breaks_the_bound_below_it():
 def test_project_gives_up_on_weights_that_a_far_too_high_learning_rate_has_made(monkeypatch):
     monkeypatch.setattr(qat, "STEPS_BACK", 2**6)
     model = FakeQuantModel(at_the_limit(torch.full((1, 2400), 1e9)))
-    with pytest.raises(ValueError, match="weights of fc are too large to be brought back: lower the lr"):
+    with pytest.raises(ValueError, match="weights of fc are too large to be projected: lower the lr"):
         model.project()
 
 
