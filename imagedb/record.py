@@ -54,7 +54,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Record:
-    """One image: encoded, with the index of its class, or None and an annotation; and with its name in the source."""
+    """One encoded image with its name in the source and its label; or with an annotation, and None as its label."""
 
     image: bytes
     label: int | None
@@ -66,14 +66,14 @@ class Record:
         """The label of the image, or those of its objects."""
         if self.annotation is None:
             return [cast(int, self.label)]
-        return [thing.label for thing in self.annotation.objects]
+        return [obj.label for obj in self.annotation.objects]
 
     @property
     def masks(self) -> list[bytes]:
         """All masks of the annotation."""
         if self.annotation is None:
             return []
-        own = [thing.mask for thing in self.annotation.objects if thing.mask is not None]
+        own = [obj.mask for obj in self.annotation.objects if obj.mask is not None]
         return [*self.annotation.masks.values(), *own]
 
 
@@ -168,16 +168,15 @@ def unpack_record(data: bytes) -> Record:
 
 def _pack_annotation(annotation: Annotation) -> dict:
     objects = [
-        {"label": thing.label, "box": thing.box, "flags": thing.flags} | ({"mask": thing.mask} if thing.mask else {})
-        for thing in annotation.objects
+        {"label": obj.label, "box": obj.box, "flags": obj.flags} | ({"mask": obj.mask} if obj.mask else {})
+        for obj in annotation.objects
     ]
     return {"objects": objects, "masks": annotation.masks}
 
 
 def _unpack_annotation(fields: dict) -> Annotation:
     objects = (
-        Object(thing["label"], tuple(thing["box"]), tuple(thing["flags"]), thing.get("mask"))
-        for thing in fields["objects"]
+        Object(obj["label"], tuple(obj["box"]), tuple(obj["flags"]), obj.get("mask")) for obj in fields["objects"]
     )
     return Annotation(tuple(objects), fields["masks"])
 

@@ -203,7 +203,7 @@ def vargconvnet_025(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
 
 @register_model
 def vargconvnet_32(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
-    """For 32x32 images: one block a stage, no stride in the stem, 0.44 M parameters with 10 classes."""
+    """For 32x32 images: one block per stage, no stride in the stem, 0.44 M parameters with 10 classes."""
     return _build(
         pretrained,
         {

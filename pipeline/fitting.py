@@ -26,7 +26,7 @@ from pipeline.paths import runs_folder
 from pipeline.progress import CheckpointTimer, Display, curves, noted_signals
 from pixels.augmentation import Augmentation
 from pixels.batches import BatchPartition, OrderedBatches
-from storage.files import alone
+from storage.files import locked
 from storage.model_file import ModelInfo
 from training.checkpoint import Checkpoints, digest_files, run_key
 from training.distributed import Group, joined
@@ -106,8 +106,8 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
         folder = runs_folder() / f"{stage}-{_key(trainee, course, params, [each.header.digest for each in databases])}"
         observer: Observer = CheckpointTimer(math.inf, signals)  # only process 0 looks at the clock
         if group.rank == 0:
-            stack.enter_context(alone(f"artifacts/{stage}"))
-            stack.enter_context(alone(folder))
+            stack.enter_context(locked(f"artifacts/{stage}"))
+            stack.enter_context(locked(folder))
             live, minutes = stack.enter_context(curves(stage)), params.machine.checkpoint_minutes
             observer = Display(live, folder, recipe.epochs, first.steps, recipe.batch_size, minutes, signals)
 

@@ -68,7 +68,7 @@ def write_csv(path: str | Path, rows: Iterable[Sequence]) -> None:
 
 
 @contextmanager
-def alone(folder: str | Path) -> Iterator[None]:
+def locked(folder: str | Path) -> Iterator[None]:
     """A block in which only this process writes to `folder`.
 
     Raises:

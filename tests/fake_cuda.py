@@ -1,7 +1,7 @@
 """A GPU that computes nothing: PyTorch's fake tensors for CUDA, which have devices, shapes and types, but no values.
 
-A tensor left on the CPU, types that do not fit, and a value that Python asks a GPU for are errors, as they are, or cost
-a wait, on a real one. Its kernels, and the backward pass, take a real one.
+A tensor left on the CPU, types that do not fit, and reading a value of the GPU in Python are errors; on a real GPU they
+are errors or cost a wait. The kernels and the backward pass need a real GPU.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ CUDA = torch.device("cuda", 0)
 
 @contextmanager
 def fake_cuda() -> Iterator[None]:
-    """Tensors made in the block are fake; bf16 may be asked for, and events of a stream."""
+    """A block in which new tensors are fake; bf16 and the events of a stream are supported."""
     stream = SimpleNamespace(record_event=lambda: SimpleNamespace(synchronize=lambda: None))
-    # timm's averages have a generator of random numbers, on the device, that takes a driver
+    # timm's averages have a random generator on the device, which needs a driver
     timms = SimpleNamespace(**vars(torch) | {"Generator": lambda device: torch.Generator()})
     with ExitStack() as stack:
         for place, name, value in (
@@ -37,7 +37,7 @@ def fake_cuda() -> Iterator[None]:
 
 
 def moved(module: nn.Module) -> nn.Module:
-    """`module.to("cuda")`, in a block of `fake_cuda`, where PyTorch itself cannot; it is of no use after that."""
+    """`module.to("cuda")` for a block of `fake_cuda`, in which PyTorch's own fails; it spoils the module."""
 
     def to(memory_format: torch.memory_format = torch.contiguous_format) -> nn.Module:
         for part in module.modules():

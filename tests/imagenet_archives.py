@@ -7,8 +7,8 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-# ILSVRC2012_ID, WNID, words, children: low-level synsets come first and not in the order of their WordNet ids, and the
-# WordNet ids of high-level ones lie between theirs.
+# ILSVRC2012_ID, WNID, words, children. Low-level synsets come first, not in the order of their WordNet ids, and the
+# WordNet ids of high-level synsets lie between theirs.
 SYNSETS = [
     (1, "n02119789", "kit fox, Vulpes macrotis", []),
     (2, "n02100735", "English setter", []),
@@ -25,7 +25,7 @@ def jpeg(seed, size=(20, 16)):
 
 
 def encoded(pixels):
-    """A JPEG file of uint8 pixels, of shape (height, width, 3), or (height, width) in grey."""
+    """A JPEG file of uint8 pixels of shape (height, width, 3), or (height, width) for grey."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG")
     return buffer.getvalue()
@@ -38,7 +38,7 @@ def add(archive, name, content):
 
 
 def tar(files):
-    """The bytes of a tar file of {name: content}, as GNU tar makes it."""
+    """The bytes of a tar file of {name: content} in GNU tar's format."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in files.items():
@@ -47,7 +47,7 @@ def tar(files):
 
 
 def meta_mat(synsets):
-    """meta.mat: the struct array `synsets` of shape (N, 1); all its numbers are of MATLAB's type double."""
+    """meta.mat: the struct array `synsets` of shape (N, 1); all numbers have MATLAB's type double."""
     array = np.empty((len(synsets), 1), [(field, object) for field in FIELDS])
     for row, (number, wnid, words, children) in enumerate(synsets):
         below = np.array([children], float) if children else np.zeros((0, 0))
@@ -58,7 +58,7 @@ def meta_mat(synsets):
 
 
 def write_devkit(root, synsets, truth, without=""):
-    """The devkit, `without` a file; `truth` has the ILSVRC2012_ID of each validation image."""
+    """Write the devkit without the file `without`; `truth` has the ILSVRC2012_ID of each validation image."""
     files = {
         "readme.txt": b"Introduction\n",
         "data/ILSVRC2012_validation_ground_truth.txt": "".join(f"{number}\n" for number in truth).encode(),
@@ -71,14 +71,14 @@ def write_devkit(root, synsets, truth, without=""):
 
 
 def write_train(root, classes):
-    """The training archive of pairs (WordNet id, {file name: content}), of which one is in memory at a time."""
+    """Write the training archive from pairs (WordNet id, {file name: content}), with one in memory at a time."""
     with tarfile.open(root / "ILSVRC2012_img_train.tar", "w", format=tarfile.GNU_FORMAT) as archive:
         for wnid, files in classes:
             add(archive, f"{wnid}.tar", tar(files))
 
 
 def write_val(root, files):
-    """The validation archive of pairs (file name, content)."""
+    """Write the validation archive from pairs (file name, content)."""
     with tarfile.open(root / "ILSVRC2012_img_val.tar", "w", format=tarfile.GNU_FORMAT) as archive:
         for name, content in files:
             add(archive, name, content)

@@ -1,4 +1,4 @@
-"""Images to be seen by networks, and what Pillow makes of them."""
+"""Synthetic images for tests, and Pillow's results for them."""
 
 import io
 
@@ -9,7 +9,7 @@ from pixels.views import View
 
 
 def photo(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """Soft waves of colour, uint8 [height, width, 3], hardly any of them at the ends of the range."""
+    """Soft waves of colour, uint8 [height, width, 3], with hardly any values at the ends of the range."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / max(width, height)
     waves = random.uniform(-12, 12, (3, 4, 3))
@@ -30,7 +30,7 @@ def encode(pixels: np.ndarray | Image.Image, kind: str = "PNG", **options) -> by
 
 
 def decode_planes(jpeg: bytes) -> np.ndarray:
-    """What Pillow decodes without leaving YCbCr, uint8 [height, width, 3]; a grey one has no chroma."""
+    """The YCbCr pixels that Pillow decodes, uint8 [height, width, 3]; grey files get neutral chroma."""
     file = Image.open(io.BytesIO(jpeg))
     file.draft("YCbCr", file.size)
     if file.mode == "L":
@@ -39,13 +39,13 @@ def decode_planes(jpeg: bytes) -> np.ndarray:
 
 
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Pillow's bilinear resize of uint8 [h, w, 3], rows first: since version 13 it takes the columns of some first."""
+    """Pillow's bilinear resize of uint8 [h, w, 3], rows first; since version 13 Pillow may begin with the columns."""
     image = Image.fromarray(pixels).resize((width, pixels.shape[0]), Image.BILINEAR)
     return np.asarray(image.resize((width, height), Image.BILINEAR))
 
 
 def look(pixels: np.ndarray, view: View, size: int, black: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
-    """A clipped view as cropping, resizing, flipping and padding one after the other, uint8 [size, size, 3]."""
+    """A clipped view by cropping, resizing, flipping and padding in sequence, uint8 [size, size, 3]."""
     x, y, right, bottom = (int(edge) for edge in view.box)
     left, top, width, height = view.target
     part = resize(np.ascontiguousarray(pixels[y:bottom, x:right]), width, height)
@@ -55,5 +55,5 @@ def look(pixels: np.ndarray, view: View, size: int, black: tuple[int, int, int] 
 
 
 def difference(left, right) -> np.ndarray:
-    """Between two images, without wrapping around."""
+    """The absolute difference of two images, without wrapping around."""
     return np.abs(np.asarray(left).astype(float) - np.asarray(right).astype(float))

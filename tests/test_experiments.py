@@ -15,7 +15,7 @@ import pytest
 import yaml
 from project import REPOSITORY, clone_of, commit, environment, files, make_project, ran, shell
 
-from storage.files import alone
+from storage.files import locked
 from storage.model_file import load_model
 
 pytestmark = pytest.mark.experiments
@@ -59,7 +59,7 @@ def wait_for(condition, seconds: float = 300) -> None:
 def is_written(folder: Path) -> bool:
     """Whether a stage is at work in it."""
     try:
-        with alone(folder):
+        with locked(folder):
             return False
     except ValueError:
         return True

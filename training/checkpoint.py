@@ -26,7 +26,7 @@ class State(TypedDict):
         model: the weights that are trained.
         scored: the weights that are validated and saved: those of `model`, or their average.
         is_best: whether the epoch that has just ended has the best score so far.
-        about: what describes the file to those who find it.
+        about: a description for those who find the file.
     """
 
     epoch: int
@@ -77,7 +77,7 @@ class Checkpoints:
     Rank 0 writes and reads them, so other processes may be on machines without the folder.
 
     Args:
-        folder: Where the files of this run are.
+        folder: The folder of this run.
         count: Number of latest states that stay.
         group: The processes of the run.
     """

@@ -95,9 +95,9 @@ class CityscapesSource(IndexedSource):
 
 def _objects(file: Path) -> tuple[Object, ...]:
     try:
-        things = [thing for thing in json.loads(file.read_bytes())["objects"] if not thing.get("deleted")]
-        objects = (_object(thing["label"], thing["polygon"]) for thing in things)
-        return tuple(thing for thing in objects if thing)
+        polygons = [polygon for polygon in json.loads(file.read_bytes())["objects"] if not polygon.get("deleted")]
+        objects = (_object(polygon["label"], polygon["polygon"]) for polygon in polygons)
+        return tuple(obj for obj in objects if obj)
     except (AttributeError, KeyError, TypeError):
         raise ValueError(f"{file} does not hold polygons; expected objects with label and polygon") from None
     except ValueError as error:

@@ -58,8 +58,8 @@ class CocoSource(IndexedSource):
         return SourceImage(name, None, file.read_bytes, file, partial(self._annotation, index))
 
     def _annotation(self, index: int) -> Annotation:
-        _, size, things = self._images[index]
-        return Annotation(tuple(self._object(size, *msgpack.unpackb(thing)) for thing in things))
+        _, size, objects = self._images[index]
+        return Annotation(tuple(self._object(size, *msgpack.unpackb(obj)) for obj in objects))
 
     def _object(
         self, size: tuple[int, int], number: int, label: int, box: list, crowd: int, packed: bytes | None
@@ -87,16 +87,16 @@ def _read(content: dict) -> tuple[list[str], list[tuple[str, tuple[int, int], li
     images = sorted(content["images"], key=itemgetter("id"))
     if not images:
         raise ValueError("no images")
-    things: dict[int, list[bytes]] = {image["id"]: [] for image in images}
-    for thing in content["annotations"]:
-        number, image, category = (thing[key] for key in ("id", "image_id", "category_id"))
-        if image not in things:
+    objects: dict[int, list[bytes]] = {image["id"]: [] for image in images}
+    for obj in content["annotations"]:
+        number, image, category = (obj[key] for key in ("id", "image_id", "category_id"))
+        if image not in objects:
             raise ValueError(f"annotation {number}: image_id {image} is not among the images")
         if category not in labels:
             raise ValueError(f"annotation {number}: category_id {category} is not among the categories")
-        values = number, labels[category], thing["bbox"], thing.get("iscrowd", 0), thing.get("segmentation")
-        things[image].append(msgpack.packb(values))
-    listed = [(image["file_name"], (image["height"], image["width"]), things[image["id"]]) for image in images]
+        values = number, labels[category], obj["bbox"], obj.get("iscrowd", 0), obj.get("segmentation")
+        objects[image].append(msgpack.packb(values))
+    listed = [(image["file_name"], (image["height"], image["width"]), objects[image["id"]]) for image in images]
     return [category["name"] for category in categories], listed
 
 

@@ -1,4 +1,4 @@
-"""Tables of a confusion matrix, by hand."""
+"""Tables of a confusion matrix, worked out by hand."""
 
 import torch
 
@@ -6,7 +6,7 @@ from evaluation import classes
 from evaluation.classes import class_rows, confusion_rows, worst_classes
 
 
-def test_every_class_with_the_one_it_is_most_often_taken_for():
+def test_every_class_with_the_one_it_is_most_often_predicted_as():
     counts = torch.tensor([[5, 2, 2], [1, 2, 3], [0, 0, 0]])
     assert class_rows(counts, ["a", "b", "c"]) == [
         ("a", 9, 55.5556, "b", 2),  # of equally many, the lower class

@@ -74,7 +74,7 @@ def test_predict_keeps_no_graph():
     assert not logits.requires_grad
 
 
-def test_confusion_counts_images_by_class_and_by_class_taken_for():
+def test_confusion_counts_images_by_class_and_predicted_class():
     logits = torch.tensor([[3.0, 1, 0], [0, 2, 2], [0, 0, 5], [9, 8, 7], [1, 1, 1]])
     labels = torch.tensor([0, 1, 1, 1, 2])
     assert confusion(logits, labels).tolist() == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]

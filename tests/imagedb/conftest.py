@@ -22,7 +22,7 @@ def png():
 
 @pytest.fixture(scope="session")
 def image_root(tmp_path_factory):
-    """root/train/{ant,bee,cat}: 70 images, PNG and JPEG, of noise."""
+    """root/train/{ant,bee,cat}: 70 PNG and JPEG images of noise."""
     root = tmp_path_factory.mktemp("images")
     noise = np.random.default_rng(0)
     for index in range(70):
@@ -35,7 +35,7 @@ def image_root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def database(image_root, tmp_path_factory):
-    """The images of `image_root`, packed; not to be changed."""
+    """The packed images of `image_root`; tests must not change it."""
     path = tmp_path_factory.mktemp("packed") / "train.lmdb"
     write_database(FolderSource(image_root, "train"), path)
     return path

@@ -12,8 +12,8 @@ def write(path, content):
     path.write_bytes(content)
 
 
-def thing(label, *polygon, **fields):
-    return {"label": label, "polygon": [list(point) for point in polygon]} | fields
+def polygon(label, *points, **fields):
+    return {"label": label, "polygon": [list(point) for point in points]} | fields
 
 
 def polygons(*objects):
@@ -36,7 +36,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def objects(root):
-    """The objects that are made of the given content of a polygons file."""
+    """The objects that the source makes from a polygons file with the given content."""
     file = root / "gtFine" / "val" / "a" / "a_000000_000019_gtFine_polygons.json"
 
     def objects(content):
@@ -71,9 +71,9 @@ def test_class_names_stand_at_their_ids(root):
 
 def test_boxes_are_bounds_and_groups_are_crowds(objects):
     content = polygons(
-        thing("road", (0, 1023), (2047, 500), (2048, 1024)),
-        thing("cargroup", (40, 7), (30, 9), (35, 3)),
-        thing("polegroup", (1, 2), (3, 4), (1, 4), deleted=0, draw=True),
+        polygon("road", (0, 1023), (2047, 500), (2048, 1024)),
+        polygon("cargroup", (40, 7), (30, 9), (35, 3)),
+        polygon("polegroup", (1, 2), (3, 4), (1, 4), deleted=0, draw=True),
     )
     assert objects(content) == (
         Object(7, (0, 500, 2048, 1024)),
@@ -85,10 +85,10 @@ def test_boxes_are_bounds_and_groups_are_crowds(objects):
 def test_license_plates_and_deleted_polygons_are_left_out(objects):
     triangle = (1, 2), (3, 4), (1, 4)
     content = polygons(
-        thing("license plate", *triangle),
-        thing("car", *triangle, deleted=1),
-        thing("rider", *triangle),
-        thing("license plategroup", *triangle),
+        polygon("license plate", *triangle),
+        polygon("car", *triangle, deleted=1),
+        polygon("rider", *triangle),
+        polygon("license plategroup", *triangle),
     )
     assert [found.label for found in objects(content)] == [25]
 
@@ -108,9 +108,9 @@ def test_missing_files_are_named(root):
     ("content", "message"),
     [
         (b'{"objects": [', ": Expecting value: line 1 column 14"),
-        (polygons(thing("tram", (1, 2))), ": an object of class 'tram', allowed: unlabeled, ego vehicle, "),
-        (polygons(thing("tramgroup", (1, 2))), ": an object of class 'tramgroup', allowed: unlabeled, ego vehicle, "),
-        (polygons(thing("car")), ": a polygon of 'car' has no points"),
+        (polygons(polygon("tram", (1, 2))), ": an object of class 'tram', allowed: unlabeled, ego vehicle, "),
+        (polygons(polygon("tramgroup", (1, 2))), ": an object of class 'tramgroup', allowed: unlabeled, ego vehicle, "),
+        (polygons(polygon("car")), ": a polygon of 'car' has no points"),
         (polygons({"label": "car"}), " does not hold polygons; expected objects with label and polygon"),
         (polygons("car"), " does not hold polygons; expected objects with label and polygon"),
         (b"[]", " does not hold polygons; expected objects with label and polygon"),

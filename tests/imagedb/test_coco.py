@@ -25,7 +25,7 @@ def rectangle(left, top, right, bottom):
 
 
 def instances(*segmentations, **fields):
-    """A file of instances: image 9, which has an object of category 7 for each segmentation, and image 3."""
+    """The content of a JSON file: image 9 with an object of category 7 for each segmentation, and image 3."""
     annotation = {"image_id": 9, "category_id": 7, "bbox": [1, 1, 2, 2], "iscrowd": 0, "area": 4.0}
     return {
         "info": {"year": 2017},
@@ -47,7 +47,7 @@ def instances(*segmentations, **fields):
 
 @pytest.fixture
 def opened(tmp_path):
-    """Writes the images and, of the given content, the JSON file, and opens the source."""
+    """Writes the images and a JSON file with the given content, and opens the source."""
 
     def opened(content):
         for name in ("000009.jpg", "z/000003.jpg"):
@@ -90,7 +90,7 @@ def test_labels_are_positions_in_the_order_of_category_ids(opened):
         annotation["category_id"] = category
     source = opened(content)
     assert source.class_names == ["person", "train", "toothbrush"]
-    assert [thing.label for thing in source[1].annotation().objects] == [2, 0, 1]
+    assert [obj.label for obj in source[1].annotation().objects] == [2, 0, 1]
 
 
 def test_box_and_crowd(opened):
@@ -110,8 +110,8 @@ def test_an_object_without_outline_has_no_mask(opened, content):
 def test_boxes_alone(opened):
     content = instances([])
     del content["annotations"][0]["segmentation"], content["annotations"][0]["iscrowd"]
-    thing = opened(content)[1].annotation().objects[0]
-    assert (thing.box, thing.flags, thing.mask) == ((1, 1, 3, 3), (), None)
+    obj = opened(content)[1].annotation().objects[0]
+    assert (obj.box, obj.flags, obj.mask) == ((1, 1, 3, 3), (), None)
 
 
 def test_polygons_are_merged_and_may_leave_the_image(opened):

@@ -11,7 +11,7 @@ from imagedb.sources.imagenet import imagenet_source
 from imagedb.sources.source import WHOLE, Shard, Survey
 
 WNIDS = ["n02100735", "n02110185", "n02119789"]  # English setter, Siberian husky, kit fox
-TRAIN = {  # in no order, as many bytes as images, about
+TRAIN = {  # unordered, with about equal numbers of bytes per image
     "n02119789": {f"n02119789_{number}.JPEG": jpeg(number) for number in (7, 10026, 3, 4)},
     "n02100735": {f"n02100735_{number}.JPEG": jpeg(number, (30, 40)) for number in (11, 2)},
     "n02110185": {f"n02110185_{number}.JPEG": jpeg(number) for number in (5, 1)},
@@ -80,7 +80,7 @@ def test_torchvision_agrees_and_what_it_extracts_is_the_same_source(root, split,
 
 
 def test_archives_packed_again_with_folders(root):
-    """As `tar --create --file ILSVRC2012_img_train.tar .` makes them of extracted ones."""
+    """`tar --create --file ILSVRC2012_img_train.tar .` makes such archives from extracted ones."""
     folder = tarfile.TarInfo("./")
     folder.type = tarfile.DIRTYPE
     with tarfile.open(root / "ILSVRC2012_img_train.tar", "w") as archive:
@@ -211,7 +211,7 @@ def test_truncated_training_archive_is_found_before_the_first_image(root):
 
 
 def test_damaged_header_is_not_the_end_of_the_archive(root):
-    """Python's tarfile would pass over everything that follows."""
+    """Python's tarfile would ignore everything that follows."""
     archive = root / "ILSVRC2012_img_train.tar"
     data = bytearray(archive.read_bytes())
     header = data.index(b"n02100735.tar")

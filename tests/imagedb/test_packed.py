@@ -16,7 +16,7 @@ IMAGES = [b"\xff\xd8" + bytes([index]) * (100 + 3000 * index) + b"\xff\xd9" for 
 
 
 def write_reference(path, entries, subdir):
-    """Each record in a transaction of its own, the last first, as workers may finish."""
+    """Write each record in its own transaction, the last one first, because workers may finish in any order."""
     with lmdb.open(str(path), subdir=subdir, map_size=2**24, meminit=False, map_async=True, sync=False) as environment:
         for key, value in reversed(entries.items()):
             with environment.begin(write=True) as transaction:
@@ -55,7 +55,7 @@ def test_class_names_of_a_reference_database(tmp_path):
 
 
 def test_bytes_packed_by_old_msgpack_are_read(tmp_path):
-    """Before msgpack 1.0, bytes became its "raw" type unless one asked for another."""
+    """Before version 1.0, msgpack stored bytes as its "raw" type by default."""
     old = msgpack.packb(IMAGES[0] + b"\x03\x00", use_bin_type=False)
     assert old != entries()[b"0"]
     write_reference(tmp_path / "val", entries(k0=old), subdir=True)

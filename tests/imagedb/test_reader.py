@@ -34,7 +34,7 @@ def copy(database, tmp_path):
 
 
 def change(path, **entries):
-    """Put the entries (key: value, None deletes) into the file, behind the library's back."""
+    """Put the entries (key: value, None deletes) into the file, without the library."""
     with lmdb.open(str(path), subdir=False, lock=False, map_size=2**26) as env, env.begin(write=True) as transaction:
         for key, value in entries.items():
             key = b"header" if key == "header" else record_key(int(key[1:]))

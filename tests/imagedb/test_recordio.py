@@ -46,7 +46,7 @@ def write(path, records, header=HEADER):
 
 
 def parts(data):
-    """(flag, bytes) of each part of a file, as dmlc-core's documentation lays them out."""
+    """(flag, bytes) of each part of a file, by the layout in dmlc-core's documentation."""
     while data:
         assert data[:4] == MAGIC
         (word,) = struct.unpack("<I", data[4:8])
@@ -59,7 +59,7 @@ def parts(data):
 
 
 def records(data):
-    """Flags and whole data of each record of a file."""
+    """The flags and the joined data of each record of a file."""
     flags, whole = [], b""
     for flag, part in parts(data):
         whole += MAGIC * (flag in (2, 3)) + part

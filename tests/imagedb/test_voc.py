@@ -5,7 +5,7 @@ import pytest
 from imagedb.record import Annotation, Object
 from imagedb.sources.voc import VocSource
 
-# The elements of the real files, in the unlike orders that occur in them.
+# The elements of the real files, in the different orders that occur in them.
 XML = """<annotation>
 	<folder>VOC2012</folder>
 	<filename>2007_000027.jpg</filename>
@@ -41,7 +41,7 @@ def write(path, content):
 
 @pytest.fixture
 def root(tmp_path):
-    """Three images, of which 2007_000027 has masks; the lists are not in the order of names."""
+    """Three images; 2007_000027 has masks; the lists are not in the order of names."""
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for name, xml in {"2007_000027": XML, "2008_000001": EMPTY, "2008_000002": EMPTY}.items():
         write(root / "JPEGImages" / f"{name}.jpg", f"image {name}")

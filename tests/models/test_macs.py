@@ -28,7 +28,7 @@ def test_imagenet_configuration():
 
 
 def by_hand(share: float) -> tuple[int, int]:
-    """Multiply-accumulates and parameters of VarGConvNet with `share` of its channels, from the published structure."""
+    """Multiply-accumulates and parameters of VarGConvNet with a `share` of the published channels."""
     stem, *after = (int(share * width) for width in (64, 96, 128, 160, 320))
     half, head = stem // 2, int(share * 1024)
     # of each convolution: side of its output, weights, biases
@@ -41,7 +41,7 @@ def by_hand(share: float) -> tuple[int, int]:
         before = out
     layers += [(7, before * head, head), (1, head * 1000, 1000)]
     macs = sum(side * side * weights for side, weights, _ in layers)
-    return macs, sum(weights + 3 * biases for _, weights, biases in layers)  # BatchNorm has a scale and a shift more
+    return macs, sum(weights + 3 * biases for _, weights, biases in layers)  # and BatchNorm's scale and shift
 
 
 def test_widths_of_vargconvnet_are_those_of_the_documentation():
@@ -58,7 +58,7 @@ def test_widths_of_vargconvnet_are_those_of_the_documentation():
 
 
 class Product(nn.Module):
-    """Multiplies in its own forward, beside a submodule."""
+    """A module that multiplies in its own forward and has a submodule."""
 
     def __init__(self):
         super().__init__()

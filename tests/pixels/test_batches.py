@@ -32,12 +32,12 @@ def augmented(database, seed=0):
 
 
 def plain(database, seed=0):
-    """Pixels whose value is the number of the image."""
+    """Pixels whose values are the number of the image."""
     return Pixels(database, center_views(RGB), RGB, seed)
 
 
 def whole(batches, epoch):
-    """The batches of an epoch, none of which is split."""
+    """The whole batches of an epoch."""
     return (batch for (batch,) in batches.epoch(epoch))
 
 
@@ -141,7 +141,7 @@ def test_labels_belong_to_their_images(database, renderer):
 @RENDERERS
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("done", [0, 1, 3])
-def test_an_epoch_goes_on_after_the_batches_that_are_done(database, workers, done, renderer):
+def test_an_epoch_resumes_after_the_batches_that_are_done(database, workers, done, renderer):
     batches = TrainingBatches(augmented(database), 8, workers, renderer)
     assert same([batch for (batch,) in batches.epoch(1, done)], list(whole(batches, 1))[done:])
 
@@ -162,7 +162,7 @@ def test_processes_and_parts_split_each_batch_and_keep_pairs_together(database, 
 
 
 def test_parts_do_not_depend_on_who_computes_them(database):
-    """Part n of a batch is the same for one process of four parts, two of two, and four of one."""
+    """Part n of a batch is the same for one process with four parts, two with two, and four with one."""
     found = []
     for processes, accumulate in ((1, 4), (2, 2), (4, 1)):
         ranks = [BatchPartition(rank, processes, accumulate) for rank in range(processes)]

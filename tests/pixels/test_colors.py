@@ -43,7 +43,7 @@ def pale():
 
 
 def changed(pixels, *changes):
-    """torchvision's changes of RGB one after the other, unrounded."""
+    """torchvision's changes of RGB, one after the other and without rounding."""
     image = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).double() / 255
     for change, factor in changes:
         image = change(image, factor)
@@ -51,7 +51,7 @@ def changed(pixels, *changes):
 
 
 def hue_angle(pixel):
-    """Of one RGB colour in the plane of chroma, in turns."""
+    """The hue angle of one RGB colour in the plane of chroma, in turns."""
     _, u, v = bt601(pixel)
     return math.atan2(v - 128, u - 128) / (2 * math.pi)
 
@@ -130,7 +130,7 @@ def test_jitter_does_not_depend_on_the_order_of_torchvisions_changes():
 
 
 def test_jitter_of_an_image_with_strong_colours_is_nearly_torchvisions():
-    """What leaves 0 .. 255 is clipped after each change there, and once here."""
+    """torchvision clips to 0 .. 255 after each change, `color_map` only once."""
     pixels = photo(64, 64)
     changes = [
         (functional.adjust_brightness, 1.1),

@@ -1,4 +1,4 @@
-"""The renderer's arithmetic, on the CPU; nvJPEG's is only to be had on a GPU."""
+"""The renderer's arithmetic, on the CPU; nvJPEG's needs a GPU."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -193,7 +193,7 @@ def test_a_damaged_image_is_named(image):
 
 
 def test_decoding_by_torchvision_is_that_of_pillow():
-    """The base of the comparisons above; what it refuses, Pillow decodes."""
+    """The comparisons above rest on this; what torchvision refuses, Pillow decodes."""
     renderer = DeviceRenderer(InputFormat(size=SIZE, color_space="rgb", resize=None), torch.device("cpu"))
     jpeg = encode(photo(40, 30), "JPEG")
     for files in ([jpeg], [jpeg[:-100], jpeg]):

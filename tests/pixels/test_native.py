@@ -95,7 +95,7 @@ def test_luma_of_a_jpeg_file_is_that_of_libjpeg_resampled(kind, shape):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("short", [9, 64, 120, 190])
 def test_luma_of_a_centre_includes_the_rows_around_it(kind, short):
-    """Although a file is decoded only as far as it is needed."""
+    """They are decoded too, although only the necessary part of a file is."""
     views = center_views(InputFormat(size=8, color_space="yuv444", resize=short))
     for height in range(100, 200):
         jpeg = encode(noise(100, height, seed=height), "JPEG", **KINDS[kind])
@@ -108,7 +108,7 @@ def test_luma_of_a_centre_includes_the_rows_around_it(kind, short):
 @pytest.mark.parametrize("shape", [(128, 96), (61, 77)])
 @pytest.mark.parametrize(("kind", "across", "down"), [("4:2:2", 2, 1), ("4:2:0", 2, 2), ("progressive", 2, 2)])
 def test_chroma_is_resampled_once_from_its_own_resolution(kind, across, down, shape):
-    """A pixel of chroma is the mean of the pixels that it stands for, but for its own rounding."""
+    """A pixel of chroma is the mean of the pixels that it covers, apart from its own rounding."""
     jpeg = encode(noise(*shape), "JPEG", quality=100, **KINDS[kind])
     edges = [(0, -length % step) for length, step in zip(shape[::-1], (down, across), strict=True)]
     planes = np.pad(np.asarray(Image.fromarray(noise(*shape)).convert("YCbCr")).astype(float), [*edges, (0, 0)], "edge")
@@ -136,7 +136,7 @@ def test_soft_chroma_is_that_of_libjpeg(kind, box):
     [("4:2:2", 0x12, (160, 480)), ("4:2:0", 0x41, (640, 120)), ("4:2:0", 0x14, (160, 480))],
 )
 def test_rare_subsampling(kind, sampling, shape):
-    """An MCU of other factors and as many blocks: a file of other proportions, with the same planes of chroma in it."""
+    """An MCU with other factors and as many blocks: a file of other proportions with the same planes of chroma."""
     jpeg = bytearray(encode(photo(320, 240), "JPEG", quality=95, **KINDS[kind]))
     at = jpeg.index(b"\xff\xc0")
     jpeg[at + 5 : at + 9] = struct.pack(">HH", *shape[::-1])
@@ -307,9 +307,9 @@ def test_other_threads_run_while_an_image_is_made():
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    """An environment in which nothing has been built; gives the folder of its packages."""
+    """An environment in which nothing has been built; the fixture gives the folder of its packages."""
     monkeypatch.setattr(build_native, "FOLDER", tmp_path / "packages")
-    monkeypatch.setattr(build_native, "LIBRARIES", ("-ljpeg", "-lm"))  # another digest than the module in use has
+    monkeypatch.setattr(build_native, "LIBRARIES", ("-ljpeg", "-lm"))  # another digest than that of the module in use
     monkeypatch.syspath_prepend(tmp_path / "packages")
     native._native.cache_clear()
     yield tmp_path / "packages"
@@ -369,7 +369,7 @@ def test_what_has_not_been_built(fresh, monkeypatch, tmp_path):
 def test_a_damaged_module_is_built_again(fresh, damage):
     build_native.build()
     (module,) = fresh.iterdir()
-    module.unlink()  # a process looks at a file that it has loaded only once
+    module.unlink()  # a process reads a file that it has loaded only once
     module.write_bytes(damage)
     command = (
         "import sys; from pathlib import Path; from pixels import build_native as b; b.FOLDER = Path(sys.argv[1]); "

@@ -22,7 +22,7 @@ THEIRS = {
 
 
 def draw(policy, size=32, seed=0, operations=2, magnitude=9):
-    """Operations, and the state of the generator after they were drawn."""
+    """The drawn operations, and the state of the generator afterwards."""
     given = Augmentation(
         crop="padded",
         crop_padding=0,
@@ -61,7 +61,7 @@ def test_no_policy_draws_nothing():
 
 
 def test_trivial_augment_draws_as_its_paper_says():
-    """One of 14 operations, each as likely, with one of 31 strengths: table 1 of https://arxiv.org/abs/2103.10158."""
+    """14 operations with 31 strengths, all equally likely: table 1 of https://arxiv.org/abs/2103.10158."""
     drawn = [draw("trivial_augment", seed=seed)[0] for seed in range(2800)]
     assert all(len(operations) == 1 for operations in drawn)
     counts = Counter(operations[0][0] for operations in drawn)

@@ -45,7 +45,7 @@ def center(size, resize=None):
 
 
 def in_yuv(pixels):
-    """Rounded as PNG images are: `rendered` at its own size."""
+    """RGB pixels in YUV, rounded as for PNG images: `rendered` at their own size."""
     return rendered(encode(pixels), center(len(pixels)), len(pixels), "yuv444")
 
 
@@ -83,7 +83,7 @@ def test_a_jpeg_file_in_rgb_is_nearly_pillows(subsampling):
 
 @pytest.mark.parametrize("color_space", ["rgb", "yuv444"])
 def test_the_same_image_as_jpeg_and_png_looks_the_same(color_space):
-    """Also after jitter, which is made from YUV in one and from RGB in the other."""
+    """This holds after jitter, too, which starts from YUV for one and from RGB for the other."""
     jpeg = encode(photo(90, 70), "JPEG", quality=95)
     png = encode(np.asarray(decode_image(jpeg)))
     views = random_views(AUGMENTATION, RGB)

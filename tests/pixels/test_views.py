@@ -90,7 +90,7 @@ def test_padded_crops_are_of_the_image_that_validation_sees(shape):
         torch.manual_seed(seed)
         off = difference(rendered(pixels, view, 16), crop(resized))
         left, top, width, height = view.target
-        # pixels beyond the crop have influence on its outermost ones there, and none here
+        # there, pixels beyond the crop influence its outermost ones; here, they do not
         assert off[top + 1 : top + height - 1, left + 1 : left + width - 1].max() <= 1
         off[top : top + height, left : left + width] = 0
         assert off.max() == 0

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from storage.files import alone, beside, whole_file, write_csv, write_json
+from storage.files import beside, locked, whole_file, write_csv, write_json
 
 
 def test_a_file_appears_when_it_is_whole_and_its_folder_with_it(tmp_path):
@@ -75,7 +75,7 @@ def test_json_and_csv(tmp_path):
 
 def test_one_process_at_a_time(tmp_path):
     message = f"^another process is writing {tmp_path}/new; wait for its end, or stop it$"
-    with alone(tmp_path / "new"), pytest.raises(ValueError, match=message), alone(tmp_path / "new"):
+    with locked(tmp_path / "new"), pytest.raises(ValueError, match=message), locked(tmp_path / "new"):
         pass
-    with alone(tmp_path / "new"):
+    with locked(tmp_path / "new"):
         pass

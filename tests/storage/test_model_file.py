@@ -37,7 +37,7 @@ def test_bytes_depend_on_the_contents_alone(tmp_path):
     first = path.read_bytes()
     save_model(path, "int", dict(reversed(TENSORS.items())), INFO, dict(reversed(PROGRAM.items())))
     assert path.read_bytes() == first
-    # A golden value, because another process may order things differently.
+    # A golden value, because another process may use another order.
     assert sha256(first).hexdigest() == "6dd49bd1450b49635d08edd8df5bfc5c5d10ca7246d7366c028afc51ce22ef2c"
 
 

@@ -4,7 +4,7 @@ import torch
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread():
-    """Networks this small gain nothing from more."""
+    """Use one thread: networks this small gain nothing from more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

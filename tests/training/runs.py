@@ -9,7 +9,7 @@ from pixels.views import center_views
 from training.recipe import Recipe
 
 FORMAT = InputFormat(size=8, color_space="rgb", resize=None)
-STEPS = 3  # of 8 of the 26 images, an epoch
+STEPS = 3  # per epoch, each of 8 of the 26 images
 
 
 def recipe(**changes) -> Recipe:

@@ -63,7 +63,7 @@ def test_a_failed_save_leaves_the_one_before(tmp_path, monkeypatch, at):
 
 
 def test_a_full_disk_is_named_and_leaves_the_state_before(tmp_path):
-    """A limit on the size of a file stands for the disk: the write of a large tensor fails."""
+    """A limit on the size of files stands for a full disk: writing a large tensor fails."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(3, STATE)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

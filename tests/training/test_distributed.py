@@ -1,6 +1,6 @@
-"""Two processes against one.
+"""Training by two processes compared with training by one.
 
-One process that has imported everything forks them, and again after one of them has died, as torchrun starts them.
+A process that has imported everything forks them, and forks them again after one of them has died, as torchrun does.
 """
 
 import ast
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 class Recording(engine.Observer):
-    """The losses of all steps, and the images of each; a process may kill itself before one of them."""
+    """Records the loss and the images of each step; a process may kill itself before one of them."""
 
     def __init__(self, dies_at=None):
         self.losses, self.images, self.dies_at = [], [], dies_at
@@ -53,7 +53,7 @@ class Recording(engine.Observer):
 
 
 def fit(database: ImageDatabase, folder: Path, group: Group, dropout: float, observer: engine.Observer, **changes):
-    """A run of two epochs, with all that a process may do differently from another."""
+    """A run of two epochs with everything that could differ between processes."""
     given = recipe(epochs=2, mixup=0.4, ema_decay=0.5, clip_grad=1).model_copy(update=changes)
     step = TrainingStep(network(dropout=dropout), given, label_loss(0.1), group=group, mixing=Mixing(given, 3))
     partition = BatchPartition(group.rank, given.processes, given.accumulate)
@@ -73,7 +73,7 @@ def digest(model_weights: dict) -> int:
 
 
 def run_process(database: str, folder: str, dies_at: str = "0") -> None:
-    """What each process does."""
+    """The work of each process."""
     with joined(2, CPU) as group:
         alive = group.rank == 0 or os.environ["TORCHELASTIC_RESTART_COUNT"] != "0"
         observer = Recording(None if alive else int(dies_at))
@@ -84,7 +84,7 @@ def run_process(database: str, folder: str, dies_at: str = "0") -> None:
 
 
 def fork(restarts: int, *arguments: str) -> list[int]:
-    """The exit codes of two processes, both started again if one of them dies."""
+    """The exit codes of two processes; both are started again if one of them dies."""
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
     children = []
@@ -106,7 +106,7 @@ def fork(restarts: int, *arguments: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def runs(database, tmp_path_factory):
-    """What both processes found: of a run straight to its end, and of one in which the second process is killed."""
+    """The results of both processes: of an uninterrupted run, and of one in which the second process is killed."""
     folders = [tmp_path_factory.mktemp(name) for name in ("straight", "killed")]
     here = Path(__file__)
     paths = os.pathsep.join(map(str, (here.parent, here.parents[1], here.parents[2])))
@@ -124,8 +124,8 @@ def straight(runs):
     return runs[0]
 
 
-def test_two_processes_see_the_images_of_one_and_come_to_its_losses(database, tmp_path, straight):
-    """To a relative 1e-5 those of one process that computes the same parts one after the other."""
+def test_two_processes_see_the_images_of_one_and_reach_its_losses(database, tmp_path, straight):
+    """Their losses are within a relative 1e-5 of those of one process that computes the same parts in sequence."""
     alone = Recording()
     fitted = fit(database, tmp_path, Group(), 0.5, alone, accumulate=2)
     both = [[one[0], other[0]] for one, other in zip(*(each["images"] for each in straight), strict=True)]

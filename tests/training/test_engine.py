@@ -35,7 +35,7 @@ def validation(database):
 
 
 def scripted(*top1):
-    """Scores from a list, whatever the model does."""
+    """A validation that gives scores from a list, whatever the model is."""
     scores = iter(top1)
     return lambda model: {"top1": next(scores), "loss": 1.0}
 
@@ -51,7 +51,7 @@ class Watching(engine.Observer):
 def fit(
     database, folder, model=None, given=None, workers=0, validate=None, score_start=False, count=2, data=None, **options
 ):
-    """Trains on `database`, with the checkpoints in `folder`."""
+    """Train on `database`, with checkpoints in `folder`."""
     given, validate = given or recipe(), validate or validation(database)
     watching = Watching(**{name: options.pop(name) for name in ("progress", "report", "request") if name in options})
     mixing = Mixing(given, 3) if given.mixes else None
@@ -64,7 +64,7 @@ def fit(
 
 
 def contents(fitted) -> tuple:
-    """Everything of a run, to the byte."""
+    """All results of a run, as bytes."""
     weights = [
         (name, str(value.dtype), tuple(value.shape), value.stride(), value.numpy().tobytes())
         for part in (fitted.best, fitted.last)
@@ -105,7 +105,7 @@ def test_learning_rate_of_each_step(database, tmp_path, optimizers, warmup_epoch
     def progress(steps, total, label):
         assert total == STEPS
         for step in steps:
-            yield step  # and comes back after the optimizer's step
+            yield step  # and it is back after the optimizer's step
             found.append(optimizers[0].param_groups[0]["lr"])
 
     history = fit(database, tmp_path, given=given, validate=validate, progress=progress).history
@@ -115,7 +115,7 @@ def test_learning_rate_of_each_step(database, tmp_path, optimizers, warmup_epoch
 
 
 class Silent(nn.Module):
-    """A network without gradients: they are all zero."""
+    """A network whose gradients are all zero."""
 
     def __init__(self):
         super().__init__()
@@ -140,7 +140,7 @@ def test_weight_decay_is_on_weights_only(database, tmp_path):
 
 
 class Sgd:
-    """With momentum, weight decay in the gradient, from here on by its formula in float64."""
+    """SGD with momentum and weight decay in the gradient, by its formula in float64."""
 
     def __init__(self, nesterov: bool):
         self.nesterov, self.velocity = nesterov, {}
@@ -201,7 +201,7 @@ def test_training_follows_the_formula_of_the_optimizer(database, tmp_path, optim
     model[0].register_forward_pre_hook(lambda module, inputs: inputs[0].double())
     fitted = fit(database, tmp_path, model, given, validate=scripted(0, 0))
     for name, value in parameters.items():
-        if name != "0.bias":  # BatchNorm takes it away: its gradient is rounding errors, which Adam scales up
+        if name != "0.bias":  # BatchNorm removes it: its gradient is rounding errors, which Adam scales up
             assert torch.allclose(fitted.last[name], value, rtol=1e-6, atol=1e-8), name
     assert [row["train_loss"] for row in fitted.history] == pytest.approx(
         [sum(losses[:STEPS]) / STEPS, sum(losses[STEPS:]) / STEPS], abs=1e-6
@@ -309,7 +309,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_epochs_before(database, t
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_weights_that_are_not_finite_are_not_kept(database, tmp_path, value):
-    """Those of the last update of an epoch, after which there is no loss."""
+    """No loss shows the weights after the last update of an epoch."""
     model, asked = network(), []
 
     def request():
@@ -438,7 +438,7 @@ def test_a_run_stopped_after_any_step_ends_with_the_same_bytes(database, tmp_pat
     def requests():
         asked.append(None)
         if len(asked) == at + 1 and action == engine.Request.SAVE:
-            raise Stop  # a checkpoint is there, and whatever comes after it is lost
+            raise Stop  # there is a checkpoint, and what follows it is lost
         return action if len(asked) == at else engine.Request.CONTINUE
 
     with pytest.raises((Stop, engine.Stopped)):

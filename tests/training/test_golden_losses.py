@@ -1,4 +1,4 @@
-"""The first step losses of the sample run, to the bit: a change that moves them says so by changing the file."""
+"""The losses of the sample run's first steps, to the bit: a change that moves them must also change the file."""
 
 import json
 import shutil

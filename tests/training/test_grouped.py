@@ -16,7 +16,7 @@ GEOMETRIES = [(2, 3, 1, 1), (4, 5, 2, 2), (8, 1, 1, 0)]  # groups, kernel, strid
 
 @pytest.fixture
 def everywhere(monkeypatch):
-    """Dense on the CPU as well."""
+    """Make grouped convolutions dense on the CPU as well."""
     monkeypatch.setattr(grouped, "is_faster_dense", lambda weight, groups: groups > 1)
 
 
@@ -32,7 +32,7 @@ def gradients(convolution, x, weight, bias, geometry):
 
 
 class Convolutions(TorchDispatchMode):
-    """Notes the shapes of weights and the groups of the convolutions in its block."""
+    """Notes the weight shapes and the groups of the convolutions in its block."""
 
     def __init__(self):
         super().__init__()
@@ -81,7 +81,7 @@ def test_a_weight_that_is_infinite_stays_in_its_group(everywhere):
     ],
 )
 def test_a_convolution_is_dense_where_that_has_been_measured_to_be_faster(device, autocast, groups, of_a_group, dense):
-    """What PyTorch is given to convolve with: weights of a group of channels, or of all of them in one group."""
+    """PyTorch gets the weights of each group of channels, or those of all channels in one group."""
     with fake_cuda(), torch.autocast("cuda", torch.bfloat16, enabled=autocast), Convolutions() as given:
         x = torch.empty(2, groups * of_a_group, 8, 8, device=device)
         weight = torch.empty(16, of_a_group, 3, 3, device=device)

@@ -18,7 +18,7 @@ def softmax(row, temperature):
 
 
 def soft_cross_entropy(logits, target, temperature):
-    """By the definition, in Python's floats."""
+    """The definition, in Python's floats."""
     rows = [
         -sum(p * math.log(q) for p, q in zip(softmax(t, temperature), softmax(z, temperature), strict=True))
         for z, t in zip(logits.tolist(), target.tolist(), strict=True)

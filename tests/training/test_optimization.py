@@ -5,11 +5,11 @@ from torch import nn
 from runs import recipe
 from training.optimization import Schedule, make_optimizer
 
-STEPS = 10  # of an epoch
+STEPS = 10  # per epoch
 
 
 def rates(given, losses, steps=STEPS):
-    """The learning rate of every step, with these validation losses."""
+    """The learning rate of every step, given these validation losses."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=given.lr)
     schedule, found = Schedule(optimizer, given, steps), []
     for epoch, loss in enumerate(losses):

@@ -23,7 +23,7 @@ def without_statistics(seed=0):
 
 
 def steps(database, model, given, count=3, execution=Execution(), late=False, **options):  # noqa: B008
-    """Losses and correct images of the first steps."""
+    """The losses and the numbers of correct images of the first steps."""
     step = TrainingStep(model, given, label_loss(given.label_smoothing), execution, **options)
     step.late = late
     step.train()
@@ -45,7 +45,7 @@ def test_a_batch_in_parts_is_the_batch_where_nothing_sees_the_whole(database):
         assert torch.allclose(value, parted.state_dict()[name], rtol=1e-5, atol=1e-7), name
 
 
-def test_the_first_loss_and_the_correct_images(database):
+def test_the_first_loss_and_the_number_of_correct_images(database):
     model = network(dropout=0)
     ((loss, right),) = steps(database, model, recipe(label_smoothing=0), 1)
     ((pixels, labels),) = next(iter(batches(database).epoch(0)))
@@ -92,7 +92,7 @@ def test_fp16_leaves_out_steps_until_the_loss_is_scaled_so_that_no_gradient_over
 
 def test_gradients_that_stay_infinite_in_fp16(database):
     class Endless(torch.autograd.Function):
-        """Nothing, with a gradient that no scale makes finite."""
+        """The identity, with a gradient that no scale makes finite."""
 
         @staticmethod
         def forward(ctx, x):
@@ -200,7 +200,7 @@ def test_late_steps_are_the_steps(database):
 
 
 class Reads(TorchDispatchMode):
-    """Counts how often Python asks for a value, for which a GPU would have to be waited for."""
+    """Counts how often Python reads a value, for which it would have to wait for a GPU."""
 
     count = 0
 

@@ -1,4 +1,4 @@
-"""What a GPU would be given in a step of training."""
+"""What a training step would give to a GPU."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ FUSED = ("sgd", "nesterov", "adamw")
 
 
 def backward(loss: Tensor, model: nn.Module) -> None:
-    """Gradients of the parameters' shapes; the engine that computes them takes a driver."""
+    """Gradients with the parameters' shapes, because the engine that computes them needs a driver."""
     assert (loss.shape, loss.device, loss.dtype) == ((), CUDA, torch.float32)
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -24,7 +24,7 @@ def backward(loss: Tensor, model: nn.Module) -> None:
 
 
 def watched(model: nn.Module, seen: list[Tensor]) -> nn.Module:
-    """The model, on the GPU, with the results of its convolutions in `seen`."""
+    """The model on the GPU, which adds the results of its convolutions to `seen`."""
     for part in model.modules():
         if isinstance(part, nn.Conv2d):
             part.register_forward_hook(lambda part, inputs, output: seen.append(output))
@@ -62,9 +62,9 @@ def test_a_step_is_on_the_gpu_in_the_types_and_the_layout_of_its_precision(monke
         for group in step.optimizer.param_groups:
             assert bool(group.get("fused")) == (given.optimizer in FUSED)
             group["fused"] = False  # a fused kernel cannot be called with fake tensors
-        if precision == "fp16":  # the kernel alone takes a scale
+        if precision == "fp16":  # only the kernel takes a scale
             monkeypatch.setattr(step.optimizer, "step", lambda: None)
-        monkeypatch.setattr(step, "check", lambda but: None)  # which looks at the losses of steps before
+        monkeypatch.setattr(step, "check", lambda but: None)  # which checks the losses of earlier steps
         step.train()
         totals = torch.zeros(2, dtype=torch.float64, device=CUDA)
         pixels, labels = torch.empty(8, 3, 32, 32, dtype=torch.uint8), torch.empty(8, dtype=torch.int64)
