@@ -191,7 +191,7 @@ def _unframe(framed: bytes) -> bytes:
     allowed: tuple[int, ...] = WHOLE, FIRST
     while allowed:
         if len(framed) < at + PART.size:
-            raise ValueError(f"damaged: {DATA} has no record of so many bytes there")
+            raise ValueError(f"damaged: {DATA} has no record of that length there")
         magic, word = PART.unpack_from(framed, at)
         flag, length = word >> LENGTH_BITS, word & (1 << LENGTH_BITS) - 1
         if magic != MAGIC or flag not in allowed:

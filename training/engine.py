@@ -42,14 +42,14 @@ class Fitted:
 
 
 class Observer:
-    """What training reports to and asks while it runs; this class does nothing and requests nothing."""
+    """Watches training, which calls these methods as it runs; this class does nothing and requests nothing."""
 
     def epoch(self, steps: EpochSteps, epoch: int, done: int) -> EpochSteps:
         """Pass on the steps of an epoch, of which `done` are already done, one at a time."""
         return steps
 
     def step(self, figures: Callable[[], Figures]) -> None:
-        """Called after each step; `figures` gives the means of the epoch so far, for which the CPU waits for a GPU."""
+        """Called after each step; `figures` gives the means of the epoch so far, for which it waits for a GPU."""
 
     def row(self, row: Row) -> None:
         """Called with each row of the history, also with those from before an interruption."""

@@ -201,7 +201,7 @@ class TrainingStep:
         if not loss.isfinite():
             with self.execution.autocast(self.device):
                 first = first_not_finite(self.model, x)
-            raise NotFinite(f"the loss is {loss.item()} {work}, first in {first}")
+            raise NotFinite(f"the loss is {loss.item()} {work}; it began in {first}")
 
 
 @torch.no_grad()

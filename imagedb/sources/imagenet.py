@@ -247,6 +247,6 @@ def _devkit_files(root: Path) -> tuple[Path, bytes, bytes]:
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(f"{archive} is damaged: {' '.join(str(error).split())}") from None
     if not folder.is_dir():
-        raise FileNotFoundError(f"neither {archive} nor the folder {folder} exists; they define ImageNet's classes")
+        raise FileNotFoundError(f"neither {archive} nor the folder {folder} exists; either defines ImageNet's classes")
     meta, truth = ((root / name).read_bytes() for name in names)
     return folder, meta, truth

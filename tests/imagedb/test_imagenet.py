@@ -317,7 +317,7 @@ def test_no_devkit(root):
     archive.unlink()
     with refused(
         FileNotFoundError,
-        f"neither {archive} nor the folder {root / 'ILSVRC2012_devkit_t12'} exists; they define ImageNet's classes",
+        f"neither {archive} nor the folder {root / 'ILSVRC2012_devkit_t12'} exists; either defines ImageNet's classes",
     ):
         imagenet_source(root, "val")
 

@@ -231,7 +231,7 @@ def test_truncated_data(folder, missing):
     [
         (0, 0, "data.rec has no record there"),  # the magic
         (7, 2 << 5, "data.rec has no record there"),  # a flag that cannot come first
-        (7, 1 << 5, "data.rec has no record of so many bytes there"),  # a first part, nothing after it
+        (7, 1 << 5, "data.rec has no record of that length there"),  # a first part, nothing after it
         (4, 200, "208 bytes by its lengths, 36 by data.idx"),
         (4, 8, "16 bytes by its lengths, 36 by data.idx"),
         (8, 1, "number 1, label 7.0, and 1 more labels in data.rec"),

@@ -301,7 +301,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_epochs_before(database, t
             self.calls += 1
             return super().forward(x) * (value if self.calls == STEPS + 2 else 1)
 
-    message = r"^the loss is (nan|inf) in epoch 2, step 2, first in .*: lower the lr, which is 0\.1$"
+    message = r"^the loss is (nan|inf) in epoch 2, step 2; it began in .*: lower the lr, which is 0\.1$"
     with pytest.raises(ValueError, match=message):
         fit(database, tmp_path, Diverging(*network()), validate=scripted(1, 2, 3, 4))
     assert Checkpoints(tmp_path).load()["epoch"] == 2

@@ -184,7 +184,7 @@ def test_a_loss_that_is_looked_at_late_is_traced_back_to_where_it_began(database
     step.check()
     step(work[1], data.partition.numbers(), (5, 0, 1), 2)
     assert step.model[5].weight.isnan().any(), "the weights had to wait for the loss"
-    message = "^the loss is nan in epoch 1, step 2, first in the output of 3$"
+    message = "^the loss is nan in epoch 1, step 2; it began in the output of 3$"
     with pytest.raises(NotFinite, match=message):
         step(work[2], data.partition.numbers(), (5, 0, 2), 3)
     for (name, value), other in zip(step.model.named_parameters(), expected.model.parameters(), strict=True):
@@ -238,7 +238,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights(database):
     before = {name: value.clone() for name, value in model.named_parameters()}
     step = TrainingStep(model, recipe(), lambda logits, targets, x: logits.sum() * math.nan)
     ((pixels, labels),) = next(iter(batches(database).epoch(0)))
-    message = "^the loss is nan in epoch 1, step 1, first in the loss itself, from finite logits$"
+    message = "^the loss is nan in epoch 1, step 1; it began in the loss itself, from finite logits$"
     with pytest.raises(NotFinite, match=message):
         step([(pixels, labels)], [0], (5, 0, 0), 1)
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
