@@ -1,6 +1,6 @@
-"""How fast this is, beside others that do the same work, on this machine.
+"""Measure speed on this machine, compared with other projects that do the same work.
 
-    make bench ONLY=SUBJECT     installs the peers of the subject beside the project's packages, and runs it
+    make bench ONLY=SUBJECT     installs the peers of the subject next to the project's packages, and runs it
     python -m benchmarks SUBJECT [--help]
 
 Subjects: deploy (each file in its runtime), quantize (quantization-aware training, against torchao and Brevitas), data

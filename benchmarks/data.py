@@ -1,16 +1,16 @@
-"""Packing, loading and opening measured beside what else people use, on this machine.
+"""Packing, loading and opening of databases on this machine, compared with what else people use.
 
-    make bench ONLY=data     installs the peers beside the project's packages, and runs this
+    make bench ONLY=data     installs the peers next to the project's packages, and runs this
 
-Packing takes 4,000 made images of 500 x 375 pixels, about 96 KB each, or those of --images. Each contestant packs
-them once with their files in the page cache and once without, which is dropped for just these files (a hypervisor may
-have a cache of its own); "synced" has in its time that all is on the disk, which ours always is. Loading makes batches
-of 128 random crops of 224 px of 1,024 of them, in the page cache, whole epochs. The contestants take turns, round by
-round; shown are medians. Scale is a database of 1,281,167 small records, as many as ImageNet's.
+Packing uses 4,000 synthetic images of 500 x 375 pixels, about 96 KB each, or those of --images. Each contestant packs
+them once with their files in the page cache and once after these were dropped from it (a hypervisor may have a cache of
+its own); "synced" includes the time until all data are on the disk, for which ours always waits. Loading makes batches
+of 128 random crops of 224 px from 1,024 of the images in the page cache, for whole epochs. The contestants take turns,
+round by round; the table shows medians. Scale is a database of 1,281,167 small records, as many as ImageNet's.
 
-It takes a quarter of an hour on 2 cores. What each peer does, and what it needs to be installed, is said in
-bench_data_peers.py. "512 px" and "256 px" are the long side of an image that was encoded again with quality 90 when it
-was packed. Ours makes "rgb", as the peers do, or "yuv444", which recipes/imagenet.yaml trains with.
+It takes a quarter of an hour on 2 cores. benchmarks/data_peers.py describes the peers and how they are installed.
+"512 px" and "256 px" are the long side of images that were encoded again with quality 90 when they were packed. Ours
+makes "rgb", as the peers do, or "yuv444", which recipes/imagenet.yaml trains with.
 """
 
 import argparse
@@ -49,12 +49,12 @@ class Extent:
     """How much is measured.
 
     Attributes:
-        images: that are packed.
-        width, height: of a made image, in pixels.
-        loaded: images that are loaded, whole batches.
-        batch: images in one.
-        size: of a loaded image in pixels.
-        records: of the large database.
+        images: Number of images that are packed.
+        width, height: Size of a synthetic image in pixels.
+        loaded: Number of images that are loaded, in whole batches.
+        batch: Images per batch.
+        size: Size of a loaded image in pixels.
+        records: Records of the large database.
     """
 
     images: int = 4000
@@ -67,15 +67,15 @@ class Extent:
 
 
 QUICK = Extent(images=40, width=100, height=75, loaded=32, batch=8, size=32, records=2000)
-CLASSES, DISTINCT, CROPPED = 10, 300, 0.8  # made images: classes, different ones, the part of one that a copy shows
+CLASSES, DISTINCT, CROPPED = 10, 300, 0.8  # synthetic: classes, different images, the part of one in a copy
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="a folder of class folders, in place of made images")
+    parser.add_argument("--images", type=Path, help="a folder of class folders, in place of synthetic images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--quick", action="store_true", help="a few small images, to see that all works")
+    parser.add_argument("--quick", action="store_true", help="a few small images, to test that everything works")
     arguments = parser.parse_args()
     extent = QUICK if arguments.quick else Extent()
     runs = runs_folder()
@@ -137,7 +137,7 @@ def packing(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
                 if pack is None:
                     continue
                 _remove(target)
-                os.sync()  # what others have left is not of this contestant's time
+                os.sync()  # what others have not written yet is not part of this contestant's time
                 for file in files:
                     prepare(file)
                 start = time.perf_counter()
@@ -173,7 +173,7 @@ def loading(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
         ours.pack(images, stores / f"{name}.lmdb", name, workers=2)
     shape = (extent.batch, 3, extent.size, extent.size)
     results = {}
-    for workers in (2, 0):  # and FFCV last: all processes fork before its threads start
+    for workers in (2, 0):  # FFCV comes last: all processes fork before its threads start
         contestants: dict[str, Iterable | None] = {**ours.loaders(stores, extent.size, extent.batch, workers)}
         contestants |= peers.loaders(images, packed, extent.size, extent.batch, workers)
         works = {name: partial(_load, each, shape) for name, each in contestants.items() if each is not None}
@@ -186,7 +186,7 @@ def loading(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
 
 
 def scale(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
-    """What packing and reading the large database takes, once."""
+    """Measure packing and reading of the large database, once."""
     results = ours.scale(files[0], work / "large.lmdb", extent.records)
     print("scale")
     for name, value in results.items():
@@ -219,7 +219,7 @@ def _links(files: list[Path], folder: Path, extent: Extent) -> tuple[Path, int]:
 
 
 def _drop(file: Path) -> None:
-    """Put what the page cache holds of a file out of it."""
+    """Drop a file from the page cache."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -38,7 +38,7 @@ LOADED = [
     ("256 px", "yuv444", "jitter"),
     ("short side 256 px", "yuv444", "jitter"),
 ]
-BATCH = 250  # of the large database
+BATCH = 250  # images, of the large database
 
 
 def pack(folder: Path, path: Path, encoding: str, workers: int) -> None:
@@ -61,7 +61,7 @@ def _reencode(file: Path) -> bytes:
 
 
 def packers() -> dict[str, Callable[[Path, Path], None]]:
-    """As those of the peers."""
+    """Our packers by name, as `data_peers.packers`."""
     return {
         f"ours, {name}, {workers} worker{'s' * (workers - 1)}": partial(pack, encoding=name, workers=workers)
         for name in ("as it is", "256 px")
@@ -70,7 +70,7 @@ def packers() -> dict[str, Callable[[Path, Path], None]]:
 
 
 def loaders(stores: Path, size: int, batch: int, workers: int) -> dict[str, Iterable]:
-    """As those of the peers, from the databases <name of the encoding>.lmdb in the folder `stores`."""
+    """Our loaders by name, as `data_peers.loaders`, of the databases <encoding>.lmdb in the folder `stores`."""
     return {
         f"ours, {', '.join((name, *options))}": Epochs(
             training_batches(stores / f"{name}.lmdb", size, batch, workers, *options)
@@ -82,7 +82,7 @@ def loaders(stores: Path, size: int, batch: int, workers: int) -> dict[str, Iter
 def training_batches(
     path: Path, size: int, batch: int, workers: int, color_space: str = "yuv444", jitter: str = ""
 ) -> TrainingBatches:
-    """Crops and flips as the peers make them, and their jitter of colours if it is "jitter"."""
+    """Batches with the crops and flips of the peers, and with their colour jitter if `jitter` is "jitter"."""
     augmentation = Augmentation(
         crop="resized",
         crop_scale=(0.08, 1),
@@ -142,7 +142,7 @@ class Repeated(IndexedSource):
 
 
 def read_epoch() -> None:
-    """Print how an epoch of the database argv[1] went, in this process, which was started at argv[2]: JSON."""
+    """Print measurements of an epoch of the database argv[1] in this process, which started at argv[2], as JSON."""
     imported, workers = time.time(), 2
     batches = training_batches(Path(sys.argv[1]), 32, BATCH, workers)
     reading = batches.epoch(0)
@@ -157,6 +157,6 @@ def read_epoch() -> None:
 
 
 def _memory() -> int:
-    """Of this process, MiB; the pages of the database are not part of it."""
+    """The memory of this process in MiB, without the pages of the database."""
     lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["RssAnon"].split()[0]) // 1024

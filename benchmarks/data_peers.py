@@ -1,4 +1,4 @@
-"""The peers of `benchmarks.data`: what else packs and loads an image folder, at its own best settings.
+"""The peers of `benchmarks.data`: other packers and loaders of image folders, each at its best settings.
 
 All make batches of random crops (scale 0.08 to 1, ratio 3/4 to 4/3), flipped, normalized, float32. Their filters
 differ: Pillow's, timm's and torchvision's average over the pixels of an area when they shrink it; FFCV's is OpenCV's
@@ -34,7 +34,7 @@ Packer = Callable[[Path, Path], object]  # from a folder of class folders to a n
 
 
 def packers(images: int) -> dict[str, Packer | None]:
-    """Name to function; None for what is not installed. `images`: of a tar file of webdataset."""
+    """The packers by name, None if not installed; webdataset's has `images` images per tar file."""
     web, ffcv = find_spec("webdataset"), find_spec("ffcv")
     return {
         "cp -r": lambda folder, path: subprocess.run(["cp", "-r", folder, path], check=True),
@@ -47,13 +47,14 @@ def packers(images: int) -> dict[str, Packer | None]:
 
 
 def loaders(folder: Path, packed: dict[str, Path], size: int, batch: int, workers: int) -> dict[str, Iterable | None]:
-    """Name to an iterable of one epoch of (float32 [batch, 3, size, size], labels); None for what is not installed.
+    """Iterables of one epoch of (float32 [batch, 3, size, size], labels), by name; None if not installed.
 
     Args:
-        folder: of class folders.
-        packed: what the packers LOADED made of it, by name; those that are not installed are missing.
-        size: of an image in pixels.
-        workers: processes besides this one; FFCV: threads, at least one.
+        folder: A folder of class folders.
+        packed: The results of the packers LOADED by name; those that are not installed are missing.
+        size: Size of an image in pixels.
+        batch: Images per batch.
+        workers: Processes besides this one; for FFCV threads, at least one.
     """
     crop_and_flip = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
     pixels = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]

@@ -3,10 +3,10 @@
     python -m benchmarks deploy [--rounds 7]                    after `make repro`
     python -m benchmarks deploy --network vargconvnet --size 224       another network, with random weights
 
-The contestants take turns, round by round, so that a change of the machine's speed hits them alike; shown are medians
-and, in parentheses, times float.onnx in ONNX Runtime, then which file is fastest. Before they are timed, the outputs of
-the int8 ones are compared; one with others is left out, and named. Kept in runs/bench.json, since speed belongs to the
-machine and not to the results. OpenVINO takes part where it is installed: `make test-runtimes` does that.
+The contestants take turns, round by round, so that a change of the machine's speed affects all of them. The table shows
+medians and, in parentheses, multiples of float.onnx in ONNX Runtime, then the fastest file. Before the timing, the
+logits of the int8 files are compared; a file with other logits is named and left out. Results go to runs/bench.json,
+since speed belongs to the machine. OpenVINO takes part if it is installed: `make test-runtimes` does that.
 """
 
 import argparse
@@ -44,10 +44,10 @@ from pipeline.params import load_params
 from pipeline.paths import runs_folder
 from storage.files import write_json
 
-SECONDS = 0.3  # about as long a turn lasts
+SECONDS = 0.3  # of a turn, about
 PEER = "float.onnx, ONNX Runtime"
-ALONE = "network.c"  # takes one image at a time, and a process that reads them from a file:
-ITS_IMAGES = 100  # so many, that the start of the process does not count
+ALONE = "network.c"  # takes one image at a time, in a process that reads them from a file
+ITS_IMAGES = 100  # images for it, so many that the start of the process does not count
 LARGE = 10_000_000  # bytes of constants, for which a C compiler takes minutes
 
 Work = Callable[[np.ndarray], np.ndarray]  # logits of network input float32 [batch, channels, height, width]
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--network", help="of timm or torchvision (default: the pipeline's files)")
-    parser.add_argument("--size", type=int, default=224, help="of its images (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=224, help="image size (default: %(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 100], help="images at a time (default: 1 100)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench_") as folder:
@@ -164,7 +164,7 @@ def measured(program: Program, folder: Path, batch: int, threads: int, rounds: i
 
 
 def table(results: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The lines for people: a row a contestant, a column a way to run it, and the fastest of each."""
+    """The printed lines: a row per contestant, a column per way to run it, and the fastest of each column."""
     names = list(dict.fromkeys(name for speeds in results.values() for name in speeds))
     lines = ["images/s (times float.onnx in ONNX Runtime)", _row("", list(results))]
     for name in names:
@@ -179,7 +179,7 @@ def _row(name: str, cells: Sequence[str]) -> str:
 
 
 def _short(speed: float) -> str:
-    """With three digits that count, and thousands apart."""
+    """A speed with three significant digits and commas between thousands."""
     return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
 
 

@@ -1,11 +1,11 @@
-"""The cost of quantization, ours, PyTorch's (torchao, PT2E) and Brevitas', each in times of the float network's.
+"""The cost of quantization by us, by PyTorch (torchao, PT2E) and by Brevitas, as multiples of the float network's.
 
-    make bench ONLY=quantize     installs the peers beside the project's packages, and runs this
+    make bench ONLY=quantize     installs the peers next to the project's packages, and runs this
 
-A training step is forward, cross-entropy, backward and SGD on a batch of random pixels; "distilled" has the float
-network as a teacher besides, as qat.distill sets it. All quantize to int8, weights with a scale an output channel,
-activations with one for each tensor, and start from calibrated ranges. Inference is that of the integer model, of
-PT2E's converted one and of Brevitas' in eval mode, all in PyTorch without a compiler.
+A training step is forward, cross-entropy, backward and SGD on a batch of random pixels; "distilled" also has the
+float network as a teacher, as qat.distill sets it. All quantize to int8, weights with one scale per output channel and
+activations with one per tensor, and start from calibrated ranges. Inference is that of the integer model, of PT2E's
+converted one and of Brevitas' in eval mode, all in PyTorch without a compiler.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from storage.files import write_json
 from training.losses import LossOf, distilled_loss, label_loss
 
 Movable = TypeVar("Movable", nn.Module, Tensor)
-Contestant = Callable[[nn.Module, Tensor], tuple[nn.Module, Callable]]  # what trains, and what infers
+Contestant = Callable[[nn.Module, Tensor], tuple[nn.Module, Callable]]  # the models for training and for inference
 
 CLASSES = 10
 # Image size, batch and arguments of each network, which leave out what is not the same work for all: dropout and
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     prepare(load_params().execution)
-    torch.use_deterministic_algorithms(False)  # the peers have operations that know no other way
+    torch.use_deterministic_algorithms(False)  # the peers have operations without a deterministic form
     results = {}
     for name in arguments.networks:
         size, batch, options = NETWORKS[name]

@@ -1,4 +1,4 @@
-"""Measuring contestants by turns."""
+"""Measures contestants in turns."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from statistics import median
 
 
 def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, float]:
-    """Median images per second of each contestant, a function that works once and gives its number of images."""
+    """Median images per second of each contestant, a function that works once and returns its number of images."""
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):  # the first one warms up
         for name, work in contestants.items():

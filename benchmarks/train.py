@@ -2,10 +2,10 @@
 
     make bench ONLY=train     or python -m benchmarks train [--model vargconvnet] [--size 224] [--batch 256] [--data]
 
-The contestants of a table take turns, round by round; shown are medians, and ratios to the first. Without a GPU, the
+The contestants of a table take turns, round by round; it shows medians, and ratios to the first. Without a GPU, the
 network and the batch are those of params.yaml; with one, vargconvnet and ResNet-50 at 224 px, in batches of 256 and of
-512. What a row does is said in bench_train_steps.py; what --data adds, which needs the databases of `make repro`, in
-bench_train_data.py. Kept in runs/bench_train.json, since speed belongs to the machine and not to the results.
+512. benchmarks/train_steps.py describes the rows, and benchmarks/train_data.py what --data adds, which needs the
+databases of `make repro`. Results go to runs/bench_train.json, since speed belongs to the machine.
 """
 
 import argparse
@@ -28,9 +28,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a network of this repository, timm or torchvision")
     parser.add_argument("--size", type=int, help="of an image in pixels")
-    parser.add_argument("--batch", type=int, help="images in one")
+    parser.add_argument("--batch", type=int, help="images per batch")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--data", action="store_true", help="measure with images of the database, too")
+    parser.add_argument("--data", action="store_true", help="also measure with images of the database")
     arguments = parser.parse_args()
     params = load_params()
     on_gpu = {"device": "cuda"} if torch.cuda.is_available() else {}

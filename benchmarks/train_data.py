@@ -1,9 +1,9 @@
-"""What `benchmarks.train --data` measures: float training with params.yaml's network, batch, and database.
+"""What `benchmarks.train --data` measures: float training with params.yaml's network, batch and database.
 
 Loading: the same step gets its batches from memory, from a database by our threads, and from a folder by the processes
 of timm's create_loader. Both read, decode, crop and flip the same images, by machine.workers workers; "augmented" is
-what params.yaml wants of ours. Shown are images per second, their ratio to those from memory, and the percent of the
-time in which the step waited for its batch.
+ours as params.yaml augments. The table shows images per second, their ratio to those from memory, and the percentage of
+the time in which the step waited for its batch.
 
 Splits: seconds of an epoch with each split of the cores into execution.threads and machine.workers, each in a process
 of its own; the processes take turns, round by round.
@@ -45,7 +45,7 @@ STEPS = 50  # in a round, if an epoch has as many
 
 
 def loading(params: Params, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Images per second, and percent of the time in which the step waited, by what the batches come from."""
+    """Images per second, and the percentage of time that the step waited, by the source of batches."""
     size, batch, workers = params.input.size, params.batch_size, params.machine.workers
     folder, database = _extract(open_database(params, "train"), STEPS * batch)
     plain = params.augment.model_copy(
@@ -111,7 +111,7 @@ def _part(text: str) -> int:
 
 @cache
 def _training(text: str) -> tuple[TrainingStep, TrainingBatches]:
-    """What a process of `splits` has to do, of parameters as JSON."""
+    """The step and the batches of a process of `splits`, for parameters as JSON."""
     params = Params.model_validate_json(text)
     prepare(params.execution)
     (batches,) = training_batches(params, params.augment, params.batch_size).values()
@@ -128,7 +128,7 @@ def _step(params: Params) -> TrainingStep:
 
 
 def _turn(step: TrainingStep, source: Callable[[], Iterable[Sequence[Batch]]], waits: list[float]) -> int:
-    """Train with all batches of a source; gives the images, and notes the share of the time that was waited."""
+    """Train with all batches of a source; return the number of images, and append the fraction of time waited."""
     start = asked = time.perf_counter()
     images, waited = 0, 0.0
     for parts in source():
@@ -136,13 +136,13 @@ def _turn(step: TrainingStep, source: Callable[[], Iterable[Sequence[Batch]]], w
         figures = step(parts, range(1), (0, 0, 0), 1)
         images += len(parts[0][1])
         asked = time.perf_counter()
-    figures.tolist()  # a GPU has done it all by then
+    figures.tolist()  # waits for the GPU
     waits.append(waited / (time.perf_counter() - start))
     return images
 
 
 def _extract(database: ImageDatabase, most: int) -> tuple[Path, ImageDatabase]:
-    """At most so many images, evenly spaced, as a folder of class folders and as a database."""
+    """At most `most` images, evenly spaced, as a folder of class folders and as a database."""
     folder = runs_folder() / "bench_train" / "images"
     shutil.rmtree(folder.parent, ignore_errors=True)
     count = min(most, len(database))

@@ -2,8 +2,8 @@
 
 A training step is forward, loss with label smoothing, backward, SGD with momentum, and the next learning rate. "ours"
 is `training.step.TrainingStep`, always channels last; "QAT" the same of the calibrated network, BatchNorm folded, with
-labels and no teacher. "timm's loop" is what the train.py of timm does in a step, of timm's parts; it makes a GPU wait
-after each, this one does not. "dense groups" computes grouped convolutions by `training.grouped`.
+labels and no teacher. "timm's loop" is a step of timm's train.py, made of timm's parts; that one waits for the GPU
+after each step, this one does not. "dense groups" computes grouped convolutions by `training.grouped`.
 """
 
 from collections.abc import Callable
@@ -37,11 +37,11 @@ from training.optimization import Schedule
 from training.recipe import Recipe
 from training.step import TrainingStep
 
-Step = Callable[[int], Tensor]  # makes step number 0, 1, ..., and gives its loss or logits
-Contestants = dict[str, Callable[[], int]]  # each works once, and gives its number of images
+Step = Callable[[int], Tensor]  # makes step number 0, 1, ..., and returns its loss or logits
+Contestants = dict[str, Callable[[], int]]  # each works once, and returns its number of images
 
 STEPS = 5  # in a round
-EPOCH = 1000  # steps of one, for the schedules
+EPOCH = 1000  # steps, for the schedules
 TRAINING_EXECUTIONS = {
     "cpu": [Execution(), Execution(compile=True)],
     "cuda": [Execution(), Execution("bf16"), Execution("bf16", compile=True)],
@@ -57,7 +57,7 @@ GROUPED = [(128, 256, 3, 1, 2, 28), (160, 320, 3, 1, 4, 14), (320, 640, 3, 1, 8,
 
 @dataclass(frozen=True)
 class Work:
-    """Which network learns from what, and where."""
+    """A network, its batches, its recipe and its device."""
 
     network: str
     arguments: dict
@@ -89,7 +89,7 @@ class Work:
 
 
 def plain_recipe(params: Params) -> Recipe:
-    """That of params.yaml's float training without what timm's loop has not, and slow enough to learn noise."""
+    """The recipe of params.yaml's float training, without what timm's loop lacks, and slow enough for random images."""
     changes = {"optimizer": "sgd", "schedule": "cosine", "lr": 1e-4, "epochs": 10, "warmup_epochs": 0}
     alone = {"processes": 1, "accumulate": 1, "clip_grad": None, "ema_decay": None}
     return params.float_recipe.model_copy(update=changes | alone)
@@ -124,7 +124,7 @@ def training(work: Work) -> Contestants:
 
 
 def evaluation(work: Work) -> Contestants:
-    """Logits of a batch, in float and in integers; those of another execution than the first are compared with its."""
+    """Logits of a batch, in float and in integers, whose bits are compared with those of the default execution."""
     pixels, _ = work.images()
     x = normalize(pixels).contiguous(memory_format=torch.channels_last)
     network = work.model().to(work.device).to(memory_format=torch.channels_last).eval()
@@ -185,7 +185,7 @@ def our_step(work: Work, model: nn.Module, execution: Execution) -> Step:
 
 
 def timm_step(work: Work, execution: Execution, layout: torch.memory_format) -> Step:
-    """The same by timm's loop."""
+    """A training step of timm's loop."""
     model = work.model().to(work.device).to(memory_format=layout).train()
     recipe = work.recipe
     optimizer = create_optimizer_v2(
@@ -216,13 +216,13 @@ def _title(execution: Execution) -> str:
 
 
 def repeated(step: Step, batch: int) -> Callable[[], int]:
-    """STEPS more steps, from number 0 on, until they are done."""
+    """A function that makes the next STEPS steps and waits for them."""
     numbers = count()
 
     def work() -> int:
         for _ in range(STEPS):
             result = step(next(numbers))
-        result.flatten()[0].item()  # a GPU has done it all by then
+        result.flatten()[0].item()  # waits for the GPU
         return STEPS * batch
 
     return work
