@@ -4,6 +4,7 @@ A process that has imported everything forks them, and forks them again after on
 """
 
 import ast
+import ctypes
 import json
 import os
 import signal
@@ -90,6 +91,7 @@ def fork(restarts: int, *arguments: str) -> list[int]:
     children = []
     for rank in range(2):
         if not (child := os.fork()):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it dies with what has forked it
             own = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
             os.environ |= own | {"TORCHELASTIC_RESTART_COUNT": str(restarts)}
             run_process(*arguments)
@@ -112,7 +114,7 @@ def runs(database, tmp_path_factory):
     paths = os.pathsep.join(map(str, (here.parent, here.parents[1], here.parents[2])))
     own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error::FutureWarning"}
     command = [sys.executable, here, database.path, *folders]
-    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     straight, killed = (ast.literal_eval(line) for line in done.stdout.splitlines())
     assert straight == [0, 0] and killed == [-signal.SIGKILL, -signal.SIGKILL, 0, 0]
