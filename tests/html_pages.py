@@ -1,4 +1,4 @@
-"""HTML as a tree, to look for what a page says."""
+"""Parses HTML into a tree, to find the text of a page."""
 
 from html.parser import HTMLParser
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -43,7 +43,7 @@ def tree(html: str) -> Element:
 
 
 def text(element: Element) -> str:
-    """What it says, in ASCII; a line break is a space."""
+    """The text of an element in ASCII; a line break is a space."""
     for line_break in element.iter("br"):
         line_break.text = " "
     return "".join(element.itertext()).translate(ASCII)
@@ -56,7 +56,7 @@ def section(page: Element, heading: str) -> Element:
 
 
 def rows(table: Element) -> list[list[str]]:
-    """What the cells of a table's body say."""
+    """The text of the cells of a table's body."""
     return [[text(cell) for cell in row] for row in table.find("tbody")]
 
 

@@ -1,4 +1,4 @@
-"""The repository as a user has it who brings images of three classes, small enough for whole pipelines in tests."""
+"""The repository of a user with images of three classes, small enough for whole pipelines in tests."""
 
 import os
 import re
@@ -15,16 +15,16 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Of a user without settings, who has activated the environment of this Python."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "RUNS_DIR"))}
+    """The environment of a user without settings who has activated that of this Python."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "RUNS_DIR"))}
     people = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
     own = {"PATH": path, "GIT_CONFIG_GLOBAL": os.devnull, "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc")}
-    return kept | people | own | {"DVC_NO_ANALYTICS": "1", "NO_COLOR": "1"}
+    return inherited | people | own | {"DVC_NO_ANALYTICS": "1", "NO_COLOR": "1"}
 
 
 def shell(folder: Path, command: str, **variables: str) -> str:
-    """What a command that ends well prints."""
+    """Run a command that must succeed, and return what it prints."""
     done = subprocess.run(
         command.split(), cwd=folder, env=environment(folder) | variables, capture_output=True, text=True
     )
@@ -33,12 +33,12 @@ def shell(folder: Path, command: str, **variables: str) -> str:
 
 
 def ran(output: str) -> list[str]:
-    """The stages that `dvc repro` has run, of what it has printed."""
+    """The stages that `dvc repro` has run, according to its output."""
     return re.findall(r"^Running stage '(\S+)'", output, re.MULTILINE)
 
 
 def clone_of(project: Path, folder: Path) -> Path:
-    """A fresh clone with the project's cache of DVC; make takes it for set up, with the tests' Python on the path."""
+    """A fresh clone with the project's cache of DVC, set up for make with the tests' Python on the path."""
     shell(project, f"git clone --quiet {project} {folder}")
     (folder / ".venv/bin").mkdir(parents=True)
     for name in ("bin/activate", ".installed"):
@@ -49,7 +49,7 @@ def clone_of(project: Path, folder: Path) -> Path:
 
 
 def commit(folder: Path) -> str:
-    """The name of the tree of everything that git tracks, now committed."""
+    """Commit everything, and return the name of its tree."""
     shell(folder, "git add --all")
     shell(folder, "git commit --quiet --message state")
     return shell(folder, "git rev-parse HEAD^{tree}")
@@ -89,7 +89,7 @@ def write_images(root: Path) -> None:
 
 
 def make_project(folder: Path, **values) -> Path:
-    """A committed copy of the repository with parameters for three classes, and further ones; nothing has run."""
+    """A committed copy of the repository with small parameters for three classes and `values`; nothing has run."""
     for name in shell(REPOSITORY, "git ls-files --cached --others --exclude-standard").splitlines():
         if not name.startswith(("data/", "metrics/", "plots/", "tests/", "dvc.lock")) and (REPOSITORY / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The house: which package may import which, one script a stage, no long modules."""
+"""The structure of the repository: which package may import which, one script per stage, no long modules."""
 
 import ast
 import re

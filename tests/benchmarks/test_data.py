@@ -32,7 +32,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    """A function that runs the script with the arguments, as if no peer were installed, and gives what it wrote."""
+    """A function that runs the script with the arguments, as if no peer were installed, and returns what it wrote."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["bench_data", "--quick", "--rounds", "1", *map(str, arguments)])

@@ -20,7 +20,7 @@ from training.execution import Execution
 
 @pytest.fixture
 def measure(tmp_path, monkeypatch):
-    """A function that runs the script on few images, without the compiler, and gives what it wrote."""
+    """A function that runs the script on few images, without the compiler, and returns what it wrote."""
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["batch_size"] = 8
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))

@@ -1,6 +1,6 @@
-"""Puts this folder on the path, so that tests can import the oracle, and says how far Hypothesis searches.
+"""Puts this folder on the path, so that tests can import the oracle, and sets how far Hypothesis searches.
 
-HYPOTHESIS_PROFILE=thorough searches longer, and elsewhere in each run.
+HYPOTHESIS_PROFILE=thorough searches longer, and from another seed in each run.
 """
 
 import os

@@ -24,9 +24,9 @@ from fixedpoint.program import (
 
 
 class Drawing:
-    """A program in the making: Hypothesis chooses shapes and exponents, a seed chosen by it the contents.
+    """Builds a program: Hypothesis chooses shapes and exponents, and a seed for the contents.
 
-    One method an operation kind; each takes the name of its first operand and gives that of its result.
+    One method per operation kind takes the name of its first operand and returns that of its result.
     """
 
     def __init__(self, draw):
@@ -48,7 +48,7 @@ class Drawing:
         return name
 
     def exponent(self, *operands: int, shift=(0, 0)) -> int:
-        """Of a result that divides by 2**shift; never so far from others that a sum could reach 2**24."""
+        """An exponent of a result that divides by 2**shift, close enough to others that no sum can reach 2**24."""
         wanted = sum(operands) - self.number(*shift) if operands else self.number(-2, 12)
         return min(max(wanted, -2), 12)
 

@@ -16,7 +16,7 @@ def run(
 ) -> dict[str, np.ndarray]:
     """All tensors by name, for `Program.to_json()`, its constants and int8 input [batch, channels, height, width].
 
-    `divide` is how a runtime rounds what convolutions and linear layers give; by default half to even.
+    `divide` is how a runtime rounds the accumulators of convolutions and linear layers; by default half to even.
     """
     divide = divide or divide_by_power
     exponents = program["exponents"]
@@ -98,7 +98,7 @@ def divide_by_power(numerator: np.ndarray, shift: np.ndarray | int, count: int =
 
 
 def by_rule(up: Callable[[np.ndarray], np.ndarray]) -> Division:
-    """A division that takes the nearest integer; `up(below)` says which ties go up."""
+    """A division that takes the nearest integer; `up(below)` decides which ties go up."""
 
     def divide(numerator: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
         numerator, divisor = numerator * 2 ** np.maximum(-shift, 0), 2 ** np.maximum(shift, 0)
@@ -110,7 +110,7 @@ def by_rule(up: Callable[[np.ndarray], np.ndarray]) -> Division:
 
 
 def twice_rounded(numerator: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
-    """By a 32-bit multiplier, as LiteRT's kernels do for a filter scale just below a power of two.
+    """Divide by a 32-bit multiplier, as LiteRT's kernels do for a filter scale just below a power of two.
 
     The high half of twice the product, rounded, is shifted right, rounded away from zero (gemmlowp, fixedpoint.h).
     """
@@ -124,7 +124,7 @@ def twice_rounded(numerator: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
 
 
 def by_float32(numerator: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
-    """By a float32 product with a filter scale just below a power of two, then half to even, as XNNPACK does."""
+    """Divide by a float32 product with a filter scale just below a power of two, then half to even, as XNNPACK does."""
     scale = np.nextafter(np.ldexp(np.float32(1), -np.asarray(shift)), np.float32(0))
     return np.rint(numerator.astype(np.float32) * scale).astype(np.int64)
 

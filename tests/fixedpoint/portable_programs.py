@@ -1,4 +1,4 @@
-"""Small hand-built integer programs in portable arithmetic, one for each thing that an operation can be."""
+"""Small hand-built integer programs in portable arithmetic, one for each variant of an operation."""
 
 import numpy as np
 import torch
@@ -31,8 +31,8 @@ def build(
 
     Args:
         kernels: Kernel sizes of convolutions by name; what is missing is 3x3.
-        exponents: Of results of conv and linear by name; what is missing is 4. All else is as its operand.
-        shifts: To the right, of the accumulators of each conv and linear, from channel to channel.
+        exponents: Exponents of the results of conv and linear by name, 4 if missing; others are as their operand's.
+        shifts: Right shifts of the accumulators of each conv and linear, from channel to channel.
         logit_shifts: Those of the last layer.
         conv_head: The last layer is a global mean and a 1x1 convolution instead of a linear layer.
     """
@@ -73,7 +73,7 @@ def _constants(rng, shape: tuple[int, ...], shift: np.ndarray) -> dict[str, np.n
 
 
 def mean(name: str, source: str, shape: tuple[int, int, int], stride=(1, 1)) -> Conv:
-    """The mean of windows, as wide as the map unless the builder is told."""
+    """The mean of windows, as wide as the map unless the builder sets it."""
     return Conv(name, (source,), shape, stride, (0, 0), (1, 1), shape[0], fixed=True)
 
 
@@ -124,7 +124,7 @@ def near_the_limit() -> Program:
 
 
 def extreme_shifts() -> Program:
-    """Shifts up to which nothing is left, and beyond; and to the left, by as much as XNNPACK multiplies by."""
+    """Right shifts by which nothing is left, and more; left shifts as large as XNNPACK's multiplier allows."""
     shifts = (-7, -6, -5, 16, 17, 18, 20, 22, 24, 25, 30, 31, 32, 45)
     program = build((3, 8, 8), conv("x", INPUT, (14, 8, 8)), shifts=shifts)
     bias = program.constants["x.bias"].numpy()

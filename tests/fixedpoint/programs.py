@@ -1,4 +1,4 @@
-"""Small hand-built integer programs, one for each thing that an operation can be, and inputs that are hard for them."""
+"""Small hand-built integer programs, one for each variant of an operation, and inputs that are hard for them."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def build(
     """An integer program of `ops` and a last layer, with random weights and biases.
 
     Args:
-        exponents: By tensor; what is missing gets the exponent of the first operand.
+        exponents: Exponents by tensor; a missing one is that of the first operand.
         kernels: Kernel sizes of convolutions by name; what is missing is 3x3.
         random_tables: Look-ups have random tables instead of their functions'.
         conv_head: The last layer is a global average pool and a 1x1 convolution instead of a linear layer.

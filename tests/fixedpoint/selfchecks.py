@@ -26,7 +26,7 @@ def write(folder: Path, texts: dict[str, str]) -> None:
 
 
 def call(folder: Path, *command: str) -> tuple[int, str]:
-    """Exit code and all that was printed."""
+    """The exit code and all that was printed."""
     done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout.replace("\r", "")
 

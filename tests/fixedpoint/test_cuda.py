@@ -1,4 +1,4 @@
-"""What a GPU would be given of QAT and of the integer model."""
+"""What QAT and the integer model would send to a GPU."""
 
 import pytest
 import torch

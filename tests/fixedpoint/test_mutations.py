@@ -1,4 +1,4 @@
-"""Proof that the tests can see: a form that computes something else than the oracle is found out.
+"""Proof that the tests can fail: a form that computes something else than the oracle is detected.
 
 A mutation changes a number, a rounding or a line of one form; the oracle runs the program as it was.
 """
@@ -197,7 +197,7 @@ def test_another_rounding_before_quantize_linear_is_seen(name, form, kind, offse
 @pytest.mark.parametrize("name", ROUNDED)
 @pytest.mark.parametrize("half", [0, 1], ids=["half down", "half up"])
 def test_another_rounding_of_the_integer_file_is_seen(name, half, tmp_path):
-    """Without the step that looks whether a quotient is odd, and with half the divisor added or one less."""
+    """Without the step that tests whether a quotient is odd, with half the divisor added or one less."""
     model = WRITERS["integer"].export(PROGRAMS[name], {})
     for tensor in model.graph.initializer:
         value = numpy_helper.to_array(tensor)

@@ -73,7 +73,7 @@ def test_every_form_gives_the_same_bits(name, size, arithmetic, normalization, t
     program = correct_biases(calibrate(program, lambda: [x], **ARITHMETICS[arithmetic]), x)
     integer = convert(program)
     expected = dict(IntegerEvaluator(integer).run(integer_input(x)))
-    assert expected[integer.output].unique().numel() > 5, "a network that says nothing proves nothing"
+    assert expected[integer.output].unique().numel() > 5, "a network with few different logits proves nothing"
 
     fake = FakeQuantModel(program).eval()
     for threads in (2, 1):
@@ -108,7 +108,7 @@ def test_every_form_gives_the_same_bits(name, size, arithmetic, normalization, t
 
 
 def compare_litert(integer, expected, x):
-    """Hold the .tflite file against what the integer model computes for the network input `x`."""
+    """Compare the .tflite file with the integer model for the network input `x`."""
     content, pixels = litert_model(integer, {}), integer_input(x).numpy()
     logits = int8_logits(integer, expected[integer.output]).numpy()
     assert len(np.unique(logits)) > 5

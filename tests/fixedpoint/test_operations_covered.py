@@ -1,4 +1,4 @@
-"""A kind of operation is known everywhere, or a test says where it is missing."""
+"""Every kind of operation has all its parts; a test names what is missing."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ TEXT = Path(__file__).parents[2] / "docs" / "arithmetic.md"
 
 
 def has_method(implementation: type, kind: str) -> bool:
-    """Whether the class or one that it inherits from, libraries' excepted, defines it."""
+    """Whether the class, or a base class of this repository, defines it."""
     method = getattr(implementation, kind, None)
     return getattr(method, "__module__", "").startswith("fixedpoint.") and not hasattr(method, "__isabstractmethod__")
 

@@ -1,4 +1,4 @@
-"""Random programs, found and made small by Hypothesis: every form agrees with the oracle on every tensor."""
+"""Random programs, found and shrunk by Hypothesis: every form agrees with the oracle on every tensor."""
 
 from fractions import Fraction
 
@@ -143,7 +143,7 @@ def test_a_float32_quotient_rounds_as_the_exact_one(divisor):
     st.tuples(st.integers(-128, 127), st.integers(-128, 127)).map(sorted),
 )
 def test_the_bound_is_the_greatest_partial_sum(weight, bias, bounds):
-    """Of all ways to choose some of the products and the bias; adding in any order passes only through such sums."""
+    """It is that of all subsets of the products and the bias; adding in any order passes only through such sums."""
     low, high = bounds
     ops = (
         Clamp("x", (INPUT,), (len(weight), 1, 1), clamp=(low / 128, high / 128)),

@@ -1,4 +1,4 @@
-"""The face of the package: a module and images in, the integers of the pipeline's steps and files of them out."""
+"""The interface of the package: from a module and images to the integers of the pipeline's steps, and files of them."""
 
 import pickle
 import re
@@ -59,7 +59,7 @@ def pixels() -> torch.Tensor:
 
 
 def a_network(pixels: torch.Tensor, **options) -> Network:
-    """With the statistics of the images, in train mode."""
+    """A network in train mode, with BatchNorm statistics of the images."""
     torch.manual_seed(0)
     network = Network(**options).train()
     with torch.no_grad():
@@ -73,7 +73,7 @@ def quantized(pixels) -> Quantized:
 
 
 def by_steps(network: nn.Module, batches: list[torch.Tensor], refined: int, corrected: int, *options):
-    """What stages/calibrate.py does: the folded program, and the calibrated one."""
+    """The folded and the calibrated program, by the steps of stages/calibrate.py."""
     inputs = [normalize(batch) for batch in batches]
     floating = fold(capture(network, tuple(batches[0].shape[1:])))
     program = calibrate(floating, lambda: inputs, 3, *options)

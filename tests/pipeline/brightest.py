@@ -79,7 +79,7 @@ def image(*color: int) -> Image.Image:
 
 
 def checkpoint(form: str = "qat", **changes: object) -> dict:
-    """What training writes, with a red that counts twice; `changes` of its description of a model file."""
+    """A checkpoint of training in which red counts twice; `changes` are made to its description of a model file."""
     made = program(torch.float32)
     scored = {name: value.clone() for name, value in FakeQuantModel(made).state_dict().items()}
     scored["parameters_of.conv/weight"][0] *= 2
@@ -112,5 +112,5 @@ def write_images(colors: list[tuple[tuple[int, int, int], int]]) -> None:
 
 
 def logits(color: tuple[int, int, int]) -> list[float]:
-    """Of an image in one colour, by hand."""
+    """The logits of an image in one colour, computed by hand."""
     return [(value - 128) * 64 / 256 for value in color]

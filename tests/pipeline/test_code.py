@@ -1,4 +1,4 @@
-"""What a stage depends on of code: a change of it, of a file that it reads, of a package; but no comment."""
+"""The code that a stage depends on: modules, files that they read and packages, but no comments."""
 
 import importlib.metadata
 import shutil
@@ -18,7 +18,7 @@ INTEGERS = {"compare", "export_c", "export_litert", "golden", "report", "train_q
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of all code, to be changed and put right again; and what each script depends on."""
+    """A copy of all code that tests may edit and restore, and what each script depends on."""
     folder = tmp_path_factory.mktemp("repository")
     for package in code.ROOT.iterdir():
         if (package / "__init__.py").is_file():
@@ -34,7 +34,7 @@ def all_dependencies() -> dict[str, str]:
 
 
 def concerned(copy, *edits: tuple[str, str, str]) -> set[str]:
-    """The scripts that edits concern, of a file, what stands in it, and what is put in its place."""
+    """The scripts that are affected by edits: a file, a text in it, and the text that replaces it."""
     folder, before = copy
     texts = {path: (folder / path).read_text() for path, _, _ in edits}
     for path, old, new in edits:

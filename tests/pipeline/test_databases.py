@@ -1,4 +1,4 @@
-"""A model file against the parameters, databases against each other."""
+"""Model files that do not fit the parameters, and databases that do not fit each other."""
 
 import dataclasses
 from types import SimpleNamespace

@@ -46,7 +46,7 @@ def start(folder: Path, runs: Path, command=COMMAND, **variables: str) -> subpro
 
 
 def wait_for_checkpoints(process: subprocess.Popen, *runs: Path) -> None:
-    """Until a few have been written in one of the folders, or the process has ended."""
+    """Wait until a few are in one of the folders, or the process has ended."""
     found: list[Path] = []
     while process.poll() is None and not any(int(path.stem[5:]) > 11 for path in found):
         time.sleep(0.02)
@@ -54,7 +54,7 @@ def wait_for_checkpoints(process: subprocess.Popen, *runs: Path) -> None:
 
 
 def children_of(process: subprocess.Popen) -> list[psutil.Process]:
-    """The processes that it has started to train."""
+    """The training processes that it has started."""
     return [child for child in psutil.Process(process.pid).children() if "stages.train_float" in child.cmdline()]
 
 
@@ -86,7 +86,7 @@ def test_training_that_a_signal_has_stopped_goes_on_to_the_same_bytes(project, t
 
 @pytest.fixture(scope="module")
 def shared(project, tmp_path_factory) -> dict[str, bytes]:
-    """The results of two processes that nothing disturbs."""
+    """The results of two processes without interruption."""
     change(project, train__processes=2)
     train(project, tmp_path_factory.mktemp("shared"))
     return results(project)
@@ -105,7 +105,7 @@ def test_a_killed_process_is_replaced_and_the_bytes_are_the_same(project, tmp_pa
 
 @pytest.mark.parametrize("everyone", [False, True], ids=["one", "all, as of a scheduler whose time is over"])
 def test_a_signal_ends_two_processes_and_they_go_on_to_the_same_bytes(project, tmp_path, shared, everyone):
-    """Those that get none themselves get one by the agent, which also sends its own to those that have theirs."""
+    """Processes that get no signal get one from the agent, which also signals those that have got one."""
     change(project, train__processes=2)
     process = start(project, tmp_path)
     wait_for_checkpoints(process, tmp_path)
@@ -168,10 +168,10 @@ def test_a_mistake_that_shows_later_is_not_tried_again(project, tmp_path):
     variables = environment(project) | {"RUNS_DIR": str(tmp_path)}
     done = subprocess.run(COMMAND, cwd=project, env=variables, capture_output=True, text=True)
     assert done.returncode == 1
-    said = done.stderr.splitlines()
-    assert len(said) == 1, said
-    assert said[0].startswith("error: the loss is ")
-    assert said[0].endswith("lower the lr, which is 1e+09")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: the loss is ")
+    assert lines[0].endswith("lower the lr, which is 1e+09")
     change(project, lr=0.1)
 
 

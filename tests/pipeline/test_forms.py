@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 class Redness(Classifier):
-    """A form that takes every image for red, of whose file nothing but the name of the colour is known."""
+    """A form that predicts red for every image, and whose file holds only the name of the colour."""
 
     def __init__(self, form, path, device, params):
         super().__init__(form, path, device, params)

@@ -45,7 +45,7 @@ def leaves(block: type[Section], prefix: str = "") -> dict[str, FieldInfo]:
 
 
 def comment_of(field: FieldInfo) -> str:
-    """What params.yaml says of a parameter: the values it may have, if they are named, and its description."""
+    """The comment of a parameter in params.yaml: its allowed values if they have names, and its description."""
     types = {get_origin(each): each for each in (field.annotation, *get_args(field.annotation))}
     if Literal not in types:
         return field.description
@@ -81,14 +81,14 @@ def test_each_field_has_a_description():
 
 
 def test_params_yaml_says_of_each_parameter_what_its_field_says():
-    """But of those of QAT that float training has, too: they have no comment."""
-    said, shared = lines(SAMPLE.read_text()), {name.removeprefix("train.") for name in FIELDS}
+    """Parameters of QAT that float training has, too, have no comment."""
+    texts, shared = lines(SAMPLE.read_text()), {name.removeprefix("train.") for name in FIELDS}
     expected = {
         name: None if name.startswith("qat.") and name.removeprefix("qat.") in shared else comment_of(field)
         for name, field in FIELDS.items()
     }
-    assert said == expected
-    assert [name for name in said if name.startswith("qat.") and said[name]] == ["qat.distill", "qat.temperature"]
+    assert texts == expected
+    assert [name for name in texts if name.startswith("qat.") and texts[name]] == ["qat.distill", "qat.temperature"]
     assert max(map(len, SAMPLE.read_text().splitlines())) <= 120
 
 

@@ -12,7 +12,7 @@ FIGURES = {"train_loss": 0.5, "train_top1": 80.0, "lr": 0.1}
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still but for what is added to its `now`."""
+    """A clock that moves only when its `now` is increased."""
     found = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: found.now))
     return found
@@ -24,7 +24,7 @@ def display(folder, epochs=600):
 
 
 def train(shown, clock, epoch, done=0, step=2.0, wait=0.5, validation=30.0):
-    """An epoch of whose steps `done` have been; each takes `step` seconds, `wait` of them for its batch."""
+    """Run an epoch after `done` of its steps; each step takes `step` seconds, `wait` of them for its batch."""
 
     def batches():
         for _ in range(done, STEPS):

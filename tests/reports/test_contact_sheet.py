@@ -30,7 +30,7 @@ def mask(rows, palette=False):
 
 
 class Database(list):
-    """Records with what a sheet needs of an ImageDatabase."""
+    """Records with the part of ImageDatabase that a sheet uses."""
 
     class_names = ("ant", "bee", "cat")
 

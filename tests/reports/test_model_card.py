@@ -1,4 +1,4 @@
-"""The model card: what its tables, its metadata and its recipe say, read back."""
+"""The model card: its tables, its metadata and its recipe, read back."""
 
 import hashlib
 import re
@@ -45,7 +45,7 @@ def sections(card: Card) -> dict[str, str]:
 
 
 def table(text: str) -> list[list[str]]:
-    """The cells of a table's rows, without its head; a pipe after a backslash is none of its lines."""
+    """The cells of a table's rows, without its head; a pipe after a backslash does not separate cells."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
 

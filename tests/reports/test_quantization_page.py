@@ -1,4 +1,4 @@
-"""The page and the table of the quantization report, of numbers made up."""
+"""The page and the table of the quantization report, with invented numbers."""
 
 import math
 import re
@@ -17,7 +17,7 @@ SCORES = {"top1": 91.25, "top5": 100.0, "loss": 0.25, "images": 24}
 
 
 def layer(name: str, noise: float, result: float = 0.0, clipped: int = 0, **changes) -> OperationFigures:
-    """Of signal 1000, of whose noise `result` is from rounding."""
+    """Figures of an operation with a signal of 1000; `result` of its noise comes from rounding."""
     histogram = torch.zeros(256, dtype=torch.int64)
     histogram[128] = 1000
     values = {
@@ -195,11 +195,11 @@ def test_the_table_in_the_terminal():
     ]
 
 
-@pytest.mark.parametrize(("count", "said"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (2**20, "1.0 MiB")])
-def test_sizes(count, said):
-    assert size(count) == said
+@pytest.mark.parametrize(("count", "shown"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (2**20, "1.0 MiB")])
+def test_sizes(count, shown):
+    assert size(count) == shown
 
 
-@pytest.mark.parametrize(("share", "said"), [(0, "0"), (1e-6, "<0.001"), (1e-5, "0.001"), (0.5, "50.000")])
-def test_percentages_of_few_values(share, said):
-    assert percent(share) == said
+@pytest.mark.parametrize(("fraction", "shown"), [(0, "0"), (1e-6, "<0.001"), (1e-5, "0.001"), (0.5, "50.000")])
+def test_percentages_of_few_values(fraction, shown):
+    assert percent(fraction) == shown

@@ -1,7 +1,7 @@
-"""Running a script of this folder in a process of its own, with its own packages and environment.
+"""Runs a script of this folder in a process of its own, with its own packages and environment.
 
-ONNX Runtime of two years ago cannot live beside today's. OpenVINO takes oneDNN's variables, which the stages set for
-PyTorch and which no user of OpenVINO sets.
+A two-year-old ONNX Runtime cannot be imported beside today's. OpenVINO reads oneDNN's variables, which the stages set
+for PyTorch and which no user of OpenVINO sets.
 """
 
 import json
@@ -30,7 +30,7 @@ def ask(
     request: Mapping[str, object],
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Answer:
-    """What a script computes.
+    """Run a script and return what it computes.
 
     Args:
         script: Its name in this folder; it calls `answer`.
@@ -56,7 +56,7 @@ def ask(
 
 
 def answer(run: Callable[..., Answer]) -> None:
-    """The other side of `ask`: what `run` gives for the input and, by name, the values of the request."""
+    """The other side of `ask`: send what `run` returns for the input and the values of the request."""
     folder = Path(sys.argv[1])
     logits, tensors = run(np.load(folder / "x.npy"), **json.loads((folder / "request.json").read_text()))
     np.savez(folder / "answer.npz", **{LOGITS: logits}, **{f"{TENSOR}{name}": v for name, v in tensors.items()})

@@ -1,4 +1,4 @@
-"""Images as runtimes take them."""
+"""Images in the form and number that runtimes take."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ BATCH = 100  # images at a time
 
 
 def real(x: np.ndarray) -> np.ndarray:
-    """The float32 input of the int8 one."""
+    """The float32 input for an int8 one."""
     return x.astype(np.float32) / 128
 
 

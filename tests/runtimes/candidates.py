@@ -18,7 +18,7 @@ from fixedpoint.c.runtime import COMPILER
 
 @dataclass(frozen=True)
 class Package:
-    """What must be installed; `folder`: where, None for anywhere on the path."""
+    """A package that must be installed in `folder`; None: anywhere on the path."""
 
     name: str
     folder: Path | None = None
@@ -38,19 +38,19 @@ def no_names(subject: Subject) -> list[str]:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run a network.
+    """One way to run a network in a runtime.
 
     Attributes:
-        runtime: Its name.
-        what: What of it runs.
-        package: Without which it does not run; None: the project's own.
-        unit: Of its logits, a key of `Subject.logits`.
-        run: Of a subject, the input int8 [images, channels, height, width] and a number of images: the logits
-            [images, classes] of all, and the int8 tensors of so many by name.
-        names: Of the tensors that it must give; if there are none, it is not asked for any.
+        runtime: The runtime's name.
+        what: The file, the kernels or the options that run.
+        package: The package that it needs; None: the project's own.
+        unit: The unit of its logits, a key of `Subject.logits`.
+        run: Called with a subject, its input int8 [images, channels, height, width] and a number of images; returns the
+            logits [images, classes] of all images, and the int8 tensors by name of that many.
+        names: Gives the names of the tensors that `run` must return; without names, it returns none.
         is_slow: Whether an image takes long.
-        is_exact: Whether the results must be those of the integer model. If not, they are shown, and that is all.
-        needs_vnni: Whether, on an x86 processor, they are only where it has VNNI.
+        is_exact: Whether the results must be those of the integer model; otherwise they are only shown.
+        needs_vnni: Whether they are exact on an x86 processor only if it has VNNI.
     """
 
     runtime: str
@@ -69,7 +69,7 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """Runtime, version, and what of it runs."""
+        """The name that is shown: runtime, version, and what runs."""
         return " ".join(filter(None, [self.runtime, self.package and self.package.version])) + f": {self.what}"
 
 
@@ -95,7 +95,7 @@ def _openvino(what: str, precision: str | None) -> Candidate:
 
 
 def _litert(what: str, dtype: str, kernels: str) -> Candidate:
-    """XNNPACK keeps no tensors; a file with other logits has the same ones."""
+    """Tensors are compared where the kernels keep them; XNNPACK keeps none, and int16 logits do not change them."""
     traced = names if (dtype, kernels) in (("int8", "optimized"), ("int8", "reference")) else no_names
     package, run = Package("ai-edge-litert"), partial(litert, dtype, kernels)
     return Candidate("LiteRT", what, package, dtype, run, traced, is_slow=kernels == "reference")

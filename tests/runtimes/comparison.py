@@ -1,4 +1,4 @@
-"""Counting the values in which a runtime differs from the integer model."""
+"""Counts the values in which a runtime differs from the integer model."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from fixedpoint.program.integer import integer_input
 
 @dataclass
 class Comparison:
-    """How many values were compared and differ, the latter by tensor; `images`: whose logits were compared."""
+    """The number of values that were compared, of those that differ by tensor, and of images with logits."""
 
     images: int
     compared: int = 0
@@ -22,7 +22,7 @@ class Comparison:
         return sum(self.by_tensor.values())
 
     def add(self, name: str, found: np.ndarray, expected: np.ndarray) -> None:
-        """Count a tensor. Raises ValueError if the shapes differ, but for dimensions of 1."""
+        """Count a tensor. Raises ValueError if the shapes differ by more than dimensions of 1."""
         found, expected = (value.reshape(len(value), -1) for value in (found, expected))
         if found.shape != expected.shape:
             raise ValueError(f"{name} has the shape {found.shape} in place of {expected.shape}")
@@ -40,10 +40,10 @@ class Comparison:
 
 
 def compare(subject: Subject, candidate: Candidate, traced: int | None = None) -> Comparison:
-    """All images' logits, of slow runtimes fewer, and the int8 tensors of the first ones.
+    """Compare the logits of all images (fewer in slow runtimes), and the int8 tensors of the first ones.
 
     Args:
-        traced: Of how many images; None: as many as the network says.
+        traced: Number of images whose tensors are compared; None: the network's `traced`.
 
     Raises:
         RefusedError: If the runtime does not take the network.

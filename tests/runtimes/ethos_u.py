@@ -1,4 +1,4 @@
-"""Arm's compiler for Ethos-U, Vela: what of a .tflite file the NPU runs, and what is left to the CPU."""
+"""Vela, Arm's compiler for Ethos-U: which operators of a .tflite file the NPU runs, and which the CPU."""
 
 import os
 import re
@@ -16,7 +16,7 @@ NPU = "ethos-u"  # the custom operator that stands for what the NPU runs
 
 @dataclass(frozen=True)
 class Compiled:
-    """How many operators the file has; by the result of each that is left to the CPU, why."""
+    """The number of operators of the file, and the reason for each that is left to the CPU, by its result."""
 
     operators: int
     on_cpu: dict[str, str]
@@ -32,11 +32,11 @@ def compile_for(accelerator: str, model: Path, folder: Path) -> Compiled:
     command += ["--output-dir", str(folder), "--show-cpu-operations"]
     variables = {**os.environ, "PYTHONPATH": str(PACKAGES)}
     done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=folder)
-    output, said = folder / f"{model.stem}_vela.tflite", done.stdout + done.stderr
+    output, log = folder / f"{model.stem}_vela.tflite", done.stdout + done.stderr
     if done.returncode or not output.exists():
-        raise RuntimeError(f"Vela for {accelerator}: {said.strip().splitlines()[-1] if said else done.returncode}")
-    reasons = dict(re.findall(r"ofm: '(.*)'\nReason: (.*)", said))
-    on_cpu = {name: reasons[name] for name in re.findall(r"^ *CPU: .* = (.*) \(", said, re.MULTILINE)}
+        raise RuntimeError(f"Vela for {accelerator}: {log.strip().splitlines()[-1] if log else done.returncode}")
+    reasons = dict(re.findall(r"ofm: '(.*)'\nReason: (.*)", log))
+    on_cpu = {name: reasons[name] for name in re.findall(r"^ *CPU: .* = (.*) \(", log, re.MULTILINE)}
     left = [name for name in _operators(output) if name != NPU]
     if len(left) != len(on_cpu):
         raise RuntimeError(f"Vela for {accelerator} names {[*on_cpu]} and leaves {left} to the CPU")

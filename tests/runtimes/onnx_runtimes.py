@@ -1,6 +1,6 @@
-"""The .onnx files in ONNX Runtime, today's and that of two years ago, and in OpenVINO.
+"""The .onnx files in ONNX Runtime, today's and a two-year-old one, and in OpenVINO.
 
-Each function gives the logits of the int8 images, and every int8 tensor of the first `traced` ones.
+Each function returns the logits of the int8 images, and every int8 tensor of the first `traced` ones.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def openvino(
 
     Args:
         precision: The hint for what is not int8; None: OpenVINO's default.
-        environment: Further variables.
+        environment: Further environment variables.
     """
     request = _request(subject, "qdq", traced) | {"precision": precision}
     return ask("run_openvino.py", PACKAGES, x, request, environment)

@@ -1,6 +1,6 @@
 """The project's own forms: the QAT model in PyTorch, and C.
 
-Each function gives the logits of the int8 images, as accumulators, and every int8 tensor of the first `traced` ones.
+Each function returns the logits of the int8 images, as accumulators, and every int8 tensor of the first `traced` ones.
 """
 
 import numpy as np

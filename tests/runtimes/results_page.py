@@ -31,9 +31,9 @@ class Results:
         """Bring the JSON file and the tables between the marks of the page up to date.
 
         Args:
-            file: May be missing.
-            page: Has the marks.
-            rows: Of the table of runtimes, in order; others, of runtimes that have another version now, go.
+            file: The JSON file, which may be missing.
+            page: The page with the marks.
+            rows: The rows of the table of runtimes, in order; those of runtimes with another version are removed.
             columns: The networks, in order.
         """
         rows, columns = list(rows), list(columns)
@@ -85,7 +85,7 @@ def parse(text: str) -> Table:
 
 
 def cell(value: object) -> str:
-    """What a table shows of a value: the differences exactly, what was compared with three digits."""
+    """A value as text: the number of differences is exact, that of comparisons has three digits."""
     if not isinstance(value, Mapping):
         return str(value)
     compared = value["compared"]
@@ -96,7 +96,7 @@ def cell(value: object) -> str:
 
 
 def _block(text: str, name: str) -> str:
-    """What stands between the marks of a table.
+    """The text between the marks of a table.
 
     Raises:
         ValueError: If there are no marks.

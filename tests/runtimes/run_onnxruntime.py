@@ -1,4 +1,4 @@
-"""An .onnx file in ONNX Runtime; as a script of `apart.py`, in whatever version is first on the path."""
+"""Runs an .onnx file in ONNX Runtime; as a script of `apart.py`, in the version that is first on the path."""
 
 import numpy as np
 from apart import Answer, answer

@@ -1,4 +1,4 @@
-"""A script of `apart.py`: an .onnx file in OpenVINO, on the CPU."""
+"""A script of `apart.py` that runs an .onnx file in OpenVINO, on the CPU."""
 
 from collections.abc import Sequence
 from typing import Any

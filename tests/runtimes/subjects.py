@@ -1,7 +1,7 @@
 """The networks on which runtimes are compared: the pipeline's own model, and networks of timm with random weights.
 
-The statistics of their BatchNorms are those of real images, and so is what they are calibrated and compared on: other
-images each time, so that some values saturate.
+The statistics of their BatchNorms are those of real images. They are calibrated on some real images and compared on
+others, so that some values saturate.
 """
 
 import os
@@ -34,7 +34,7 @@ ONNX_WRITERS = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": Integ
 
 
 class RefusedError(Exception):
-    """A network is not run in a runtime, for a reason that is known."""
+    """A network is not run in a runtime, for a known reason."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Network:
     """What is built and how much of it is compared.
 
     Attributes:
-        size: Of its images, in pixels.
-        images: Whose logits are compared; None: all validation images.
-        slow: The same of runtimes that take long for an image.
-        traced: Images of which every tensor is compared.
-        calibrated: Images that it is calibrated on; of the sample it is not known here.
+        size: Size of its images in pixels.
+        images: Number of images whose logits are compared; None: all validation images.
+        slow: The same for slow runtimes.
+        traced: Number of images of which every tensor is compared.
+        calibrated: Number of images to calibrate on; not used for the sample.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Subject:
 
     @property
     def logits(self) -> dict[str, np.ndarray]:
-        """In each unit in which a runtime gives them: int32 accumulators, real numbers (float64), int8 and int16."""
+        """The logits in each unit of a runtime: int32 accumulators, real numbers (float64), int8 and int16."""
         accumulators = torch.from_numpy(self.accumulators)
         found = {
             "accumulators": self.accumulators,
@@ -143,7 +143,7 @@ def make_subject(network: Network, folder: Path, arithmetic: str = PORTABLE) -> 
 
 
 def _sample() -> tuple[Program, Program, Tensor]:
-    """What the pipeline has made, and all validation images."""
+    """The programs of the pipeline, and all validation images."""
     trained, program = (stored_program(file.load()) for file in (QAT, INT))
     if not program.is_portable:
         raise ValueError(f"{INT.path} is in {EXACT8}: set calibrate.arithmetic to {PORTABLE}, then make repro")

@@ -1,4 +1,4 @@
-"""What must differ does: the comparison sees it when a file is not portable, and when a processor saturates."""
+"""Controls: the comparison detects a file that is not portable, and a processor that saturates."""
 
 from dataclasses import replace
 from functools import partial

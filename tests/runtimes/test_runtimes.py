@@ -1,6 +1,6 @@
 """A program in portable arithmetic gives the same bits in every runtime: `make test-runtimes`.
 
-NETWORKS chooses among the networks, SIZE is the size of images of those with random weights.
+NETWORKS chooses among the networks, SIZE sets the image size of those with random weights.
 """
 
 import numpy as np
@@ -49,7 +49,7 @@ def test_a_runtime_gives_the_same_bits(subject, key, results):
 @each_network
 @pytest.mark.parametrize("accelerator", ACCELERATORS)
 def test_what_ethos_u_leaves_to_the_cpu(subject, accelerator, results, tmp_path):
-    """Nothing of the sample; of others it is shown, with the reason."""
+    """No operator of the sample; for other networks they are shown, with the reasons."""
     network = subject.network.name
     if version("ethos-u-vela", PACKAGES) is None:
         results.add("ethos-u", accelerator, network, "not installed")

@@ -1,7 +1,7 @@
 """The .tflite files in LiteRT and in TensorFlow Lite for Microcontrollers (TFLM).
 
-Each function gives the logits of the int8 images, which have the type that the file is named after, and the int8
-tensors of the first `traced` ones.
+Each function returns the logits of the int8 images, in the type that the file is named after, and the int8 tensors of
+the first `traced` ones.
 """
 
 from typing import Any
@@ -53,11 +53,11 @@ def _run(model: Any, image: np.ndarray) -> np.ndarray:
 
 
 def _tflm(dtype: str, subject: Subject, preserve: bool) -> Any:
-    """TFLM's interpreter, which keeps every tensor if it is to preserve them."""
+    """TFLM's interpreter, which keeps every tensor if `preserve` is set."""
     from tflite_micro import runtime  # make test-runtimes installs it
 
     content = (subject.folder / f"{dtype}.tflite").read_bytes()
     arena = 2 * len(content) + 4 * sum(value[:1].nbytes for value in subject.tensors.values()) + 2**24
     config = runtime.InterpreterConfig
-    kept = config.kPreserveAllTensors if preserve else config.kAllocationRecording
-    return runtime.Interpreter.from_bytes(content, arena_size=arena, intrepreter_config=kept)
+    kind = config.kPreserveAllTensors if preserve else config.kAllocationRecording
+    return runtime.Interpreter.from_bytes(content, arena_size=arena, intrepreter_config=kind)

@@ -1,4 +1,4 @@
-"""dvc.yaml against the stages: the parameters that a stage reads and the files that it opens, it must list."""
+"""dvc.yaml lists the parameters that each stage reads and the files that it opens."""
 
 import importlib
 import os
@@ -84,7 +84,7 @@ def test_every_stage_depends_on_its_code_and_on_no_other(stages):
 
 
 class Recorder:
-    """Parameters that note which of them are read, by their full names."""
+    """Parameters that record which of them are read, by their full names."""
 
     def __init__(self, section: Section, read: set[str], prefix: str = ""):
         self._section, self._read, self._prefix = section, read, prefix
@@ -231,12 +231,12 @@ def test_the_table_of_what_reruns_what_in_the_documentation(stages):
     rows = re.findall(r"^\| (`.*`) \| ([a-z_, ]+) \|$", page, re.MULTILINE)
     assert len(rows) > 10
     for keys, names in rows:
-        said = set() if names == "none" else set(names.split(", "))
+        listed = set() if names == "none" else set(names.split(", "))
         for key in re.findall(r"`([\w.]+)`", keys):
             readers = {
                 name.split("@")[0] for name, stage in stages.items() if any(covers(e, key) for e in listed(stage))
             }
-            assert readers == said, key
+            assert readers == listed, key
 
 
 class Checkpointed(Exception):

@@ -1,4 +1,4 @@
-"""The .tflite file of a model file, its self-check, and what stands in its place where there is none."""
+"""The .tflite file of a model file, its self-check, and the note in its place for exact8."""
 
 from pathlib import Path
 

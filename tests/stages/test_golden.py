@@ -1,4 +1,4 @@
-"""Golden vectors from a model file and a database, and tensors from elsewhere held against them."""
+"""Golden vectors from a model file and a database, and other tensors compared with them."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch, pixels, capsys):
-    """Runs the stage in a folder with a model of one convolution as large as the image, and gives what it prints."""
+    """Runs the stage in a folder with a model of one convolution as large as the image, and returns what it prints."""
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     params["input"] = {"size": 16, "color_space": "rgb", "resize": None}
     params["model"]["num_classes"] = 2

@@ -74,7 +74,7 @@ def test_folder_by_hand(call, tmp_path, capsys):
 
 
 def test_only_what_a_source_needs_is_imported(images):
-    """Networks and the annotations of other sources are no business of a folder of images."""
+    """Networks and the annotations of other sources are not needed for a folder of images."""
     command = "import sys; sys.path[0] = sys.argv.pop(1); from pipeline.cli import run; from stages import pack; "
     command += "run(pack.main); print(*{'torch', 'torchvision', 'scipy', 'pycocotools'} & {*sys.modules})"
     arguments = [str(REPOSITORY), "--split-name", "val"]

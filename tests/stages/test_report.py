@@ -78,7 +78,7 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture
 def stage(workspace, monkeypatch, capsys):
-    """Runs the stage and gives what it prints."""
+    """Runs the stage and returns what it prints."""
 
     def run_stage(*arguments: str) -> str:
         monkeypatch.setattr("sys.argv", ["report", *arguments])
@@ -93,7 +93,7 @@ def stored(file: Form) -> Program:
 
 
 def forms() -> dict[str, list[str]]:
-    """What the page says of each form, by its label."""
+    """The text of the page about each form, by its label."""
     (table,) = section(tree(report.PAGE.read_text()), "What each step gained").iter("table")
     return {label: cells for label, *cells in rows(table)}
 
@@ -156,8 +156,8 @@ def test_scores_where_there_are_some(stage):
         Path(f"metrics/{form}.json").write_text(json.dumps(SCORES | {"top1": top1}))
     printed = stage("--images", "5")
     assert "float: top-1 91.25 %" in printed and "QAT = integer: top-1 89.50 %" in printed
-    said = text(section(tree(report.PAGE.read_text()), "What each step gained").find("p"))
-    assert "QAT: top-1 +2.50 points, loss +0.0000, " in said
+    sentence = text(section(tree(report.PAGE.read_text()), "What each step gained").find("p"))
+    assert "QAT: top-1 +2.50 points, loss +0.0000, " in sentence
     assert [forms()[label][1] for label in ("float", "calibrated", "QAT = integer")] == ["", "-4.25", "-1.75"]
 
 

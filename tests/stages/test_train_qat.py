@@ -89,7 +89,7 @@ def curve(stage: str, name: str) -> list[tuple[int, float]]:
 
 
 def scores(step: str, path: str | Path) -> dict[str, float]:
-    """Of a model file, by the function that validates it."""
+    """The scores of a model file, computed by the function that validates it."""
     params = load_params()
     return score(*predict(load_classifier(FORMS[step], path, torch.device("cpu"), params), plain_batches(params)))
 

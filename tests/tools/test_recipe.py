@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def apply(monkeypatch, capsys):
-    """Runs the tool; gives the lines that it prints, and the mistake it ends with or None."""
+    """Runs the tool; returns the lines that it prints, and the mistake that ends it or None."""
 
     def call(*arguments: str) -> tuple[list[str], str | None]:
         monkeypatch.setattr(sys, "argv", ["recipe", *arguments])
@@ -59,7 +59,7 @@ def values(block: dict, prefix: str = "") -> dict[str, object]:
 
 
 def split(text: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """The comment on top of a file, and each line after it in two: what is before the value, and the comment behind."""
+    """The comment at the top of a file, and for each other line the text before the value and the comment after it."""
     top = re.match(r"(#.*\n)*", text)[0]
     parts = [re.fullmatch(r"( *\w+:|)(?:.*?)(  #.*|^#.*|)", line).groups() for line in text[len(top) :].splitlines()]
     return top.splitlines(), parts
@@ -182,8 +182,8 @@ def test_a_file_without_parameters_becomes_a_whole_one(apply, before):
 def test_what_params_refuse_a_recipe_must_not_set(apply, content, mistake):
     Path("recipes/mine.yaml").write_text(content)
     before = Path("params.yaml").read_bytes()
-    printed, said = apply("mine")
-    assert printed == [] and said.startswith(f"error: recipes/mine.yaml: {mistake}") and "\n" not in said
+    printed, error = apply("mine")
+    assert printed == [] and error.startswith(f"error: recipes/mine.yaml: {mistake}") and "\n" not in error
     assert Path("params.yaml").read_bytes() == before
 
 
@@ -200,8 +200,8 @@ def test_a_recipe_that_is_none(apply, content, mistake):
     if content:
         Path("recipes/mine.yaml").write_text(content)
     before = Path("params.yaml").read_bytes()
-    printed, said = apply("mine")
-    assert printed == [] and said.startswith(f"error: {mistake}") and "\n" not in said
+    printed, error = apply("mine")
+    assert printed == [] and error.startswith(f"error: {mistake}") and "\n" not in error
     assert Path("params.yaml").read_bytes() == before
 
 

@@ -44,7 +44,7 @@ def databases(tmp_path_factory):
 
 @pytest.fixture
 def stage(databases, tmp_path, monkeypatch):
-    """Runs the stage in an empty folder, and gives what it asks to be drawn: indices, columns, tile."""
+    """Runs the stage in an empty folder, and returns what it draws: indices, columns, tile."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RUNS_DIR", raising=False)
 

@@ -1,4 +1,4 @@
-"""Noise, ranges, clipping and accumulators against the same computed in NumPy."""
+"""Noise, ranges, clipping and accumulators, compared with NumPy."""
 
 import math
 from dataclasses import asdict
@@ -62,7 +62,7 @@ def float_layers(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def integer_layers(q: np.ndarray) -> dict[str, np.ndarray]:
-    """What the integer program computes of its input, with the hidden layer before clamp and rounding, too."""
+    """The results of the integer program, with those of the hidden layer before clamp and rounding."""
     accumulator = q @ integer_weights(W, E_W).T + np.rint(B * 2.0 ** (7 + E_W))
     scaled = accumulator / 2.0 ** (7 + E_W - E_HIDDEN)
     hidden = np.clip(np.rint(scaled), 0, 127)
@@ -130,7 +130,7 @@ def test_integers_of_input_and_logits():
 
 
 def of_oracle(name: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """The integer values of a program's tensors as found, and the tensors themselves."""
+    """The integer values of a program's tensors as `Values`, and the tensors themselves."""
     program, x = PROGRAMS[name], hard_inputs(PROGRAMS[name], 2)
     return integer_values(program, batches(x)), oracle.run(program.to_json(), numpy_constants(program), x)
 

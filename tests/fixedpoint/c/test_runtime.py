@@ -16,7 +16,7 @@ FAST = ["-O0"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """The sources, and the programs `network` and `trace` as main.c says how to compile them."""
+    """The sources, and the programs `network` and `trace`, compiled as main.c describes."""
     path = tmp_path_factory.mktemp("c")
     for name, text in c_source(PROGRAM, {}).items():
         (path / name).write_text(text)
@@ -27,7 +27,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def call(folder: Path, *command: str, **arguments) -> tuple[int, bytes, str]:
-    """Exit code, what was written to stdout, and to stderr."""
+    """The exit code, and what was written to stdout and stderr."""
     done = subprocess.run(command, cwd=folder, capture_output=True, **arguments)
     return done.returncode, done.stdout, done.stderr.decode()
 

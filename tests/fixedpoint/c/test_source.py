@@ -52,7 +52,7 @@ def all_values(*ops: Op, **arguments) -> Program:
 
 
 def shifts() -> Program:
-    """Accumulators that are ties or next to them, or nearly 2**24, for each shift that there can be."""
+    """Accumulators that are ties or next to them, or nearly 2**24, for each possible shift."""
     cases = [(s, k << s >> 1) for s in range(1, 39) for k in (-255, -5, -3, -2, -1, 1, 2, 3, 5, 253, 255)]
     cases += [(s, sign * (2**24 - 2**9)) for s in range(-38, 39) for sign in (-1, 1)]
     cases += [(s, bias) for s in range(-38, 1) for bias in (-128, -2, -1, 0, 1, 127)]

@@ -189,7 +189,7 @@ def test_a_norm_between_an_activation_and_an_unpadded_layer_goes_into_that(optio
 
 @pytest.mark.parametrize("groups", [1, 3])
 def test_a_norm_of_the_input_goes_into_a_padded_convolution(groups):
-    """Zeros around the normalized map are the mean before it: other ones in each channel."""
+    """Zeros around the normalized map are the mean around its input, which differs by channel."""
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 6, 3, 2, (1, 2), groups=groups), nn.ReLU()).eval()
     network[0].running_mean.copy_(torch.tensor([0.1, -0.2, 0.5]))
     before = capture(network, (3, 9, 9))

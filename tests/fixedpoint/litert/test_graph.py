@@ -1,4 +1,4 @@
-"""The format of a .tflite file: what it says of itself, that its bytes are told from any others, and its alignment."""
+"""The format of a .tflite file: its metadata, its digest, and its alignment."""
 
 import hashlib
 import os

@@ -119,7 +119,7 @@ struct MicroInterpreter {
 
 
 def run_stand_in(folder: Path, texts: dict[str, str], input_bytes: int) -> tuple[int, str]:
-    """main.cc with an interpreter that copies, which the machine's compiler needs no TFLM for."""
+    """Run main.cc with an interpreter that copies, for which the machine's compiler needs no TFLM."""
     write(folder, texts)
     for header in re.findall(r'#include "(tensorflow/.*)"', texts["main.cc"]):
         path = folder / header

@@ -1,4 +1,4 @@
-"""The .tflite file: LiteRT's kernels give the oracle's bits, and all in it is as LiteRT's converter writes it."""
+"""The .tflite file: LiteRT's kernels give the oracle's bits, and its contents are as LiteRT's converter writes them."""
 
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ def operators(program: Program, logits: str = "int8") -> list[str]:
 
 
 def strides(program: Program) -> list[tuple[int, int]]:
-    """Of the convolutions and pools in the file: down, right."""
+    """The strides of convolutions and pools in the file: down, right."""
     found = [
         vars(operator.builtinOptions or object) for operator in parsed(litert_model(program, {})).subgraphs[0].operators
     ]
@@ -63,7 +63,7 @@ def strides(program: Program) -> list[tuple[int, int]]:
 
 
 def test_windows_as_long_as_the_map_have_no_stride():
-    """Compilers for NPUs refuse one of 7, as of a mean over the map, though nothing comes of it."""
+    """Compilers for NPUs refuse a stride of 7, as that of a mean over the map, although it has no effect."""
     whole = one_conv((3, 7, 7), (14, 1, 1), (7, 7), stride=(7, 7), padding=(0, 0))
     assert strides(whole) == [(1, 1), (1, 1)]
     across = one_conv((3, 7, 9), (14, 1, 3), (5, 3), stride=(4, 3), padding=(0, 0))  # 7 lines, and not 5
@@ -89,7 +89,7 @@ def test_all_kernels_give_the_oracles_bits(name):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_shape_in_the_file_is_the_one_that_litert_computes(name):
-    """LiteRT computes them anew, but microcontrollers take what is written."""
+    """LiteRT computes them anew, but microcontrollers use what is written."""
     content = litert_model(PROGRAMS[name], {})
     written = {n: [*tensor.shape] for n, tensor in tensors_of(parsed(content)).items()}
     model = LitertModel(content, "reference", tensors=True)
@@ -117,7 +117,7 @@ def test_the_file_has_all_tensors_but_flattens_that_move_nothing(name, missing):
 
 
 def differing(content: bytes, program: Program, x: np.ndarray) -> dict[str, int]:
-    """By kernels, how many logits are not the oracle's."""
+    """The number of logits that are not the oracle's, by kernels."""
     right = expected(program, x)[OUTPUT]
     return {kernels: int((LitertModel(content, kernels)(x) != right).sum()) for kernels in KERNELS}
 

@@ -160,7 +160,7 @@ def pool(kernel, shift):
     [((361, 363), 0, 131043), ((241, 271), 1, 130622), ((7, 7), 11, 100352), ((361, 363), -2, 131043)],
 )
 def test_averages_below_the_limit_are_exact(kernel, shift, divisor):
-    """Both models against fractions, at totals on and beside the edges between two results."""
+    """Both models, compared with fractions, at totals on and beside the edges between two results."""
     assert divisor < 2**17
     program, count = pool(kernel, shift), kernel[0] * kernel[1]
     check_exactness(program)

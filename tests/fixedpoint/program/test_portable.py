@@ -1,4 +1,4 @@
-"""Portable arithmetic: what a program becomes, what calibration makes of it, that no rounding rule matters to it."""
+"""Portable arithmetic: lowering, calibration, and that no rounding rule changes a result."""
 
 import warnings
 from dataclasses import replace
@@ -320,7 +320,7 @@ def test_projection_brings_doubled_weights_back_below_the_bound():
 
 
 class PortableDrawing(Drawing):
-    """A portable program in the making."""
+    """Builds a portable program."""
 
     def weights(self, x, shape, exponent):
         super().weights(x, shape, exponent)
@@ -470,7 +470,7 @@ def test_conversion_catches_what_would_not_be_portable(change, message):
 
 
 def near_saturation():
-    """Its bounds reach 2**23 in each channel."""
+    """A program whose bounds reach 2**23 in each channel."""
     program = PROGRAMS["conv_many_terms"]
     return program.with_constants(**{"x.weight": torch.full_like(program.constants["x.weight"], 126)})
 

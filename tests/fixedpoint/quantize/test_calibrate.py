@@ -36,12 +36,12 @@ def calibrated(program, x=None, finer=3, batch=4):
 
 
 def covering(largest):
-    """By search: the greatest exponent with which `largest` is at most 127."""
+    """The greatest exponent with which `largest` is at most 127, found by search."""
     return max(e for e in range(-140, 170) if Fraction(float(largest)) * Fraction(2) ** e <= 127)
 
 
 def best(x, bounds, finer=3):
-    """By search: the exponent, from the covering one on, with the least squared error; `bounds(e)` are the integers."""
+    """The exponent, from the covering one on, of the least squared error, by search; `bounds(e)` are the limits."""
     x = np.asarray(x, np.float64)
     least = covering(np.abs(x).max())
     errors = {}

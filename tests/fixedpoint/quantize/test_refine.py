@@ -12,7 +12,7 @@ from fixedpoint.quantize.refine import GAIN, refine
 
 
 def loud(ratio=10.0):
-    """Two channels of one tensor, of which the louder one decides over its exponent and says nothing of the class."""
+    """Two channels of one tensor; the louder one decides its exponent and carries nothing about the class."""
     weight = torch.zeros(2, 3, 1, 1)
     weight[0, 0], weight[1, 1] = 1.0, ratio
     ops = (
@@ -74,7 +74,7 @@ def test_what_gains_nothing_stays():
 
 
 def in_full(program, x):
-    """The same search by whole networks, without the tensors that a step leaves as they are."""
+    """The same search, with every candidate run as a whole network."""
     least = error(program, x)
     chosen = {*program.shared_exponents().values()}
     for op in (op for op in program.ops if op.name in chosen):
