@@ -122,7 +122,7 @@ def contestants(program: Program, folder: Path, threads: int) -> dict[str, Work]
 
 def openvino_model(path: Path, threads: int) -> Work | None:
     """An ONNX file in OpenVINO, on the CPU in float32 where it is not int8; None where OpenVINO is not installed."""
-    os.environ.pop("ONEDNN_MAX_CPU_ISA", None)  # with which stages pin PyTorch's instructions, and OpenVINO's, too
+    os.environ.pop("ONEDNN_MAX_CPU_ISA", None)  # it pins PyTorch's instructions in stages, and OpenVINO's, too
     try:
         import openvino
     except ImportError:

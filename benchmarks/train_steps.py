@@ -51,7 +51,7 @@ EVALUATION_EXECUTIONS = {
     "cuda": [Execution(), Execution("tf32", compile=True)],
 }
 DETAILED = ("cuda",)  # where layout and dense groups are rows as well
-# Of vargconvnet at 224 px: channels in and out, kernel, stride, groups, height and width.
+# Grouped convolutions of vargconvnet at 224 px: channels in and out, kernel, stride, groups, height and width.
 GROUPED = [(128, 256, 3, 1, 2, 28), (160, 320, 3, 1, 4, 14), (320, 640, 3, 1, 8, 7), (160, 320, 5, 2, 4, 14)]
 
 

@@ -1,7 +1,7 @@
 """The forms of a model: one table of their names, files, the commands that make them, and the classes that run them.
 
-A new form is a row of FORMS and a class in `pipeline.classifiers`; `--step`, scores and tables then have it, too. This
-module imports nothing that runs a form, so that a stage depends only on the libraries of the forms that it runs.
+A new form is a row of FORMS and a class in `pipeline.classifiers.CLASSIFIERS`; `--step`, scores and tables then have
+it. This module imports nothing that runs a form, so that a stage depends only on the libraries of forms that it runs.
 """
 
 from dataclasses import dataclass

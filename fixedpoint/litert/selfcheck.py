@@ -69,8 +69,8 @@ def arena_bytes(model: bytes) -> int:
     sizes = {t: item_sizes[graph.tensors[t].type] * prod(map(int, graph.tensors[t].shape)) for t in sorted(lives)}
     plan = _planned([(_aligned(size), *lives[t]) for t, size in sizes.items()] + patches)
     planning = PLANNING_BYTES * (len(graph.tensors) + len(patches))
-    kept = TENSOR_BYTES * len(graph.tensors) + OPERATOR_BYTES * len(graph.operators) + CHANNEL_BYTES * channels
-    return _aligned(FIXED_BYTES + kept + max(plan, planning))
+    records = TENSOR_BYTES * len(graph.tensors) + OPERATOR_BYTES * len(graph.operators) + CHANNEL_BYTES * channels
+    return _aligned(FIXED_BYTES + records + max(plan, planning))
 
 
 def _patch(kind: str, depth: int, kernel: tuple[int, ...]) -> int:

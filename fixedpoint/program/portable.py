@@ -109,7 +109,7 @@ def _mean_as_conv(program: Program, pool: AvgPool) -> Program:
 def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, Tensor] | None:
     """The weights that take back a division of channel c of the tensor `name` by `factors[c]`.
 
-    None if an operation without weights reads the tensor.
+    None if an operation that reads the tensor has no weights, and none after it can do that.
     """
     constants: dict[str, Tensor] = {}
     for op in program.readers(name):

@@ -140,7 +140,7 @@ class Program:
         return self.accumulator_exponent(op) - exponent
 
     def shared_exponents(self) -> dict[str, str]:
-        """For each int8 tensor, INPUT included, the first of those that must have its exponent: often itself."""
+        """For each int8 tensor, INPUT included, the first tensor that must have the same exponent, often itself."""
         first, members, raw = {INPUT: INPUT}, {INPUT: [INPUT]}, self.raw
         for op in self.ops:
             if op.name in raw:

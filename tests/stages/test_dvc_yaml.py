@@ -231,12 +231,12 @@ def test_the_table_of_what_reruns_what_in_the_documentation(stages):
     rows = re.findall(r"^\| (`.*`) \| ([a-z_, ]+) \|$", page, re.MULTILINE)
     assert len(rows) > 10
     for keys, names in rows:
-        listed = set() if names == "none" else set(names.split(", "))
+        promised = set() if names == "none" else set(names.split(", "))
         for key in re.findall(r"`([\w.]+)`", keys):
             readers = {
                 name.split("@")[0] for name, stage in stages.items() if any(covers(e, key) for e in listed(stage))
             }
-            assert readers == listed, key
+            assert readers == promised, key
 
 
 class Checkpointed(Exception):
