@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import data as bench_data
-from benchmarks import data_peers as bench_data_peers
+from benchmarks import data_peers
 from benchmarks.data import QUICK, make_images
 from benchmarks.data_ours import Repeated
 from imagedb.reader import ImageDatabase
@@ -37,7 +37,7 @@ def bench(tmp_path, monkeypatch):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["bench_data", "--quick", "--rounds", "1", *map(str, arguments)])
         monkeypatch.setenv("RUNS_DIR", str(tmp_path))
-        monkeypatch.setattr(bench_data_peers, "find_spec", lambda name: None)
+        monkeypatch.setattr(data_peers, "find_spec", lambda name: None)
         bench_data.main()
         return json.loads((tmp_path / "bench_data_quick.json").read_text())
 

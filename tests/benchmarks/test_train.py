@@ -8,8 +8,7 @@ import torch
 import yaml
 
 from benchmarks import train as bench_train
-from benchmarks import train_data as bench_train_data
-from benchmarks import train_steps
+from benchmarks import train_data, train_steps
 from benchmarks.data import QUICK, make_images
 from benchmarks.train_steps import Work, our_step, plain_recipe, timm_step
 from imagedb.sources.folder import FolderSource
@@ -34,9 +33,9 @@ def measure(tmp_path, monkeypatch):
     monkeypatch.setattr(train_steps, "DETAILED", ("cpu",))
     monkeypatch.setattr(bench_train, "GROUPED", [(4, 8, 3, 1, 2, 6)])
     monkeypatch.setattr(train_steps, "STEPS", 1)
-    monkeypatch.setattr(bench_train_data, "STEPS", 2)
-    monkeypatch.setattr(bench_train_data, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
-    monkeypatch.setattr(bench_train_data.os, "sched_getaffinity", lambda process: {0})
+    monkeypatch.setattr(train_data, "STEPS", 2)
+    monkeypatch.setattr(train_data, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
+    monkeypatch.setattr(train_data.os, "sched_getaffinity", lambda process: {0})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     threads = torch.get_num_threads()
 

@@ -78,7 +78,7 @@ def test_the_self_check_passes_and_finds_a_changed_bias(stage):
     assert checked().stdout.startswith("FAIL: picture 0, class 1: got ")
 
 
-def test_golden_pictures_of_another_size_are_refused(stage):
+def test_golden_images_of_another_size_are_refused(stage):
     Path("artifacts/golden/input.bin").write_bytes(b"few")
     with pytest.raises(SystemExit, match=r"^error: artifacts/golden/input.bin has 3 bytes; .* is 768$"):
         stage()
