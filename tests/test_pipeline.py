@@ -340,7 +340,7 @@ MISTAKES = {
     "empty folder": (
         "pack --split-name val",
         lambda folder: (folder / "pictures/val/Empty").mkdir(),
-        "pictures/val/Empty holds no pictures",
+        "pictures/val/Empty holds no images",
     ),
     "unreadable image": (
         "pack --split-name val",
