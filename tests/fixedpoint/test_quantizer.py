@@ -349,6 +349,6 @@ def test_the_ten_lines_of_the_page(tmp_path, monkeypatch):
         *(f"quantized/onnx/{name}.onnx" for name in ONNX),
     }
     assert found["logits"].shape == (8, 10)
-    x = found["pictures"][:8].numpy().astype(np.float32)
+    x = found["images"][:8].numpy().astype(np.float32)
     session = onnxruntime.InferenceSession("quantized/onnx/int8_qoperator.onnx", providers=["CPUExecutionProvider"])
     assert np.array_equal(session.run(None, {"input": (x - 128) / 128})[0], found["logits"].numpy())
