@@ -20,7 +20,7 @@ PRINTS = {
     "dvc exp apply": r"Changes for experiment 'warmer' have been applied",
     "dvc exp branch": r"Git branch 'try-warmer' has been created from experiment 'warmer'",
     "dvc exp diff": r"metrics/summary\.json[^\n]*\n.*params\.yaml +lr +0\.1 +0\.05",
-    "dvc exp remove": r"Removed experiments: warmer",
+    "dvc exp remove": r"Removed experiments: '?warmer",
     "dvc exp run": r"Ran experiment\(s\): \S+",
     "dvc exp run --queue": r"(Queued experiment '\S+' for future execution.*){4}",
     "dvc metrics diff": "",  # nothing, if the small network has come to the same numbers
