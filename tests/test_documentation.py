@@ -52,7 +52,7 @@ PRINTS = {
     "python -m stages.report": r"operation +kind.*QAT = integer: top-1 [\d.]+ %",
     "python -m stages.train_float": r"epoch \d+/\d+  train_loss [\d.]+",
     "python -m stages.validate": r'\{"top1": [\d.]+, "top5": [\d.]+, "loss": [\d.]+, "images": \d+',
-    "python -m tools.predict": r"^.*\b\d+\.\d %",
+    "python -m tools.predict": r"\d+\.\d+ %  \w+",
     "python -m tools.verify": r"\.lmdb: [1-9]\d* records are whole, digest \w{64}",
     "python -m tools.view": r"sheet\.png",
     "python -m tools.watch": r"epoch \d+ of \d+, step \d+ of \d+.*val_top1",
