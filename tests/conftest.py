@@ -1,5 +1,7 @@
 """Tests compute as the stages do: the same instruction set, one thread."""
 
+import os
+
 import pipeline  # noqa: F401, I001 - pins the instruction set, before torch is imported
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from imagedb.sources.source import SourceImage, IndexedSource
 from imagedb.writer import write_database
 
 torch.set_num_threads(1)
+for _name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of `make test`: the makes that tests start are not parts of it
+    os.environ.pop(_name, None)
 
 
 class Flat(IndexedSource):
