@@ -1,8 +1,8 @@
 """Tests compute as the stages do: the same instruction set, one thread."""
 
-import os
+import os  # noqa: I001 - pipeline comes first
 
-import pipeline  # noqa: F401, I001 - pins the instruction set, before torch is imported
+import pipeline  # noqa: F401 - pins the instruction set, before torch is imported
 import numpy as np
 import pytest
 import torch
