@@ -199,5 +199,6 @@ def test_commands_run(project, tmp_path, page):
         )
         printed = done.stdout + done.stderr
         assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-        missing = [line for line, pattern in promised(text).items() if not re.search(pattern, printed, re.DOTALL | re.MULTILINE)]
+        promises = promised(text).items()
+        missing = [line for line, pattern in promises if not re.search(pattern, printed, re.DOTALL | re.MULTILINE)]
         assert language != "bash" or missing == [], printed[-3000:]
