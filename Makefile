@@ -32,6 +32,7 @@ repository:
 
 .PHONY: repro
 repro: setup  ## run the whole pipeline; stages that are up to date do not run again
+	@dvc repro --quiet --force --single-item code  # what is installed may have changed, which DVC does not see
 	@dvc repro
 
 .PHONY: test

@@ -2,7 +2,7 @@
 
 python -m stages.code
 
-DVC runs it each time, as no other stage can know what is installed; the others run if their file changes.
+Each other stage runs again if its file changes. `make repro` runs this one each time, to see what is installed.
 """
 
 import argparse
