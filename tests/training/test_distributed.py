@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_runs import FORMAT, STEPS, batches, network, recipe
 
 from imagedb.reader import ImageDatabase
 from pipeline.fitting import predict_together
@@ -22,7 +23,6 @@ from pipeline.logits import float_logits
 from pixels.batches import BatchPartition, OrderedBatches, Pixels
 from pixels.seeds import derive_seed
 from pixels.views import center_views
-from runs import FORMAT, STEPS, batches, network, recipe
 from training import engine
 from training.checkpoint import Checkpoints
 from training.distributed import Group, joined

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from training_runs import FORMAT, STEPS, batches, network, recipe
 
 from evaluation.score import predict, score
 from models.normalization import normalize
 from pixels.batches import BatchPartition, OrderedBatches, Pixels
 from pixels.views import center_views
-from runs import FORMAT, STEPS, batches, network, recipe
 from training import engine
 from training import step as training_step
 from training.checkpoint import Checkpoints

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from training_runs import recipe
 
-from runs import recipe
 from training.mixing import Mixing
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 from torch import nn
+from training_runs import recipe
 
-from runs import recipe
 from training.optimization import Schedule, make_optimizer
 
 STEPS = 10  # per epoch

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
+from training_runs import batches, network, recipe
 
 from models.normalization import normalize
 from pixels.batches import BatchPartition
-from runs import batches, network, recipe
 from training import step as training_step
 from training.execution import Execution
 from training.losses import label_loss

@@ -4,9 +4,9 @@ import pytest
 import torch
 from fake_cuda import CUDA, fake_cuda, moved
 from torch import Tensor, nn
+from training_runs import recipe
 
 from models.registry import create_model
-from runs import recipe
 from training.execution import AUTOCAST, Execution
 from training.losses import distilled_loss, label_loss
 from training.mixing import Mixing
