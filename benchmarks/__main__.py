@@ -11,6 +11,7 @@ import importlib
 import sys
 
 from pipeline.cli import run
+from storage.errors import InputError
 
 SUBJECTS = ("deploy", "quantize", "data", "train")
 
@@ -18,7 +19,7 @@ SUBJECTS = ("deploy", "quantize", "data", "train")
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in SUBJECTS:
         given = f"{sys.argv[1]!r} is not allowed" if len(sys.argv) > 1 else "the subject is missing"
-        raise ValueError(f"{given}, must be one of {', '.join(SUBJECTS)}: python -m benchmarks SUBJECT [--help]")
+        raise InputError(f"{given}, must be one of {', '.join(SUBJECTS)}: python -m benchmarks SUBJECT [--help]")
     subject = sys.argv.pop(1)
     sys.argv[0] = f"python -m benchmarks {subject}"
     importlib.import_module(f"benchmarks.{subject}").main()

@@ -39,6 +39,7 @@ from imagedb.sources.folder import FolderSource
 from pipeline.cli import run
 from pipeline.machine import keep_memory
 from pipeline.paths import runs_folder
+from storage.errors import InputError
 from storage.files import write_json
 
 MIB = 2**20
@@ -198,7 +199,7 @@ def _load(epoch: Iterable, shape: tuple[int, ...]) -> int:
     images = 0
     for pixels, _ in epoch:
         if pixels.dtype != torch.float32 or pixels.shape != shape:
-            raise ValueError(f"a batch of {pixels.dtype} {list(pixels.shape)}, expected float32 {list(shape)}")
+            raise InputError(f"a batch of {pixels.dtype} {list(pixels.shape)}, expected float32 {list(shape)}")
         images += len(pixels)
     return images
 
@@ -208,7 +209,7 @@ def _links(files: list[Path], folder: Path, extent: Extent) -> tuple[Path, int]:
     whole = 2 * extent.batch  # so that each of 2 workers has whole batches
     count = min(extent.loaded, len(files)) // whole * whole
     if not count:
-        raise ValueError(f"{files[0].parents[1]} holds {len(files)} images, at least {whole} are needed")
+        raise InputError(f"{files[0].parents[1]} holds {len(files)} images, at least {whole} are needed")
     _remove(folder)
     for index in range(count):
         file = files[index * len(files) // count]

@@ -6,6 +6,8 @@ from typing import NotRequired, TypedDict
 import torch
 from torch import Tensor
 
+from storage.errors import InputError
+
 
 class Count(TypedDict):
     """The number of elements of two forms that were compared, and how many of them differ."""
@@ -40,12 +42,12 @@ class Agreement:
             values: The tensor in each form, int or float, all of the same shape.
 
         Raises:
-            ValueError: If the shapes differ.
+            InputError: If the shapes differ.
         """
         for (left, right), count in self.counts.items():
             a, b = values[left], values[right]
             if a.shape != b.shape:
-                raise ValueError(f"{left} gives {list(a.shape)} where {right} gives {list(b.shape)}")
+                raise InputError(f"{left} gives {list(a.shape)} where {right} gives {list(b.shape)}")
             count["elements"] += a.numel()
             count["mismatches"] += int(torch.ne(a, b).sum())
 

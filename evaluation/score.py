@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from storage.errors import InputError
 
-class NotFinite(ValueError):
+
+class NotFinite(InputError):
     """A loss, a logit or a weight is NaN or infinite."""
 
 

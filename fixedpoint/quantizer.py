@@ -18,6 +18,7 @@ from fixedpoint.c.source import c_source
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
 from fixedpoint.capture.normalization import behind_normalization
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import EXACT8, PORTABLE, Program
 from fixedpoint.program.integer import integer_logits, signed_pixels
 from fixedpoint.quantize.calibrate import calibrate
@@ -63,7 +64,7 @@ class Quantized:
             pixels: uint8 [n, channels, height, width].
 
         Raises:
-            ValueError: If they have another type or shape.
+            QuantizationError: If they have another type or shape.
         """
         _check(pixels, self.program.input_shape, "the pixels")
         return self._logits(pixels)
@@ -79,7 +80,7 @@ class Quantized:
         """The quantized network of a module of `trainable`, after its training.
 
         Raises:
-            ValueError: If an accumulator could leave the exact range because `project` was not called.
+            QuantizationError: If an accumulator could leave the exact range because `project` was not called.
         """
         return Quantized(self.floating, model.trained(), self.metadata)
 
@@ -92,7 +93,7 @@ class Quantized:
 
         Raises:
             OSError: If LiteRT (ai-edge-litert) is not installed, or the file cannot be written.
-            ValueError: If the arithmetic is not portable, or `logits` is another type.
+            QuantizationError: If the arithmetic is not portable, or `logits` is another type.
         """
         from fixedpoint.litert.writer import litert_model
 
@@ -103,7 +104,7 @@ class Quantized:
 
         Raises:
             OSError: If a file cannot be written.
-            ValueError: If names of modules collide.
+            QuantizationError: If names of modules collide.
         """
         from fixedpoint.onnx.float import FloatWriter
         from fixedpoint.onnx.integer import IntegerWriter
@@ -158,7 +159,7 @@ def quantize(
         bias_correction: Number of images for bias correction; 0: none.
 
     Raises:
-        ValueError: If an argument is not allowed, or the network cannot be quantized.
+        QuantizationError: If an argument is not allowed, or the network cannot be quantized.
 
     Warns:
         UserWarning: If a tensor must share an exponent far from its own best.
@@ -189,13 +190,15 @@ def quantize(
 
 def _check_options(arithmetic: str, weight_bits: int, **counts: int) -> None:
     if arithmetic not in (PORTABLE, EXACT8):
-        raise ValueError(f"arithmetic must be {PORTABLE} or {EXACT8}, not {arithmetic!r}")
+        raise QuantizationError(f"arithmetic must be {PORTABLE} or {EXACT8}, not {arithmetic!r}")
     allowed = (8,) if arithmetic == PORTABLE else (7, 8)
     if weight_bits not in allowed:
-        raise ValueError(f"weight_bits of {arithmetic} must be {' or '.join(map(str, allowed))}, not {weight_bits}")
+        raise QuantizationError(
+            f"weight_bits of {arithmetic} must be {' or '.join(map(str, allowed))}, not {weight_bits}"
+        )
     for name, count in counts.items():
         if count < 0:
-            raise ValueError(f"{name} must be 0 or more, not {count}")
+            raise QuantizationError(f"{name} must be 0 or more, not {count}")
 
 
 def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -206,19 +209,19 @@ def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
         _check(batch, tuple(found[0].shape[1:]) if found else None, f"batch {len(found)} of the images")
         found.append(batch.cpu().contiguous())
     if not found:
-        raise ValueError("there are no images to calibrate on")
+        raise QuantizationError("there are no images to calibrate on")
     return found
 
 
 def _check(pixels: Any, shape: tuple[int, ...] | None, what: str) -> None:
-    """Raise ValueError if `pixels` are not uint8 [n, *shape]; None: any three sizes."""
+    """Raise QuantizationError if `pixels` are not uint8 [n, *shape]; None: any three sizes."""
     if not isinstance(pixels, Tensor):
-        raise ValueError(f"{what} must be a uint8 tensor, not {type(pixels).__name__}; leave out labels")
+        raise QuantizationError(f"{what} must be a uint8 tensor, not {type(pixels).__name__}; leave out labels")
     fits = pixels.dim() == 4 and len(pixels) > 0 and shape in (None, tuple(pixels.shape[1:]))
     if pixels.dtype != torch.uint8 or not fits:
         sizes = "channels, height, width" if shape is None else ", ".join(map(str, shape))
         found = f"{str(pixels.dtype).removeprefix('torch.')} {list(pixels.shape)}"
-        raise ValueError(f"{what} must be uint8 [n, {sizes}], not {found}")
+        raise QuantizationError(f"{what} must be uint8 [n, {sizes}], not {found}")
 
 
 def _metadata(
@@ -226,11 +229,11 @@ def _metadata(
 ) -> dict[str, object]:
     about = {**(metadata or {}), **({} if class_names is None else {"class_names": [*class_names]})}
     if class_names is not None and len(class_names) != classes:
-        raise ValueError(f"class_names has {len(class_names)} names, and the network {classes} logits")
+        raise QuantizationError(f"class_names has {len(class_names)} names, and the network {classes} logits")
     try:
         json.dumps(about)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"metadata must be JSON values: {error}") from None
+        raise QuantizationError(f"metadata must be JSON values: {error}") from None
     return about
 
 

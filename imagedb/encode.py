@@ -8,6 +8,7 @@ from typing import Literal
 from PIL import Image
 
 from imagedb.images import decode_image
+from storage.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Encoding:
         quality: quality of jpeg and webp.
 
     Raises:
-        ValueError: if a resized encoding has no size.
+        InputError: if a resized encoding has no size.
     """
 
     type: Literal["resized", "raw"]
@@ -34,7 +35,7 @@ class Encoding:
 
     def __post_init__(self) -> None:
         if self.type == "resized" and self.size is None:
-            raise ValueError("a resized encoding needs a size")
+            raise InputError("a resized encoding needs a size")
 
     def describe(self) -> dict:
         """The fields that have an effect, for the header of a database."""
@@ -45,7 +46,7 @@ class Encoding:
         """Encode an encoded image again.
 
         Raises:
-            ValueError: if it cannot be decoded (see `decode_image`, also for `tolerant`).
+            InputError: if it cannot be decoded (see `decode_image`, also for `tolerant`).
         """
         image = decode_image(data, tolerant)
         side = (min if self.side == "short" else max)(image.size)

@@ -8,6 +8,8 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from storage.errors import InputError
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -31,7 +33,7 @@ def decode_image(data: bytes, tolerant: bool = False) -> Image.Image:
         tolerant: whether the missing part of a truncated JPEG file becomes grey.
 
     Raises:
-        ValueError: if the data is not a whole image in one of FORMATS, has more than MAX_PIXELS, or its mode is not one
+        InputError: if the data is not a whole image in one of FORMATS, has more than MAX_PIXELS, or its mode is not one
             of MODES.
     """
     if tolerant and data.startswith(JPEG_SIGNATURE) and not data.endswith(JPEG_END):
@@ -40,16 +42,16 @@ def decode_image(data: bytes, tolerant: bool = False) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size)
             if image.mode not in (*MODES, *SIXTEEN_BIT):
-                raise ValueError(f"pixels of Pillow mode {image.mode}, allowed: 16-bit grey, {', '.join(MODES)}")
+                raise InputError(f"pixels of Pillow mode {image.mode}, allowed: 16-bit grey, {', '.join(MODES)}")
             if image.mode in SIXTEEN_BIT:
                 return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
             return image.convert("RGB")
     except UnidentifiedImageError:
-        raise ValueError("empty" if not data else f"not an image, allowed: {', '.join(FORMATS)}") from None
+        raise InputError("empty" if not data else f"not an image, allowed: {', '.join(FORMATS)}") from None
     except ValueError:
         raise
     except Exception as error:  # Pillow's decoders raise any type on damaged data
-        raise ValueError(f"the image cannot be decoded: {' '.join(str(error).split())}") from None
+        raise InputError(f"the image cannot be decoded: {' '.join(str(error).split())}") from None
 
 
 def inspect_image(data: bytes, name: str) -> list[str]:
@@ -66,7 +68,7 @@ def inspect_image(data: bytes, name: str) -> list[str]:
         such as "JPEG named .png".
 
     Raises:
-        ValueError: if the image is truncated, damaged or of a kind that is not supported.
+        InputError: if the image is truncated, damaged or of a kind that is not supported.
     """
     if data.startswith(JPEG_SIGNATURE):
         kind, notes = "JPEG", _inspect_jpeg(data)
@@ -82,9 +84,9 @@ def inspect_image(data: bytes, name: str) -> list[str]:
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels, allowed: {MAX_PIXELS} in all (a decompression bomb?)")
+        raise InputError(f"{width} x {height} pixels, allowed: {MAX_PIXELS} in all (a decompression bomb?)")
     if not width * height:
-        raise ValueError(f"{width} x {height} pixels")
+        raise InputError(f"{width} x {height} pixels")
 
 
 def _inspect_jpeg(data: bytes) -> list[str]:
@@ -92,7 +94,7 @@ def _inspect_jpeg(data: bytes) -> list[str]:
     notes, at, components = [], 2, None
     while True:
         if len(data) < at + 4 or data[at] != 0xFF:
-            raise ValueError("a JPEG file that is truncated or damaged before its first scan")
+            raise InputError("a JPEG file that is truncated or damaged before its first scan")
         marker = data[at + 1]
         if marker == 0xFF:  # fill
             at += 1
@@ -102,18 +104,18 @@ def _inspect_jpeg(data: bytes) -> list[str]:
             break
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             if length < 8 or len(data) < at + 10:
-                raise ValueError("a JPEG file with a damaged frame header")
+                raise InputError("a JPEG file with a damaged frame header")
             bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
             if bits != 8 or marker > 0xC2:
-                raise ValueError(f"a JPEG file of {bits} bits and kind SOF{marker - 0xC0}, allowed: 8 bits, SOF0 to 2")
+                raise InputError(f"a JPEG file of {bits} bits and kind SOF{marker - 0xC0}, allowed: 8 bits, SOF0 to 2")
             _check_size(width, height)
         if marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
             notes += _orientation(data[at + 4 : at + 2 + length])
         at += 2 + length
     if components is None:
-        raise ValueError("a JPEG file without a frame header")
+        raise InputError("a JPEG file without a frame header")
     if not data.endswith(JPEG_END) and data.find(JPEG_END, at) < 0:
-        raise ValueError("a truncated JPEG file: it has no end marker")
+        raise InputError("a truncated JPEG file: it has no end marker")
     return notes + {1: ["grey"], 4: ["CMYK"]}.get(components, [])
 
 
@@ -122,13 +124,13 @@ def _inspect_png(data: bytes) -> list[str]:
     notes, at, kind = [], len(PNG_SIGNATURE), b""
     while kind != b"IEND":
         if len(data) < at + 12:
-            raise ValueError("a truncated PNG file: it has no end chunk")
+            raise InputError("a truncated PNG file: it has no end chunk")
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 8 + length
         if len(data) < end + 4:
-            raise ValueError(f"a truncated PNG file: chunk {kind.decode('latin-1')} is not whole")
+            raise InputError(f"a truncated PNG file: chunk {kind.decode('latin-1')} is not whole")
         if zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise ValueError(f"a damaged PNG file: the checksum of chunk {kind.decode('latin-1')} is wrong")
+            raise InputError(f"a damaged PNG file: the checksum of chunk {kind.decode('latin-1')} is wrong")
         if kind == b"IHDR":
             width, height, bits, color = struct.unpack_from(">IIBB", data, at + 8)
             _check_size(width, height)

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 import lmdb
 
 from imagedb.record import HEADER_KEY, Header, Record, pack_header, record_key, unpack_header, unpack_record
+from storage.errors import InputError
 from storage.files import sync
 
 TRANSACTION_BYTES, TRANSACTION_RECORDS = 2**20, 1000  # the record that reaches either ends its transaction
@@ -75,7 +76,7 @@ class LmdbReader:
     """The records of a finished LMDB file, for one process.
 
     Raises:
-        ValueError: if the file is not a whole database.
+        InputError: if the file is not a whole database.
     """
 
     def __init__(self, path: Path):
@@ -84,24 +85,24 @@ class LmdbReader:
             try:
                 self.header = unpack_header(transaction.get(HEADER_KEY))
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
+                raise InputError(f"{path}: {error}") from None
             entries = transaction.stat()["entries"]
         if entries != self.header.count + 1:
-            raise ValueError(f"{path}: {entries - 1} records, the header says {self.header.count}")
+            raise InputError(f"{path}: {entries - 1} records, the header says {self.header.count}")
 
     def record(self, index: int) -> Record:
         """Record number `index`.
 
         Raises:
-            ValueError: if it is missing or damaged.
+            InputError: if it is missing or damaged.
         """
         try:
             with self._environment.begin() as transaction:
                 value = transaction.get(record_key(index))
         except lmdb.Error as error:
-            raise ValueError(f"LMDB cannot read it: {error}") from None
+            raise InputError(f"LMDB cannot read it: {error}") from None
         if value is None:
-            raise ValueError("missing")
+            raise InputError("missing")
         return unpack_record(value)
 
 
@@ -109,7 +110,7 @@ def open_environment(path: Path) -> lmdb.Environment:
     """The environment of an LMDB file for reading without locks: one per process, also after a fork.
 
     Raises:
-        ValueError: if it is not a whole LMDB file.
+        InputError: if it is not a whole LMDB file.
     """
     status = path.stat()
     key = status.st_dev, status.st_ino
@@ -118,10 +119,10 @@ def open_environment(path: Path) -> lmdb.Environment:
         try:
             environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
         except lmdb.Error as error:
-            raise ValueError(f"{path} is not an LMDB file: {error}") from None
+            raise InputError(f"{path} is not an LMDB file: {error}") from None
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         if status.st_size < needed:  # reading beyond the end would kill this process
-            raise ValueError(f"{path} is truncated: {status.st_size} bytes of {needed}")
+            raise InputError(f"{path} is truncated: {status.st_size} bytes of {needed}")
         _environments[key] = environment
     return environment
 

@@ -6,6 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from storage.errors import InputError
+
 T = TypeVar("T")
 Result = TypeVar("Result")
 
@@ -20,11 +22,11 @@ def ordered_map(
         chunk: items per task; larger chunks cost less time and more memory.
 
     Raises:
-        ValueError: if `workers` is negative.
+        InputError: if `workers` is negative.
         Exception: what `function` or `items` raised, in place of the result.
     """
     if workers < 0:
-        raise ValueError(f"workers is {workers}, must be 0 or more")
+        raise InputError(f"workers is {workers}, must be 0 or more")
     if workers == 0:
         yield from map(function, items)
         return

@@ -9,6 +9,7 @@ from imagedb.lmdb_file import LmdbReader
 from imagedb.parallel import ordered_map
 from imagedb.record import Digest, Header, Record, pack_record
 from imagedb.recordio import RecordIOReader
+from storage.errors import InputError
 
 
 class ImageDatabase:
@@ -23,7 +24,7 @@ class ImageDatabase:
 
     Raises:
         FileNotFoundError: if the path does not exist.
-        ValueError: if it is not a whole database of a supported version.
+        InputError: if it is not a whole database of a supported version.
     """
 
     def __init__(self, path: str | Path):
@@ -45,14 +46,14 @@ class ImageDatabase:
 
         Raises:
             IndexError: if `index` is negative or not below len(self).
-            ValueError: if the record is damaged.
+            InputError: if the record is damaged.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path}: record {index}, allowed: 0 to {len(self) - 1}")
         try:
             return self._open().record(index)
         except ValueError as error:
-            raise ValueError(f"{self.path}: record {index}: {error}") from None
+            raise InputError(f"{self.path}: record {index}: {error}") from None
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_reader": None, "_pid": None}
@@ -68,7 +69,7 @@ class ImageDatabase:
             The number of records.
 
         Raises:
-            ValueError: if a record is damaged (the message names the first one), or the digest differs.
+            InputError: if a record is damaged (the message names the first one), or the digest differs.
         """
         digest = Digest(self.header.version)
         truncated = set(self.header.kept)
@@ -78,7 +79,7 @@ class ImageDatabase:
             try:
                 self._check(record, tolerant=index in truncated)
             except ValueError as error:
-                raise ValueError(f"{self.path}: record {index} ({record.name}): {error}") from None
+                raise InputError(f"{self.path}: record {index} ({record.name}): {error}") from None
             return record, pack_record(record)
 
         for record, value in ordered_map(check, range(len(self)), workers):
@@ -86,18 +87,18 @@ class ImageDatabase:
             if progress:
                 progress(record)
         if digest.hexdigest() != self.header.digest:
-            raise ValueError(f"{self.path}: digest {digest.hexdigest()}, the header says {self.header.digest}")
+            raise InputError(f"{self.path}: digest {digest.hexdigest()}, the header says {self.header.digest}")
         return len(self)
 
     def _check(self, record: Record, tolerant: bool) -> None:
         decode_image(record.image, tolerant)
         if (record.annotation is None) == self.header.annotated:
-            raise ValueError(f"{'no' if self.header.annotated else 'an'} annotation, which differs from the header")
+            raise InputError(f"{'no' if self.header.annotated else 'an'} annotation, which differs from the header")
         for mask in record.masks:
             decode_image(mask)
         for label in record.labels:
             if not 0 <= label < len(self.class_names):
-                raise ValueError(f"label {label}, allowed: 0 to {len(self.class_names) - 1}")
+                raise InputError(f"label {label}, allowed: 0 to {len(self.class_names) - 1}")
 
     def _open(self) -> LmdbReader | RecordIOReader:
         if self._reader is None or self._pid != os.getpid():

@@ -20,6 +20,8 @@ from typing import Any, TypeVar, cast
 
 import msgpack
 
+from storage.errors import InputError
+
 FORMAT = "imagedb"
 VERSION = 2
 HEADER_KEY = b"header"
@@ -133,7 +135,7 @@ def pack_record(record: Record) -> bytes:
     """Inverse of `unpack_record`.
 
     Raises:
-        ValueError: if the name is not valid Unicode, as file names on Linux can be.
+        InputError: if the name is not valid Unicode, as file names on Linux can be.
     """
     fields: dict[str, Any] = {"image": record.image, "label": record.label, "name": record.name}
     if record.annotation is not None:
@@ -142,14 +144,14 @@ def pack_record(record: Record) -> bytes:
     try:
         return msgpack.packb(fields)
     except UnicodeEncodeError:
-        raise ValueError(f"image name {record.name!r} is not valid UTF-8") from None
+        raise InputError(f"image name {record.name!r} is not valid UTF-8") from None
 
 
 def unpack_record(data: bytes) -> Record:
     """Inverse of `pack_record`.
 
     Raises:
-        ValueError: if the data does not follow the schema.
+        InputError: if the data does not follow the schema.
     """
     try:
         fields = dict(msgpack.unpackb(data))
@@ -158,11 +160,11 @@ def unpack_record(data: bytes) -> Record:
         else:
             record = Record(**fields)
     except (KeyError, TypeError, ValueError):
-        raise ValueError("not a msgpack map of image, label or annotation, and name") from None
+        raise InputError("not a msgpack map of image, label or annotation, and name") from None
     if not (isinstance(record.image, bytes) and isinstance(record.name, str)):
-        raise ValueError("image and name must be bytes and a string")
+        raise InputError("image and name must be bytes and a string")
     if record.annotation is None and not isinstance(record.label, int):
-        raise ValueError("label must be an integer")
+        raise InputError("label must be an integer")
     return record
 
 
@@ -194,19 +196,19 @@ def unpack_header(data: bytes | str | None, unpack: Callable = msgpack.unpackb) 
         unpack: `msgpack.unpackb` or `json.loads`.
 
     Raises:
-        ValueError: if there is no header, or it is not that of a supported version.
+        InputError: if there is no header, or it is not that of a supported version.
     """
     if data is None:
-        raise ValueError("no header: packing did not finish, pack it again")
+        raise InputError("no header: packing did not finish, pack it again")
     try:
         fields = dict(unpack(data))
         found = fields.pop("format"), fields["version"]
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"the header is not that of an {FORMAT} database") from None
+        raise InputError(f"the header is not that of an {FORMAT} database") from None
     if found not in ((FORMAT, 1), (FORMAT, VERSION)):
-        raise ValueError(f"format {found[0]} version {found[1]}, allowed: {FORMAT} version 1 or {VERSION}")
+        raise InputError(f"format {found[0]} version {found[1]}, allowed: {FORMAT} version 1 or {VERSION}")
     try:
         sequences = {key: tuple(fields[key]) for key in ("shard", "kept") if key in fields}
         return Header(**fields | sequences)
     except TypeError:
-        raise ValueError(f"the header holds {sorted(fields)}, not the fields of version {found[1]}") from None
+        raise InputError(f"the header holds {sorted(fields)}, not the fields of version {found[1]}") from None

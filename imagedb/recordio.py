@@ -21,6 +21,7 @@ from typing import BinaryIO
 import numpy as np
 
 from imagedb.record import Header, Record, pack_header, unpack_header
+from storage.errors import InputError
 from storage.files import sync
 
 MAGIC = (0xCED7230A).to_bytes(4, "little")
@@ -54,17 +55,17 @@ class RecordIOWriter:
         """Append a record; `value`, its msgpack form, is not used.
 
         Raises:
-            ValueError: if RecordIO cannot hold the record.
+            InputError: if RecordIO cannot hold the record.
         """
         if record.label is None or record.annotation is not None:
-            raise ValueError(f"image {record.name}: RecordIO holds labels, not annotations; write lmdb")
+            raise InputError(f"image {record.name}: RecordIO holds labels, not annotations; write lmdb")
         if record.label > MAX_LABEL:
-            raise ValueError(f"image {record.name}: label {record.label}, allowed in RecordIO: up to {MAX_LABEL}")
+            raise InputError(f"image {record.name}: label {record.label}, allowed in RecordIO: up to {MAX_LABEL}")
         if any(character in record.name for character in "\t\n\r"):
-            raise ValueError(f"image {record.name!r}: RecordIO allows no tab and no line break in a name; write lmdb")
+            raise InputError(f"image {record.name!r}: RecordIO allows no tab and no line break in a name; write lmdb")
         size = LABEL.size + len(record.image)
         if size >> LENGTH_BITS:
-            raise ValueError(f"image {record.name}: {size} bytes, allowed in RecordIO: below {1 << LENGTH_BITS}")
+            raise InputError(f"image {record.name}: {size} bytes, allowed in RecordIO: below {1 << LENGTH_BITS}")
         self._index.write(b"%d\t%d\n" % (self._count, self._data.tell()))
         self._names.write(f"{self._count}\t{record.label}\t{record.name}\n".encode())
         self._data.writelines(_frame(LABEL.pack(0, record.label, self._count, 0) + record.image))
@@ -91,7 +92,7 @@ class RecordIOReader:
 
     Raises:
         FileNotFoundError: if the folder does not exist.
-        ValueError: if it is not a whole database of this format.
+        InputError: if it is not a whole database of this format.
     """
 
     def __init__(self, path: Path):
@@ -107,9 +108,9 @@ class RecordIOReader:
                 self._starts, self._lines = self._read_index(), self._read_lines()
                 self._check_end()
             except FileNotFoundError as error:
-                raise ValueError(f"{path}: {Path(error.filename).name} is missing") from None
+                raise InputError(f"{path}: {Path(error.filename).name} is missing") from None
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
+                raise InputError(f"{path}: {error}") from None
             self._files = files.pop_all()
 
     def __reduce__(self) -> tuple[type["RecordIOReader"], tuple[Path]]:
@@ -119,18 +120,18 @@ class RecordIOReader:
         """Record number `index`, from 0 to header.count - 1.
 
         Raises:
-            ValueError: if the record is damaged.
+            InputError: if the record is damaged.
         """
         data = _unframe(_read(self._data, self._starts, index))
         if len(data) < LABEL.size:
-            raise ValueError(f"damaged: {len(data)} bytes in {DATA}")
+            raise InputError(f"damaged: {len(data)} bytes in {DATA}")
         more, label, number, _ = LABEL.unpack_from(data)
         if more or number != index or not label.is_integer():
-            raise ValueError(f"damaged: number {number}, label {label}, and {more} more labels in {DATA}")
+            raise InputError(f"damaged: number {number}, label {label}, and {more} more labels in {DATA}")
         line = _read(self._names, self._lines, index)
         start = b"%d\t%d\t" % (index, label)
         if not line.startswith(start):
-            raise ValueError(f"damaged: {NAMES} has another number or label than {DATA}")
+            raise InputError(f"damaged: {NAMES} has another number or label than {DATA}")
         return Record(data[LABEL.size :], int(label), str(line[len(start) : -1], "utf-8"))
 
     def close(self) -> None:
@@ -139,7 +140,7 @@ class RecordIOReader:
     def _read_header(self) -> Header:
         file = self._path / HEADER
         if not file.exists() and not (self._path / DATA).exists():
-            raise ValueError(f"a folder without {DATA}; expected an LMDB file or a folder in RecordIO")
+            raise InputError(f"a folder without {DATA}; expected an LMDB file or a folder in RecordIO")
         return unpack_header(file.read_bytes() if file.exists() else None, json.loads)
 
     def _read_index(self) -> np.ndarray:
@@ -147,11 +148,11 @@ class RecordIOReader:
         try:
             numbers, starts = np.fromstring((self._path / INDEX).read_text("ascii"), np.int64, sep=" ").reshape(-1, 2).T
         except ValueError:
-            raise ValueError(f"{INDEX} is damaged: its lines are not pairs of numbers") from None
+            raise InputError(f"{INDEX} is damaged: its lines are not pairs of numbers") from None
         self._check_count(INDEX, len(starts))
         starts = np.append(starts, os.fstat(self._data.fileno()).st_size)
         if (numbers != np.arange(len(numbers))).any() or starts[0] != 0 or (np.diff(starts[:-1]) <= 0).any():
-            raise ValueError(f"{INDEX} is damaged: its numbers or offsets are not in order")
+            raise InputError(f"{INDEX} is damaged: its numbers or offsets are not in order")
         return starts
 
     def _read_lines(self) -> np.ndarray:
@@ -162,14 +163,14 @@ class RecordIOReader:
 
     def _check_count(self, name: str, count: int) -> None:
         if count != self.header.count:
-            raise ValueError(f"{count} records in {name}, the header says {self.header.count}")
+            raise InputError(f"{count} records in {name}, the header says {self.header.count}")
 
     def _check_end(self) -> None:
         start, size = map(int, self._starts[-2:])
         try:
             _unframe(os.pread(self._data.fileno(), max(0, size - start), start))
         except ValueError:
-            raise ValueError(f"{DATA} is truncated: {size} bytes, the last record starts at {start}") from None
+            raise InputError(f"{DATA} is truncated: {size} bytes, the last record starts at {start}") from None
 
 
 def _frame(data: bytes) -> Iterator[bytes]:
@@ -191,16 +192,16 @@ def _unframe(framed: bytes) -> bytes:
     allowed: tuple[int, ...] = WHOLE, FIRST
     while allowed:
         if len(framed) < at + PART.size:
-            raise ValueError(f"damaged: {DATA} has no record of that length there")
+            raise InputError(f"damaged: {DATA} has no record of that length there")
         magic, word = PART.unpack_from(framed, at)
         flag, length = word >> LENGTH_BITS, word & (1 << LENGTH_BITS) - 1
         if magic != MAGIC or flag not in allowed:
-            raise ValueError(f"damaged: {DATA} has no record there")
+            raise InputError(f"damaged: {DATA} has no record there")
         parts.append(framed[at + PART.size : at + PART.size + length])
         at += PART.size + length + -length % 4
         allowed = (MIDDLE, LAST) if flag in (FIRST, MIDDLE) else ()
     if at != len(framed):
-        raise ValueError(f"damaged: {at} bytes by its lengths, {len(framed)} by {INDEX}")
+        raise InputError(f"damaged: {at} bytes by its lengths, {len(framed)} by {INDEX}")
     return MAGIC.join(parts)
 
 

@@ -20,6 +20,7 @@ from imagedb.reader import ImageDatabase
 from imagedb.record import Digest, Header, Record, pack_record
 from imagedb.recordio import RecordIOWriter
 from imagedb.sources.source import WHOLE, Shard, Source, SourceImage
+from storage.errors import InputError
 from storage.files import beside, sync
 
 WRITERS = {".recordio": RecordIOWriter}  # by suffix; LmdbWriter for any other
@@ -71,12 +72,12 @@ def write_database(
         progress: called with each record that has been written.
 
     Raises:
-        ValueError: if an image is damaged and `on_bad_image` is "error", a label has no class name, a name occurs
+        InputError: if an image is damaged and `on_bad_image` is "error", a label has no class name, a name occurs
             twice, there are no images, `workers` is negative, or another process is writing `path`.
         OSError: if a file cannot be read or written.
     """
     if source.annotated and encoding and encoding.size is not None:
-        raise ValueError("annotations are in pixels of the original images, so the images cannot be resized")
+        raise InputError("annotations are in pixels of the original images, so the images cannot be resized")
     prepare = partial(_prepare, encoding=encoding, on_bad_image=on_bad_image)
     bad, notes = {}, defaultdict(list)
     prepared = ordered_map(prepare, source.images(shard), workers)
@@ -105,18 +106,18 @@ def merge_databases(
     The result has no `bad` and `notes`, because databases do not hold them.
 
     Raises:
-        ValueError: if the shards are not all parts of one source, each once, or a name occurs twice.
+        InputError: if the shards are not all parts of one source, each once, or a name occurs twice.
         OSError: if a file cannot be read or written.
     """
     shards = sorted((ImageDatabase(each) for each in paths), key=lambda database: database.header.shard)
     count = shards[0].header.shard[1]
     if (found := [shard.header.shard for shard in shards]) != [(k, count) for k in range(1, count + 1)]:
-        raise ValueError(f"the shards are {', '.join(f'{k}/{n}' for k, n in found)}, not each of {count} once")
+        raise InputError(f"the shards are {', '.join(f'{k}/{n}' for k, n in found)}, not each of {count} once")
     first = shards[0].header
     for shard in shards:
         for name in ("class_names", "annotated", "encoding", "version"):
             if getattr(shard.header, name) != getattr(first, name):
-                raise ValueError(f"{shard.path} and {shards[0].path} have different {name}")
+                raise InputError(f"{shard.path} and {shards[0].path} have different {name}")
     with _new_database(path) as writer:
         records = _Records(writer, first.class_names, progress)
         for shard in shards:
@@ -163,7 +164,7 @@ def _prepare(item: SourceImage, encoding: Encoding | None, on_bad_image: OnBadIm
             inspect_image(mask, "mask")
     except ValueError as error:
         where = f" ({item.file})" if item.file else ""
-        raise ValueError(f"image {item.name}{where}: {error}") from None
+        raise InputError(f"image {item.name}{where}: {error}") from None
     found.value = pack_record(found.record)
     found.digest = hashlib.sha256(found.value).digest()
     return found
@@ -187,10 +188,10 @@ class _Records:
     def put(self, record: Record, value: bytes, digest: bytes, truncated: bool) -> None:
         for label in record.labels:
             if not 0 <= label < len(self._class_names):
-                raise ValueError(f"image {record.name}: label {label}, allowed: 0 to {len(self._class_names) - 1}")
+                raise InputError(f"image {record.name}: label {label}, allowed: 0 to {len(self._class_names) - 1}")
             self._per_class[label] += 1
         if record.name in self._names:
-            raise ValueError(f"image {record.name}: the name occurs twice in the source")
+            raise InputError(f"image {record.name}: the name occurs twice in the source")
         if truncated:
             self._truncated.append(len(self._names))
         self._names.add(record.name)
@@ -202,7 +203,7 @@ class _Records:
 
     def finish(self, shard: tuple[int, int], **fields: Any) -> Packed:
         if not self._names and shard == (1, 1):
-            raise ValueError("the source holds no images")
+            raise InputError("the source holds no images")
         header = Header(
             count=len(self._names),
             class_names=self._class_names,
@@ -244,7 +245,7 @@ def _locked(lock: Path, path: Path) -> Iterator[None]:
             if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
                 raise BlockingIOError  # the process that held it has just removed it
         except BlockingIOError:
-            raise ValueError(f"another process is writing {path}") from None
+            raise InputError(f"another process is writing {path}") from None
         try:
             yield
         finally:

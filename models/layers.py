@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from torch import nn
 
 from models.normalization import Normalized
+from storage.errors import InputError
 
 
 def find_layers(model: nn.Module, names: Sequence[str], parameter: str) -> list[nn.Module]:
@@ -15,12 +16,12 @@ def find_layers(model: nn.Module, names: Sequence[str], parameter: str) -> list[
         parameter: The parameter that holds the names, for messages.
 
     Raises:
-        ValueError: If a layer does not exist or has no weights; the message has near matches.
+        InputError: If a layer does not exist or has no weights; the message has near matches.
     """
     network = model.network if isinstance(model, Normalized) else model
     layers = {name: module for name, module in network.named_modules() if name and module.state_dict()}
     for name in names:
         if name not in layers:
             near = ", ".join(get_close_matches(name, layers)) or "none"
-            raise ValueError(f"{parameter}: the network has no layer {name!r}; near matches: {near}")
+            raise InputError(f"{parameter}: the network has no layer {name!r}; near matches: {near}")
     return [layers[name] for name in names]

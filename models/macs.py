@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from storage.errors import InputError
+
 with warnings.catch_warnings(action="ignore", category=FutureWarning):  # importing fvcore scripts a loss of its own
     from fvcore.nn.jit_analysis import JitModelAnalysis
     from fvcore.nn.jit_handles import (
@@ -67,10 +69,10 @@ def count_operations(model: nn.Module, input_shape: tuple[int, ...]) -> Operatio
         input_shape: 1 x channels x height x width.
 
     Raises:
-        ValueError: if the shape is not that of one image, or the model does not take it.
+        InputError: if the shape is not that of one image, or the model does not take it.
     """
     if len(input_shape) != 4 or input_shape[0] != 1 or min(input_shape) < 1:
-        raise ValueError(f"input shape {input_shape} must be 1,channels,height,width, each at least 1")
+        raise InputError(f"input shape {input_shape} must be 1,channels,height,width, each at least 1")
     skipped: Counter[str] = Counter()
 
     def count_skipped(kind: str) -> Callable:
@@ -86,7 +88,7 @@ def count_operations(model: nn.Module, input_shape: tuple[int, ...]) -> Operatio
     try:
         macs = analysis.by_module()
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
+        raise InputError(
             f"the model does not take an input of shape {input_shape}: {' '.join(str(error).split())}"
         ) from error
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.layers import find_layers
 from models.normalization import Normalized
+from storage.errors import InputError
 from storage.model_file import refuse_pointer
 
 
@@ -25,7 +26,7 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is another one, cannot be read without running code, or does not fit the network; or
+        InputError: If the file is another one, cannot be read without running code, or does not fit the network; or
             if the network lacks one of `new_layers`.
     """
     path = Path(path)
@@ -35,7 +36,7 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise ValueError(f"train.init_from.file {path} has sha256 {found}, but train.init_from.sha256 is {sha256}")
+        raise InputError(f"train.init_from.file {path} has sha256 {found}, but train.init_from.sha256 is {sha256}")
     weights = _read(path)
     network = model
     if isinstance(model, Normalized):
@@ -51,7 +52,7 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
         where = sorted({name.rpartition(".")[0] for name in differences})
         solved = len(where) <= 3 and set(where) <= {name for name, _ in network.named_modules() if name}
         hint = f"; train.init_from.new_layers [{', '.join(where)}] would leave what differs random" if solved else ""
-        raise ValueError(f"train.init_from.file {path} does not fit: {shown}{more}{hint}")
+        raise InputError(f"train.init_from.file {path} does not fit: {shown}{more}{hint}")
     network.load_state_dict(weights, strict=False)  # only the new layers are missing
 
 
@@ -65,7 +66,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         return load_state_dict(str(path), weights_only=True)
     except Exception as error:  # the errors of PyTorch's reader have no common class
         reason = " ".join(str(error).split())
-        raise ValueError(f"train.init_from.file {path} cannot be read as weights: {reason[:200]}") from None
+        raise InputError(f"train.init_from.file {path} cannot be read as weights: {reason[:200]}") from None
 
 
 def _of_network(weights: dict[str, Tensor], model: Normalized, path: Path) -> dict[str, Tensor]:
@@ -74,7 +75,7 @@ def _of_network(weights: dict[str, Tensor], model: Normalized, path: Path) -> di
     if not own.keys() <= weights.keys():
         return weights
     if not all(torch.equal(weights[name], own[name]) for name in own):
-        raise ValueError(f"train.init_from.file {path} was trained with another normalization than model.normalization")
+        raise InputError(f"train.init_from.file {path} was trained with another normalization than model.normalization")
     return {name.removeprefix("network."): tensor for name, tensor in weights.items() if name not in own}
 
 

@@ -11,6 +11,7 @@ from torchvision.models import get_model, list_models
 
 from models import vargconvnet as vargconvnet  # its import registers VarGConvNet with timm
 from models.normalization import Normalized
+from storage.errors import InputError
 
 TORCHVISION = "torchvision/"
 
@@ -29,23 +30,23 @@ def create_model(
             input is (p - 128) / 128 of pixels p.
 
     Raises:
-        ValueError: if the model is unknown (the message has near matches), or does not take the arguments.
+        InputError: if the model is unknown (the message has near matches), or does not take the arguments.
     """
     library, own = ("torchvision", name.removeprefix(TORCHVISION)) if name.startswith(TORCHVISION) else ("timm", name)
     known = list_models(module=torchvision.models) if library == "torchvision" else timm.list_models()
     if own not in known:
         near = get_close_matches(own, known)
-        raise ValueError(f"model {own!r} is not known to {library}; near matches: {', '.join(near) or 'none'}")
+        raise InputError(f"model {own!r} is not known to {library}; near matches: {', '.join(near) or 'none'}")
     given: dict[str, Any] = {"num_classes": num_classes, "pretrained": False, "checkpoint_path": ""}
     if library == "torchvision":
         given = {"weights": None} | ({} if num_classes is None else {"num_classes": num_classes})
     elif is_model_in_modules(name, ["vargconvnet"]):
         given["img_size"] = image_size
     if clash := sorted(given.keys() & arguments.keys()):
-        raise ValueError(f"model {name}: {', '.join(clash)} cannot be among the arguments")
+        raise InputError(f"model {name}: {', '.join(clash)} cannot be among the arguments")
     try:
         model = (get_model if library == "torchvision" else timm.create_model)(own, **given, **arguments)
     except (TypeError, KeyError, AssertionError, ArithmeticError) as error:  # timm raises these also for wrong values
         reason = f"{type(error).__name__} {error}".strip()
-        raise ValueError(f"model {name} does not take the arguments {arguments}: {reason}") from error
+        raise InputError(f"model {name} does not take the arguments {arguments}: {reason}") from error
     return Normalized(model, **normalization) if normalization else model

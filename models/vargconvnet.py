@@ -12,6 +12,8 @@ from typing import Any, cast
 from timm.models import register_model
 from torch import Tensor, nn
 
+from storage.errors import InputError
+
 CHANNELS, HEAD_WIDTH = (64, 96, 128, 160, 320), 1024
 
 
@@ -31,7 +33,7 @@ class VarGConvNet(nn.Module):
         img_size: height and width of the input in pixels; `forward` takes any multiple of the stride.
 
     Raises:
-        ValueError: if lengths disagree, a value is not a positive integer, channels cannot be split into the groups,
+        InputError: if lengths disagree, a value is not a positive integer, channels cannot be split into the groups,
             or `img_size` is not a multiple of the total stride.
 
     Attributes:
@@ -61,11 +63,11 @@ class VarGConvNet(nn.Module):
         for name, value in {**scalars, "img_size": img_size}.items():
             _check_positive(name, value)
         if channels[0] % 2:
-            raise ValueError(f"channels[0] must be even, the stem starts with half as many: got {channels[0]}")
+            raise InputError(f"channels[0] must be even, the stem starts with half as many: got {channels[0]}")
         self.num_classes = num_classes
         self.total_stride = prod(stem_strides) * prod(strides)
         if img_size % self.total_stride:
-            raise ValueError(f"img_size {img_size} is not a multiple of the network's total stride {self.total_stride}")
+            raise InputError(f"img_size {img_size} is not a multiple of the network's total stride {self.total_stride}")
 
         half = channels[0] // 2
         self.stem = nn.Sequential(
@@ -95,11 +97,11 @@ class VarGConvNet(nn.Module):
             x: float [N, in_chans, H, W], H and W multiples of the total stride.
 
         Raises:
-            ValueError: for another H or W, because the shortcut's pooling and the convolution would round differently.
+            InputError: for another H or W, because the shortcut's pooling and the convolution would round differently.
         """
         height, width = x.shape[-2:]
         if height % self.total_stride or width % self.total_stride:
-            raise ValueError(
+            raise InputError(
                 f"input of {height}x{width} is not a multiple of the network's total stride {self.total_stride}"
             )
         maps = [self.stem(x)]
@@ -158,7 +160,7 @@ def separable_conv(
 ) -> nn.Sequential:
     """Group convolution that widens by `factor`, BN, ReLU; then a 1x1 convolution and BN."""
     if in_channels % groups:
-        raise ValueError(f"{in_channels} channels cannot be split into {groups} groups")
+        raise InputError(f"{in_channels} channels cannot be split into {groups} groups")
     width = in_channels * factor
     group = conv_bn(in_channels, width, kernel, stride, groups, relu=True)
     return nn.Sequential(OrderedDict(group=group, point=conv_bn(width, out_channels)))
@@ -223,18 +225,18 @@ def _width(factor: float) -> dict:
 
 def _build(pretrained: bool, arguments: dict) -> VarGConvNet:
     if pretrained:
-        raise ValueError("VarGConvNet has no pretrained weights: pretrained must be false")
+        raise InputError("VarGConvNet has no pretrained weights: pretrained must be false")
     of_timm = {"pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
     return VarGConvNet(**{name: value for name, value in arguments.items() if name not in of_timm})
 
 
 def _check_list(name: str, values: Sequence[int], length: int | None = None) -> None:
     if not isinstance(values, list | tuple) or (length is not None and len(values) != length):
-        raise ValueError(f"{name} must be a list of {length or 'positive'} integers: got {values!r}")
+        raise InputError(f"{name} must be a list of {length or 'positive'} integers: got {values!r}")
     for i, value in enumerate(values):
         _check_positive(f"{name}[{i}]", value)
 
 
 def _check_positive(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{name} must be a positive integer: got {value!r}")
+        raise InputError(f"{name} must be a positive integer: got {value!r}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from fixedpoint.program import Program
 from fixedpoint.quantize.qat import FakeQuantModel
 from pipeline.params import Params
+from storage.errors import InputError
 from storage.model_file import ModelInfo, StoredModel, load_model
 
 
@@ -61,7 +62,7 @@ def read_model(path: Path, form: str) -> StoredModel:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If the file is neither of these, is damaged, or holds another form.
+        InputError: If the file is neither of these, is damaged, or holds another form.
     """
     if path.suffix != ".pt":
         return load_model(path, (form,))
@@ -69,19 +70,19 @@ def read_model(path: Path, form: str) -> StoredModel:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception:  # what a damaged file makes PyTorch raise has no common class
-            raise ValueError(f"{path} is damaged, or no checkpoint") from None
+            raise InputError(f"{path} is damaged, or no checkpoint") from None
     try:
         weights, contents = state["scored"], state["about"]["model_file"]
         found, info, program = contents["form"], ModelInfo(**contents["info"]), contents["program"]
     except (KeyError, TypeError):
-        raise ValueError(f"{path} is no checkpoint of this version's train_float or train_qat") from None
+        raise InputError(f"{path} is no checkpoint of this version's train_float or train_qat") from None
     if found != form:
-        raise ValueError(f"{path} is a checkpoint of form {found!r}, expected {form!r}")
+        raise InputError(f"{path} is a checkpoint of form {found!r}, expected {form!r}")
     if form == "float":
         return StoredModel(form, weights, info, program)
     model = FakeQuantModel(Program.from_json(program, contents["constants"]))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"the weights in {path} do not fit its program: {' '.join(str(error).split())}") from None
+        raise InputError(f"the weights in {path} do not fit its program: {' '.join(str(error).split())}") from None
     return StoredModel(form, model.trained().constants, info, program)

@@ -19,6 +19,7 @@ from pipeline.databases import check_model
 from pipeline.forms import Form, stored_program
 from pipeline.logits import Logits, float_logits, qat_logits
 from pipeline.params import Params
+from storage.errors import InputError
 from storage.model_file import ModelInfo, StoredModel
 
 
@@ -36,7 +37,7 @@ class Classifier(ABC):
         info: The file's description of the model.
 
     Raises:
-        ValueError: If the file does not hold this form.
+        InputError: If the file does not hold this form.
     """
 
     info: ModelInfo
@@ -52,11 +53,11 @@ class Classifier(ABC):
         """Make sure that the model's classes are those of a database that has as many.
 
         Raises:
-            ValueError: If one differs; names the first.
+            InputError: If one differs; names the first.
         """
         for theirs, ours in zip(self.info.class_names, database.class_names, strict=True):
             if theirs != ours:
-                raise ValueError(f"{self.path} has the class {theirs!r} where {database.path} has {ours!r}")
+                raise InputError(f"{self.path} has the class {theirs!r} where {database.path} has {ours!r}")
 
 
 def load_classifier(form: Form, path: str | Path | None, device: torch.device, params: Params) -> Classifier:
@@ -64,10 +65,10 @@ def load_classifier(form: Form, path: str | Path | None, device: torch.device, p
 
     Raises:
         FileNotFoundError: If the file is missing; names it and, for the pipeline's own, the command that makes it.
-        ValueError: If the file does not hold this form, or is not for the images that `params` describe.
+        InputError: If the file does not hold this form, or is not for the images that `params` describe.
     """
     if path is None and form.absence:
-        raise ValueError(form.absence)
+        raise InputError(form.absence)
     path = form.require() if path is None else Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"model file {path} does not exist")
@@ -130,7 +131,7 @@ class Onnx(Classifier):
         is_integer = any(tensor.data_type in bytes_ for tensor in exported.graph.initializer)
         if is_integer != form.is_integer:
             holds = "an int8" if is_integer else "a float"
-            raise ValueError(f"{path} holds {holds} model, which --step {form.name} does not take")
+            raise InputError(f"{path} holds {holds} model, which --step {form.name} does not take")
         self.info = exported_info(path, {entry.key: json.loads(entry.value) for entry in exported.metadata_props})
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -155,7 +156,7 @@ def exported_info(path: Path, metadata: Mapping[str, Any]) -> ModelInfo:
     """The description of the model in the metadata of an exported file.
 
     Raises:
-        ValueError: If an entry is missing.
+        InputError: If an entry is missing.
     """
     try:
         classes = metadata["class_names"]
@@ -163,7 +164,7 @@ def exported_info(path: Path, metadata: Mapping[str, Any]) -> ModelInfo:
             metadata["network"], {}, len(classes), metadata["image_size"], metadata["color_space"], classes
         )
     except KeyError as error:
-        raise ValueError(f"{path} has no {error.args[0]} in its metadata: no stage wrote it") from None
+        raise InputError(f"{path} has no {error.args[0]} in its metadata: no stage wrote it") from None
 
 
 CLASSIFIERS = {each.__name__: each for each in (FloatNetwork, FakeQuantized, Integer, Onnx, LiteRt)}

@@ -18,6 +18,8 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import NamedTuple
 
+from storage.errors import InputError
+
 ROOT = Path(__file__).parents[1]
 COMPILED = {ROOT / "pixels/native.c"}  # every other C file is copied into results, with its comments
 C_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|/\*.*?\*/|//[^\n]*', re.DOTALL)
@@ -30,7 +32,7 @@ def dependencies(stage: str) -> str:
         stage: The name of a module of `stages`, such as "train_float".
 
     Raises:
-        ValueError: If a module has a relative import, naming it.
+        InputError: If a module has a relative import, naming it.
     """
     modules = _closure(f"stages.{stage}")
     files = {path for module in modules for path in (module, *_read_files(module))}
@@ -78,7 +80,7 @@ def _closure(name: str) -> set[Path]:
             found.add(module)
             for imported in _facts(_text(module)).imports:
                 if imported.startswith("."):
-                    raise ValueError(f"{module} has a relative import, which is not followed: write the full name")
+                    raise InputError(f"{module} has a relative import, which is not followed: write the full name")
                 waiting += _files_of(imported)
     return found
 

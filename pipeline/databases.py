@@ -13,6 +13,7 @@ from pipeline.paths import require
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.batches import WHOLE_BATCH, BatchPartition, OrderedBatches, Pixels, Renderer, TrainingBatches
 from pixels.views import center_views, random_views
+from storage.errors import InputError
 from storage.model_file import ModelInfo
 
 Split = Literal["train", "val"]
@@ -27,14 +28,14 @@ def open_database(params: Params, split: Split) -> ImageDatabase:
     """The database of a split.
 
     Raises:
-        ValueError: If it has annotations in place of labels, or another number of classes than model.num_classes.
+        InputError: If it has annotations in place of labels, or another number of classes than model.num_classes.
     """
     path = database_path(params, split)
     database = ImageDatabase(require(path, "make pack"))
     if database.header.annotated:
-        raise ValueError(f"{path} holds annotations, and networks are trained on labels")
+        raise InputError(f"{path} holds annotations, and networks are trained on labels")
     if len(database.class_names) != params.model.num_classes:
-        raise ValueError(
+        raise InputError(
             f"{path} has {len(database.class_names)} classes, but model.num_classes is {params.model.num_classes}"
         )
     return database
@@ -44,19 +45,19 @@ def check_same_classes(one: ImageDatabase, other: ImageDatabase) -> None:
     """Make sure that a label means the same in two databases.
 
     Raises:
-        ValueError: If it does not; names classes that only one of them has.
+        InputError: If it does not; names classes that only one of them has.
     """
     if one.class_names != other.class_names:
         alone = ", ".join(sorted(set(one.class_names) ^ set(other.class_names))[:5])
         reason = f"only one has {alone}" if alone else "in another order"
-        raise ValueError(f"{one.path} and {other.path} have different classes: {reason}")
+        raise InputError(f"{one.path} and {other.path} have different classes: {reason}")
 
 
 def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
     """Make sure that a model file is for the images that `params` describe.
 
     Raises:
-        ValueError: If it is not; names the file and the value that differs.
+        InputError: If it is not; names the file and the value that differs.
     """
     described = {
         "image_size": ("input.size", params.input.size),
@@ -65,7 +66,7 @@ def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
     }
     for name, (parameter, value) in described.items():
         if getattr(info, name) != value:
-            raise ValueError(f"{path} has {name} {getattr(info, name)}, but {parameter} is {value}")
+            raise InputError(f"{path} has {name} {getattr(info, name)}, but {parameter} is {value}")
 
 
 def training_batches(
@@ -107,12 +108,12 @@ def chosen_images(params: Params, indices: Sequence[int]) -> tuple[Tensor, list[
     """Validation records by their numbers: pixels uint8 [images, 3, size, size], as validation sees them, and labels.
 
     Raises:
-        ValueError: If the database has no such record.
+        InputError: If the database has no such record.
     """
     found = Pixels(open_database(params, "val"), center_views(params.input), params.input)
     for index in indices:
         if not 0 <= index < len(found.database):
-            raise ValueError(f"{found.database.path} has no record {index}, only 0 to {len(found.database) - 1}")
+            raise InputError(f"{found.database.path} has no record {index}, only 0 to {len(found.database) - 1}")
     pixels, labels = zip(*(found[0, index] for index in indices), strict=True)
     return torch.stack(pixels), list(labels)
 

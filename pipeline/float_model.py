@@ -6,6 +6,7 @@ from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
 from fixedpoint.program import Program
 from models.registry import create_model
+from storage.errors import InputError
 from storage.model_file import StoredModel
 
 
@@ -13,14 +14,14 @@ def float_model(stored: StoredModel) -> nn.Module:
     """The network of a float model file, in eval mode.
 
     Raises:
-        ValueError: If the weights in the file are not those of the network it names.
+        InputError: If the weights in the file are not those of the network it names.
     """
     info = stored.info
     model = create_model(info.name, info.num_classes, info.image_size, info.arguments, info.normalization)
     try:
         model.load_state_dict(stored.tensors)
     except RuntimeError as error:
-        raise ValueError(f"the weights in the file do not fit {info.name}: {' '.join(str(error).split())}") from None
+        raise InputError(f"the weights in the file do not fit {info.name}: {' '.join(str(error).split())}") from None
     return model.eval()
 
 

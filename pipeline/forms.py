@@ -54,7 +54,7 @@ class Form:
 
         Raises:
             FileNotFoundError: If it does not exist; names the command that makes it.
-            ValueError: If it is not a model file, or holds another form.
+            InputError: If it is not a model file, or holds another form.
         """
         return load_model(self.require(path), (self.name,))
 

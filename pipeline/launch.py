@@ -20,6 +20,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pipeline.cli import MISTAKES, run
+from storage.errors import InputError
 
 RESTARTS = 3  # of all processes, after one of them has died; they resume from the last checkpoint
 GRACE = 300  # seconds that a process has after a signal: for a step, a validation batch and a checkpoint
@@ -36,7 +37,7 @@ def start_processes(processes: int, threads: int) -> None:
         threads: Threads of each process.
 
     Raises:
-        ValueError: If this command was not started by `python -m`.
+        InputError: If this command was not started by `python -m`.
     """
     if "RANK" in os.environ:
         set_death_signal = 1  # prctl(2)
@@ -46,7 +47,7 @@ def start_processes(processes: int, threads: int) -> None:
         return
     spec = sys.modules["__main__"].__spec__
     if spec is None:
-        raise ValueError(f"{processes} processes can only be started by `python -m stages.…`")
+        raise InputError(f"{processes} processes can only be started by `python -m stages.…`")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     sys.stdout.flush()
     # in place of this process, which may hold a model on the first GPU
@@ -75,7 +76,7 @@ def _until_done(processes: int, command: list[str], folder: Path) -> None:
     """Start `command` in all processes, and again after one has died, until all succeed.
 
     Raises:
-        ValueError: With the mistake that one of them has written.
+        InputError: With the mistake that one of them has written.
         ChildProcessError: If processes have died too often.
     """
     grace: dict[str, Any] = {"shutdown_timeout": GRACE}
@@ -98,7 +99,7 @@ def _until_done(processes: int, command: list[str], folder: Path) -> None:
             return
         except ChildFailedError as error:
             if mistakes := sorted(folder.glob("*.txt")):
-                raise ValueError(mistakes[0].read_text()) from None
+                raise InputError(mistakes[0].read_text()) from None
             number, first = error.get_first_failure()
             if first.exitcode > 128:  # it alone got a signal and stopped; the code of a killed process is negative
                 sys.exit(first.exitcode)

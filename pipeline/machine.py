@@ -6,13 +6,14 @@ import os
 import torch
 
 from pipeline.params import Execute
+from storage.errors import InputError
 
 
 def prepare(wanted: Execute) -> torch.device:
     """Set PyTorch's threads and algorithms, and return the device of this process (the GPU LOCAL_RANK under torchrun).
 
     Raises:
-        ValueError: If execution.device is not available.
+        InputError: If execution.device is not available.
     """
     keep_memory()
     torch.set_num_threads(wanted.threads)
@@ -25,7 +26,7 @@ def prepare(wanted: Execute) -> torch.device:
         return torch.device("cpu")
     number, available = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if number >= available:
-        raise ValueError(
+        raise InputError(
             f"execution.device is cuda, but PyTorch finds {available} CUDA devices here, and {number + 1} are needed; "
             "set execution.device to cpu, or processes lower"
         )

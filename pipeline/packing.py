@@ -13,13 +13,14 @@ from imagedb.summary import joined_summary, summary
 from imagedb.writer import Packed, merge_databases, write_database
 from pipeline.params import Pack
 from pipeline.paths import require
+from storage.errors import InputError
 
 
 def pack(source: Source, path: Path, params: Pack, shard: Shard, workers: int) -> dict:
     """Write one shard of a source to `path`, and return its metrics.
 
     Raises:
-        ValueError, OSError: As in `write_database`.
+        InputError, OSError: As in `write_database`.
     """
     encode = params.encoding
     write = partial(
@@ -39,10 +40,10 @@ def merge(path: Path, count: int) -> dict:
 
     Raises:
         FileNotFoundError: If a shard has not been packed.
-        ValueError: If `count` is less than 2, or the shards are not those of one split.
+        InputError: If `count` is less than 2, or the shards are not those of one split.
     """
     if count < 2:
-        raise ValueError(f"--merge {count} is not allowed, must be 2 or more")
+        raise InputError(f"--merge {count} is not allowed, must be 2 or more")
     paths = [Shard(k, count).file(path) for k in range(1, count + 1)]
     summaries = []
     for k, part in enumerate(paths, 1):

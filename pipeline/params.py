@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.section import Ratio, Section
+from storage.errors import InputError
 from training.recipe import FineTuning, FloatTraining, QatRecipe, Recipe, Steps
 
 
@@ -32,7 +33,7 @@ class Encode(Section):
     @model_validator(mode="after")
     def _size_belongs_to_another_type(self) -> Self:
         if (self.size is None and self.type == "resized") or (self.size is not None and self.type == "original"):
-            raise ValueError(f"size {self.size or 'null'} does not go with type {self.type}")
+            raise InputError(f"size {self.size or 'null'} does not go with type {self.type}")
         return self
 
 
@@ -85,7 +86,7 @@ class Calibrate(Section):
     @model_validator(mode="after")
     def _weight_bits_belong_to_exact8(self) -> Self:
         if self.arithmetic == "portable" and self.weight_bits == 7:
-            raise ValueError("weight_bits 7 needs arithmetic exact8; portable weights have 7 effective bits anyway")
+            raise InputError("weight_bits 7 needs arithmetic exact8; portable weights have 7 effective bits anyway")
         return self
 
 
@@ -146,7 +147,7 @@ class Execute(Section):
     @model_validator(mode="after")
     def _cuda_decodes_for_cuda(self) -> Self:
         if self.decode == "cuda" and self.device != "cuda":
-            raise ValueError("execution.decode is cuda, but execution.device is cpu")
+            raise InputError("execution.decode is cuda, but execution.device is cpu")
         return self
 
 
@@ -190,7 +191,7 @@ class Params(Steps):
             threshold, absent = recipe.target_threshold, recipe.label_smoothing / self.model.num_classes
             present = 1 - recipe.label_smoothing + absent
             if threshold is not None and not absent < threshold < present:
-                raise ValueError(
+                raise InputError(
                     f"{block}.target_threshold {threshold:g} is not allowed, must be between the smoothed labels of "
                     f"an absent class, {absent:g}, and of a present one, {present:g}"
                 )
@@ -207,7 +208,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check a parameter file.
 
     Raises:
-        ValueError: if it is invalid; one line names each bad key, its value and what is allowed.
+        InputError: if it is invalid; one line names each bad key, its value and what is allowed.
         OSError: if the file cannot be read.
     """
     if not Path(path).exists():
@@ -216,7 +217,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         )
     values = read_yaml(path)
     if values is None:
-        raise ValueError(f"{path} is empty; `make recipe` puts a complete one in its place")
+        raise InputError(f"{path} is empty; `make recipe` puts a complete one in its place")
     return check_params(values, path)
 
 
@@ -224,28 +225,28 @@ def read_yaml(path: str | Path) -> Any:
     """The plain values of a YAML file; None if it is empty.
 
     Raises:
-        ValueError: if it is not valid YAML, or a key occurs twice.
+        InputError: if it is not valid YAML, or a key occurs twice.
         OSError: if it cannot be read.
     """
     try:
         with Path(path).open(encoding="utf-8") as file:
             return yaml.load(file, Loader=_UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def check_params(values: Any, path: str | Path) -> Params:
     """Check the values of a parameter file.
 
     Raises:
-        ValueError: if they are invalid; one line names the file, each bad key, its value and what is allowed.
+        InputError: if they are invalid; one line names the file, each bad key, its value and what is allowed.
     """
     try:
         params = Params.model_validate(values)
         params.float_recipe  # noqa: B018 - checks `train` together with the top level
         return params
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+        raise InputError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from imagedb.sources.source import Source
+from storage.errors import InputError
 
 
 def open_source(kind: str, root: str, split: str, dataset: str | None) -> Source:
@@ -16,14 +17,14 @@ def open_source(kind: str, root: str, split: str, dataset: str | None) -> Source
 
     Raises:
         FileNotFoundError: If something of it is missing.
-        ValueError: If it is damaged, or there is no such kind, split or dataset.
+        InputError: If it is damaged, or there is no such kind, split or dataset.
     """
     match kind:
         case "torchvision":
             from imagedb.sources.torchvision import TorchvisionSource
 
             if dataset is None:
-                raise ValueError("pack.dataset is null: name a class of torchvision.datasets there or with --dataset")
+                raise InputError("pack.dataset is null: name a class of torchvision.datasets there or with --dataset")
             return TorchvisionSource(dataset, root, split)
         case "folder":
             from imagedb.sources.folder import FolderSource
@@ -58,4 +59,4 @@ def open_source(kind: str, root: str, split: str, dataset: str | None) -> Source
 
             return DatabaseSource(Path(root, split))
         case _:
-            raise ValueError(f"there is no source {kind}")
+            raise InputError(f"there is no source {kind}")

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from pixels.section import HueStrength, Proportion, Ratio, Section, Strength
+from storage.errors import InputError
 
 
 def _ascending(values: tuple[float, float]) -> tuple[float, float]:
     if values[0] > values[1]:
-        raise ValueError(f"{list(values)} is not allowed, the smaller value comes first")
+        raise InputError(f"{list(values)} is not allowed, the smaller value comes first")
     return values
 
 

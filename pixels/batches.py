@@ -22,6 +22,7 @@ from pixels.native import jpeg_size
 from pixels.render import render
 from pixels.seeds import derive_seed, seeded_generator
 from pixels.views import View, Views
+from storage.errors import InputError
 
 Key = tuple[int, int]  # epoch and index of a sample
 T = TypeVar("T")
@@ -62,7 +63,7 @@ class Pixels(Dataset):
         """Sample `index` of `epoch`.
 
         Raises:
-            ValueError: If the record or its image is damaged; the message names it.
+            InputError: If the record or its image is damaged; the message names it.
         """
         epoch, index = key
         record = self.database[index]
@@ -70,7 +71,7 @@ class Pixels(Dataset):
             generator = seeded_generator(self.seed, epoch, index)
             return render(record.image, self.views, self.input_format, generator), cast(int, record.label)
         except ValueError as error:
-            raise ValueError(f"{self.database.path}: record {index} ({record.name}): {error}") from None
+            raise InputError(f"{self.database.path}: record {index} ({record.name}): {error}") from None
 
     def batch(self, keys: list[Key]) -> Batch:
         """Several samples, rendered on the CPU."""
@@ -84,7 +85,7 @@ class Pixels(Dataset):
         """Several samples, not yet rendered.
 
         Raises:
-            ValueError: If a record is damaged; the message names it.
+            InputError: If a record is damaged; the message names it.
         """
         images, views, colors, labels, names = [], [], [], [], []
         for epoch, index in keys:
@@ -106,12 +107,12 @@ def decode_rgb(image: bytes, name: str) -> Tensor:
     """The pixels of an encoded image, uint8 [3, height, width].
 
     Raises:
-        ValueError: If the image is damaged; the message begins with `name`.
+        InputError: If the image is damaged; the message begins with `name`.
     """
     try:
         return torch.from_numpy(np.array(decode_image(image, tolerant=True))).permute(2, 0, 1)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise InputError(f"{name}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class TrainingBatches:
         partition: Which parts of each batch this process reads.
 
     Raises:
-        ValueError: If there are fewer images than one batch.
+        InputError: If there are fewer images than one batch.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class TrainingBatches:
     ):
         count = len(pixels.database)
         if count < batch_size:
-            raise ValueError(f"a batch of {batch_size} images is more than the {count} in the training database")
+            raise InputError(f"a batch of {batch_size} images is more than the {count} in the training database")
         self.pixels = pixels
         self.batch_size = batch_size
         self.workers = workers
@@ -209,7 +210,7 @@ class OrderedBatches:
         indices: The records that this process reads.
 
     Raises:
-        ValueError: If the database holds fewer images.
+        InputError: If the database holds fewer images.
     """
 
     def __init__(
@@ -222,7 +223,7 @@ class OrderedBatches:
     ):
         count = len(pixels.database)
         if images is not None and images > count:
-            raise ValueError(f"{pixels.database.path} holds {count} images, fewer than the {images} that are asked for")
+            raise InputError(f"{pixels.database.path} holds {count} images, fewer than the {images} that are asked for")
         self.pixels = pixels
         self.batch_size = batch_size
         self.workers = workers

@@ -39,7 +39,7 @@ class DeviceRenderer:
         """uint8 [batch, 3, size, size] on the device, and the labels, int64 [batch].
 
         Raises:
-            ValueError: If an image cannot be decoded.
+            InputError: If an image cannot be decoded.
         """
         if self.stream is None:
             return self._render(batch), batch.labels

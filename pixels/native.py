@@ -8,6 +8,7 @@ import numpy as np
 from imagedb.images import MAX_PIXELS
 from pixels.build_native import load
 from pixels.views import View
+from storage.errors import InputError
 
 
 def jpeg_size(image: bytes) -> tuple[int, int] | None:
@@ -25,7 +26,7 @@ def jpeg_pixels(image: bytes, view: View, size: int) -> np.ndarray:
     """A view of a JPEG file in full-range YCbCr, uint8 [3, size, size]; the missing part of a truncated file is grey.
 
     Raises:
-        ValueError: if the file cannot be decoded.
+        InputError: if the file cannot be decoded.
     """
     out = _canvas(view, size, (0, 128, 128))
     call = _native().lib.jpeg_pixels
@@ -77,7 +78,7 @@ def _check(result: int) -> None:
     if result == -2:
         raise MemoryError
     if result:
-        raise ValueError("the image cannot be decoded: damaged JPEG data")
+        raise InputError("the image cannot be decoded: damaged JPEG data")
 
 
 _native = cache(load)

@@ -26,7 +26,7 @@ def render(image: bytes, views: Views, input_format: InputFormat, generator: tor
         generator: The random generator for `views`.
 
     Raises:
-        ValueError: If the image cannot be decoded.
+        InputError: If the image cannot be decoded.
     """
     if size := jpeg_size(image):
         view, source = views(*size, generator), "yuv444"

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from storage.errors import InputError
+
 
 class Section(BaseModel):
     """A block of parameters: immutable, and without unknown keys."""
@@ -14,7 +16,7 @@ class Section(BaseModel):
     @classmethod
     def _no_switches(cls, value: object) -> object:
         if isinstance(value, bool):
-            raise ValueError(f"{str(value).lower()} is not allowed, no parameter is a switch")
+            raise InputError(f"{str(value).lower()} is not allowed, no parameter is a switch")
         return value
 
 

@@ -10,6 +10,7 @@ import torch
 
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.policies import Operation, draw_operations
+from storage.errors import InputError
 
 Box = tuple[float, float, float, float]
 Rectangle = tuple[int, int, int, int]
@@ -59,11 +60,11 @@ def random_views(augmentation: Augmentation, input_format: InputFormat, size: in
         size: Height and width of the pixels; None: the input's.
 
     Raises:
-        ValueError: if a padded crop could lie outside the image.
+        InputError: if a padded crop could lie outside the image.
     """
     padding = augmentation.crop_padding
     if augmentation.crop == "padded" and padding >= input_format.size:
-        raise ValueError(f"crop_padding {padding} is not allowed, must be below the input's size {input_format.size}")
+        raise InputError(f"crop_padding {padding} is not allowed, must be below the input's size {input_format.size}")
     return partial(_random_view, augmentation, input_format, size or input_format.size)
 
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from imagedb.images import decode_image
 from imagedb.reader import ImageDatabase
 from imagedb.record import Object, Record
+from storage.errors import InputError
 
 FONT_SIZE, LINE = 12, 16  # pixels: size of text, and from one line to the next
 GAP = 8  # pixels between tiles
@@ -38,10 +39,10 @@ def contact_sheet(
         captions: Lines below each image, in place of the default ones.
 
     Raises:
-        ValueError: If `columns` or `tile` is too small, or a record is damaged.
+        InputError: If `columns` or `tile` is too small, or a record is damaged.
     """
     if columns < 1 or tile < LINE:
-        raise ValueError(f"{columns} columns of {tile} pixels are not allowed, must be at least 1 of {LINE}")
+        raise InputError(f"{columns} columns of {tile} pixels are not allowed, must be at least 1 of {LINE}")
     font = ImageFont.load_default(FONT_SIZE)
     texts = captions or [[] for _ in indices]
     tiles = [_tile(database, index, tile, font, lines) for index, lines in zip(indices, texts, strict=True)]
@@ -83,7 +84,7 @@ def _tile(database: ImageDatabase, index: int, width: int, font: Font, texts: Se
     try:
         image = _annotated_image(record, database.class_names, width, font)
     except ValueError as error:
-        raise ValueError(f"record {index} ({record.name}): {error}") from None
+        raise InputError(f"record {index} ({record.name}): {error}") from None
     if not texts:
         label = [] if record.label is None else [f"{database.class_names[record.label]} ({record.label})"]
         texts = [f"{index}: {record.name}", *label]
@@ -130,7 +131,7 @@ def _resized(mask: bytes, size: tuple[int, int]) -> Image.Image:
     try:
         return Image.open(io.BytesIO(mask), formats=["PNG"]).resize(size, Image.Resampling.NEAREST)
     except OSError:
-        raise ValueError("a mask is not a whole PNG file") from None
+        raise InputError("a mask is not a whole PNG file") from None
 
 
 def _draw_boxes(image: Image.Image, scale: float, objects: list[Object], class_names: list[str], font: Font) -> None:

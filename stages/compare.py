@@ -21,6 +21,7 @@ from pipeline.machine import prepare
 from pipeline.params import load_params
 from pipeline.paths import require
 from reports.summary import headline, summary
+from storage.errors import InputError
 from storage.files import whole_file, write_csv, write_json
 
 
@@ -64,7 +65,7 @@ def main() -> None:
     with whole_file("metrics/summary.md") as partial:
         partial.write_text(summary(scores, labels_of, onnx_scores, exactness, comparison.saturating))
     if mismatches:
-        raise ValueError(f"{mismatches} of {compared} values differ, see metrics/exactness.json")
+        raise InputError(f"{mismatches} of {compared} values differ, see metrics/exactness.json")
     print(f"{compared:,} values compared, none differs")
 
 

@@ -15,6 +15,7 @@ from fixedpoint.onnx.qoperator import QOperatorWriter
 from pipeline.cli import run
 from pipeline.float_model import float_program
 from pipeline.forms import FLOAT, INT, ONNX, metadata, stored_program
+from storage.errors import InputError
 from storage.files import whole_file
 from storage.model_file import StoredModel, load_model
 
@@ -53,12 +54,12 @@ def export(stored: StoredModel, name: str, path: Path) -> None:
     """Write the model in the format `name` to `path`.
 
     Raises:
-        ValueError: If the format is not one of the model's form.
+        InputError: If the format is not one of the model's form.
     """
     writer = WRITERS[stored.form].get(name)
     if writer is None:
         allowed = ", ".join(WRITERS[stored.form])
-        raise ValueError(f"a model of form {stored.form} has no format {name}; allowed: {allowed}")
+        raise InputError(f"a model of form {stored.form} has no format {name}; allowed: {allowed}")
     program = float_program(stored) if stored.form == "float" else stored_program(stored)
     with whole_file(path) as partial:
         partial.write_bytes(writer.export(program, metadata(stored.info)).SerializeToString(deterministic=True))

@@ -19,6 +19,7 @@ from pipeline.databases import check_model, chosen_images, plain_batches
 from pipeline.forms import GOLDEN, INT, stored_program
 from pipeline.machine import prepare
 from pipeline.params import load_params
+from storage.errors import InputError
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     if args.check and not indices:
         print(f"{args.check} has no index.json: its tensors are read as those of {count} images (--images)")
     if count < 1:
-        raise ValueError(f"--images {count} is not allowed, must be at least 1")
+        raise InputError(f"--images {count} is not allowed, must be at least 1")
     indices = indices or list(plain_batches(params, images=count).indices)
     pixels, labels = chosen_images(params, indices)
     tensors = golden_tensors(program, signed_pixels(pixels))

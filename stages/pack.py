@@ -21,6 +21,7 @@ from pipeline.cli import run
 from pipeline.packing import merge, pack
 from pipeline.params import Pack, load_params
 from pipeline.sources import open_source
+from storage.errors import InputError
 from storage.files import write_json
 
 TARGET = Path("artifacts/db")
@@ -71,7 +72,7 @@ def source(args: argparse.Namespace, params: Pack) -> Source:
     # pack.splits are names in the source of params.yaml; in a source of another kind, a split has its usual name
     named = getattr(params.splits, args.split_name) if kind == params.source else args.split_name
     if args.dataset and kind != "torchvision":
-        raise ValueError(f"--dataset {args.dataset} is for --source torchvision, the source is {kind}")
+        raise InputError(f"--dataset {args.dataset} is for --source torchvision, the source is {kind}")
     return open_source(
         kind, args.src_data_dir or params.root, args.source_split or named, args.dataset or params.dataset
     )

@@ -28,6 +28,7 @@ from pipeline.params import Params, load_params
 from reports.quantization import covering_program, measure
 from reports.quantization_page import page
 from reports.quantization_table import table
+from storage.errors import InputError
 from storage.files import whole_file
 
 PAGE = Path("artifacts/int/report.html")
@@ -40,7 +41,7 @@ def main() -> None:
     params = load_params()
     images = params.report.images if images is None else images
     if images < 1:
-        raise ValueError(f"--images {images} is not allowed, must be at least 1")
+        raise InputError(f"--images {images} is not allowed, must be at least 1")
     device = prepare(params.execution)
     stored = {file.name: file.load() for file in (FLOAT, PTQ, QAT, INT)}
     for file in (FLOAT, PTQ, QAT, INT):
@@ -65,14 +66,14 @@ def check_origins(reference: Program, programs: dict[str, Program]) -> None:
     """Make sure that each program was made from the one before.
 
     Raises:
-        ValueError: If one was not; names both files.
+        InputError: If one was not; names both files.
     """
     for file in (PTQ, QAT, INT):
         if programs[file.name].ops != reference.ops:
-            raise ValueError(f"{file.path} was not made from {FLOAT.path}: its operations differ")
+            raise InputError(f"{file.path} was not made from {FLOAT.path}: its operations differ")
     for name, value in convert(programs["qat"]).constants.items():
         if not value.equal(programs["int"].constants[name]):
-            raise ValueError(f"{INT.path} was not made from {QAT.path}: {name} differs")
+            raise InputError(f"{INT.path} was not made from {QAT.path}: {name} differs")
 
 
 def batches(params: Params, split: Split = "val", images: int | None = None) -> Iterable[tuple[Tensor, Tensor]]:

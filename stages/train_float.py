@@ -19,6 +19,7 @@ from pipeline.forms import FLOAT
 from pipeline.logits import float_logits
 from pipeline.machine import prepare
 from pipeline.params import load_params
+from storage.errors import InputError
 from storage.model_file import ModelInfo, save_model
 from training.engine import Fitted
 from training.losses import label_loss
@@ -79,11 +80,11 @@ def _try_out(model: nn.Module, network: str, parameter: str, size: int, classes:
                 logits = mode(torch.zeros(2, 3, size, size))
         except (RuntimeError, ValueError, AssertionError) as error:
             reason = str(error).partition("\n")[0]
-            raise ValueError(f"{network} does not take images of {parameter} {size}: {reason}") from None
+            raise InputError(f"{network} does not take images of {parameter} {size}: {reason}") from None
         if not isinstance(logits, Tensor) or logits.shape != (2, classes):
             given = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             when = "in training" if mode.training else "in evaluation"
-            raise ValueError(f"{network} gives {given} {when}, not logits [images, {classes}]: see model.arguments")
+            raise InputError(f"{network} gives {given} {when}, not logits [images, {classes}]: see model.arguments")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pipeline.float_model import float_model
 from pipeline.forms import FLOAT, PTQ, QAT, stored_program
 from pipeline.machine import prepare
 from pipeline.params import Params, load_params
+from storage.errors import InputError
 from training.engine import Fitted
 from training.losses import distilled_loss, label_loss
 
@@ -68,7 +69,7 @@ def _teacher(path: Path, class_names: list[str], params: Params) -> nn.Module:
     stored = FLOAT.load(path)
     check_model(path, stored.info, params)
     if stored.info.class_names != class_names:
-        raise ValueError(f"{path} has other classes than the model it is to teach")
+        raise InputError(f"{path} has other classes than the model it is to teach")
     return float_model(stored)
 
 

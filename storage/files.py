@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from storage.errors import InputError
+
 LONGEST = 240  # bytes of a name that `beside` extends; file systems allow 255
 
 
@@ -72,7 +74,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     """A block in which only this process writes to `folder`.
 
     Raises:
-        ValueError: if another process is in such a block for this folder.
+        InputError: if another process is in such a block for this folder.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -80,7 +82,7 @@ def locked(folder: str | Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another process is writing {folder}; wait for its end, or stop it") from None
+            raise InputError(f"another process is writing {folder}; wait for its end, or stop it") from None
         yield
     finally:
         os.close(descriptor)

@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from storage.errors import InputError
 from storage.files import whole_file
 
 FORMAT_VERSION = 3
@@ -74,10 +75,10 @@ def save_model(
 
 
 def refuse_pointer(path: str | Path) -> None:
-    """Raise ValueError if a file is the pointer that git-lfs leaves in place of a file that it has not fetched."""
+    """Raise InputError if a file is the pointer that git-lfs leaves in place of a file that it has not fetched."""
     with Path(path).open("rb") as file:
         if file.read(16) == b"version https://":
-            raise ValueError(f"{path} is a pointer of git-lfs; `git lfs pull` fetches the file itself")
+            raise InputError(f"{path} is a pointer of git-lfs; `git lfs pull` fetches the file itself")
 
 
 def load_model(path: str | Path, forms: tuple[str, ...]) -> StoredModel:
@@ -85,7 +86,7 @@ def load_model(path: str | Path, forms: tuple[str, ...]) -> StoredModel:
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if it is not a model file, has another format version, or holds another form.
+        InputError: if it is not a model file, has another format version, or holds another form.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"model file {path} does not exist")
@@ -95,14 +96,14 @@ def load_model(path: str | Path, forms: tuple[str, ...]) -> StoredModel:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file, or not a whole one: {error}") from error
+        raise InputError(f"{path} is not a safetensors file, or not a whole one: {error}") from error
     try:
         header = json.loads(metadata["model"])
         version = header["format_version"]
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} has no model header: no stage of this repository wrote it") from None
+        raise InputError(f"{path} has no model header: no stage of this repository wrote it") from None
     if version != FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {version!r}, supported is {FORMAT_VERSION}")
+        raise InputError(f"{path} has format version {version!r}, supported is {FORMAT_VERSION}")
     if header["form"] not in forms:
-        raise ValueError(f"{path} holds a model in form {header['form']!r}, expected {' or '.join(forms)}")
+        raise InputError(f"{path} holds a model in form {header['form']!r}, expected {' or '.join(forms)}")
     return StoredModel(header["form"], tensors, ModelInfo(**header["info"]), header["program"])

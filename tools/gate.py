@@ -15,6 +15,7 @@ from typing import TypedDict
 from pipeline.cli import run
 from pipeline.params import Gate, load_params
 from pipeline.paths import require
+from storage.errors import InputError
 
 METRICS = "metrics/summary.json"
 
@@ -51,20 +52,20 @@ def main() -> None:
         print(f"| {check.name} | {value} | {check.limit:g} | {'**crossed**' if check.crossed else 'ok'} |")
     if crossed := [check.name for check in results if check.crossed]:
         sys.stdout.flush()
-        raise ValueError(f"crossed: {'; '.join(crossed)} (limits: `gate` in params.yaml)")
+        raise InputError(f"crossed: {'; '.join(crossed)} (limits: `gate` in params.yaml)")
 
 
 def metrics_diff(revision: str) -> dict[str, Change]:
     """Each number of metrics/summary.json in `revision` and here.
 
     Raises:
-        ValueError: With DVC's message, if it cannot compare.
+        InputError: With DVC's message, if it cannot compare.
     """
     command = [sys.executable, "-m", "dvc", "metrics", "diff", revision, "--all", "--json", "--targets", METRICS]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
-        raise ValueError(f"dvc metrics diff {revision}: {lines[0].removeprefix('ERROR: ')}")
+        raise InputError(f"dvc metrics diff {revision}: {lines[0].removeprefix('ERROR: ')}")
     return json.loads(done.stdout).get(METRICS, {})
 
 
@@ -72,13 +73,13 @@ def checks(changes: dict[str, Change], limits: Gate, revision: str) -> list[Chec
     """The conditions on the numbers of two revisions.
 
     Raises:
-        ValueError: If a number is missing here.
+        InputError: If a number is missing here.
     """
 
     def here(name: str) -> float:
         value = changes.get(name, {}).get("new")
         if value is None:
-            raise ValueError(f"{METRICS} has no {name}; `make validate` makes it")
+            raise InputError(f"{METRICS} has no {name}; `make validate` makes it")
         return value
 
     top1, macs = here("int_top1"), here("macs")

@@ -25,6 +25,7 @@ from pipeline.paths import runs_folder
 from pixels.render import render
 from pixels.views import center_views
 from reports.predictions import labelled
+from storage.errors import InputError
 from storage.files import whole_file
 
 LIKELIEST = 5
@@ -61,16 +62,16 @@ def read_pixels(path: Path, params: Params) -> Tensor:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is a folder, or not an image.
+        InputError: If it is a folder, or not an image.
     """
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; name images in it")
+        raise InputError(f"{path} is a folder; name images in it")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
         return render(path.read_bytes(), center_views(params.input), params.input, torch.Generator())
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
 
 
 def drawing_paths(images: Sequence[Path], folder: Path) -> list[Path]:

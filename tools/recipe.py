@@ -18,6 +18,7 @@ import yaml
 from pipeline.cli import run
 from pipeline.params import check_params, read_yaml
 from pipeline.paths import require
+from storage.errors import InputError
 from storage.files import whole_file
 
 FLOAT, TEXT = "tag:yaml.org,2002:float", "tag:yaml.org,2002:str"
@@ -44,14 +45,14 @@ def recipe(name: str) -> str:
     """The text of params.yaml with a recipe: the comment on its top, then the base's lines with its values.
 
     Raises:
-        ValueError: If there is no such recipe, or it has keys or values that params.yaml must not have.
+        InputError: If there is no such recipe, or it has keys or values that params.yaml must not have.
     """
     path = RECIPES / f"{name}.yaml"
     if path not in (known := sorted(RECIPES.glob("*.yaml"))):
-        raise ValueError(f"no {path}; there are: {' '.join(each.stem for each in known)}")
+        raise InputError(f"no {path}; there are: {' '.join(each.stem for each in known)}")
     base, changes = read_yaml(require(BASE, "git restore recipes")), read_yaml(path)
     if not isinstance(changes, dict):
-        raise ValueError(f"{path} holds no parameters")
+        raise InputError(f"{path} holds no parameters")
     check_params(values := merged(base, changes), path)
     text = BASE.read_text(encoding="utf-8")
     return head(path.read_text(encoding="utf-8")) + with_values(text, values).removeprefix(head(text))

@@ -16,6 +16,7 @@ from imagedb.reader import ImageDatabase
 from pipeline.cli import run
 from pipeline.paths import require, runs_folder
 from reports.contact_sheet import contact_sheet
+from storage.errors import InputError
 from storage.files import whole_file
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     database = ImageDatabase(require(args.database, "python -m stages.pack"))
     count = min(36, len(database)) if args.n is None else args.n
     if not 1 <= count <= len(database):
-        raise ValueError(f"-n {count} is not allowed, must be 1 to {len(database)}, the records of {args.database}")
+        raise InputError(f"-n {count} is not allowed, must be 1 to {len(database)}, the records of {args.database}")
     indices = choose(database, count, args.start, args.random, args.label)
     sheet = contact_sheet(database, indices, min(args.columns, len(indices)), args.tile)
     output = args.output or runs_folder() / f"view_{args.database.stem}.png"
@@ -51,12 +52,12 @@ def choose(database: ImageDatabase, count: int, start: int | None, seed: int | N
     """The numbers of at most `count` records; evenly spaced if no option chooses others.
 
     Raises:
-        ValueError: If there is no record `start`, no class `name` or no record of it.
+        InputError: If there is no record `start`, no class `name` or no record of it.
     """
     total = len(database)
     if start is not None:
         if not 0 <= start < total:
-            raise ValueError(f"--start {start} is not allowed, must be 0 to {total - 1}, a record of {database.path}")
+            raise InputError(f"--start {start} is not allowed, must be 0 to {total - 1}, a record of {database.path}")
         return list(range(start, min(start + count, total)))
     if seed is not None:
         return sorted(random.Random(seed).sample(range(total), count))
@@ -71,11 +72,11 @@ def of_class(database: ImageDatabase, count: int, name: str) -> list[int]:
     if not labels:
         by_lower = {known.lower(): known for known in database.class_names}
         near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0)
-        raise ValueError(f"{database.path} has no class {name!r}; the nearest is {by_lower[near[0]]!r}")
+        raise InputError(f"{database.path} has no class {name!r}; the nearest is {by_lower[near[0]]!r}")
     numbers = tqdm(range(len(database)), unit="record", disable=None, leave=False)
     found = list(islice((number for number in numbers if labels & {*database[number].labels}), count))
     if not found:
-        raise ValueError(f"{database.path} has no record of class {name!r}")
+        raise InputError(f"{database.path} has no record of class {name!r}")
     return found
 
 

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 from pipeline.cli import run
 from pipeline.paths import runs_folder
 from pipeline.progress import LogRow, Now
+from storage.errors import InputError
 
 STAGES = ("float", "qat")
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -32,7 +33,7 @@ def main() -> None:
     while True:
         runs = newest_runs(runs_folder())
         if not runs:
-            raise ValueError(f"no run in {runs_folder()} has made a step yet; `make train-float` starts one")
+            raise InputError(f"no run in {runs_folder()} has made a step yet; `make train-float` starts one")
         text = "\n\n".join(map(describe, runs))
         if not sys.stdout.isatty():
             print(text)

@@ -12,6 +12,7 @@ from typing import Any, TypedDict, cast
 import torch
 from torch import Tensor
 
+from storage.errors import InputError
 from training.distributed import Group
 from training.figures import Row
 
@@ -66,7 +67,7 @@ def _parse(contents: bytes, path: Path) -> State:
     try:
         return cast(State, torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True))
     except Exception:  # PyTorch's errors for damaged files have no common class
-        raise ValueError(
+        raise InputError(
             f"{path} is damaged: remove it, and the run resumes from the checkpoint before it, or starts again"
         ) from None
 
@@ -119,7 +120,7 @@ class Checkpoints:
         """The newest state; None if there is none.
 
         Raises:
-            ValueError: If the file is damaged.
+            InputError: If the file is damaged.
         """
         path = next(reversed(self._states()), None) if self.group.rank == 0 else None
         contents = self.group.from_first(path.read_bytes() if path else None)
@@ -134,10 +135,10 @@ class Checkpoints:
         """The state after the epoch with the best score; for rank 0 only.
 
         Raises:
-            ValueError: If the file is missing or damaged.
+            InputError: If the file is missing or damaged.
         """
         if not self.best.exists():
-            raise ValueError(f"{self.best} is missing: remove {self.folder}, and the run starts again")
+            raise InputError(f"{self.best} is missing: remove {self.folder}, and the run starts again")
         return _parse(self.best.read_bytes(), self.best)
 
     def _states(self) -> list[Path]:

@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from storage.errors import InputError
+
 
 class Group:
     """The processes of a training run, by default this one alone.
@@ -70,11 +72,11 @@ def joined(processes: int, device: torch.device) -> Iterator[Group]:
     """The group of processes that torchrun has started; it exists while the block runs.
 
     Raises:
-        ValueError: If torchrun has started another number of processes.
+        InputError: If torchrun has started another number of processes.
     """
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != processes:
-        raise ValueError(f"torchrun has started {started} processes, but `processes` is {processes}")
+        raise InputError(f"torchrun has started {started} processes, but `processes` is {processes}")
     if processes == 1:
         yield Group()
         return

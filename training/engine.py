@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from evaluation.score import NotFinite, Scores
 from pixels.batches import Batch, TrainingBatches
+from storage.errors import InputError
 from training.checkpoint import Checkpoints, State
 from training.figures import Figures, Row
 from training.optimization import Schedule
@@ -82,14 +83,14 @@ def fit(
         observer: Is informed of progress, and can request a checkpoint or a stop.
 
     Raises:
-        ValueError: If a loss, a weight or a logit is not finite; the message names the epoch, the step, the learning
+        InputError: If a loss, a weight or a logit is not finite; the message names the epoch, the step, the learning
             rate and the first such value in the network.
         Stopped: If the observer requests a stop.
     """
     try:
         return _Run(step, batches, validate, checkpoints, about or {}, observer or Observer()).fit(score_start)
     except NotFinite as error:
-        raise ValueError(f"{error}: lower the lr, which is {step.recipe.lr:g}") from None
+        raise InputError(f"{error}: lower the lr, which is {step.recipe.lr:g}") from None
 
 
 class _Run:

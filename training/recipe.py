@@ -6,11 +6,12 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from pixels.augmentation import Augmentation
 from pixels.section import Section
+from storage.errors import InputError
 
 
 def _from_the_start(sizes: dict[int, int]) -> dict[int, int]:
     if 1 not in sizes:
-        raise ValueError(f"{sizes} is not allowed, epoch 1 must have a size")
+        raise InputError(f"{sizes} is not allowed, epoch 1 must have a size")
     return sizes
 
 
@@ -85,11 +86,11 @@ class Recipe(Steps, Optimization):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.epochs and self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}")
+            raise InputError(f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}")
         unit = self.parts * (2 if self.mixes or self.parts > 1 else 1)
         if self.batch_size % unit:
             pairs = " of pairs" if unit > self.parts else ""
-            raise ValueError(
+            raise InputError(
                 f"batch_size {self.batch_size} is not allowed, must be a multiple of {unit}: processes "
                 f"{self.processes} times accumulate {self.accumulate}, and parts{pairs}"
             )

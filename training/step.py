@@ -14,6 +14,7 @@ from evaluation.score import NotFinite
 from models.normalization import normalize
 from pixels.batches import Batch
 from pixels.seeds import derive_seed
+from storage.errors import InputError
 from training.distributed import Group
 from training.execution import PLAIN, Execution
 from training.losses import LossOf
@@ -61,7 +62,7 @@ class TrainingStep:
             a GPU after each PROJECT_EVERYth.
 
     Raises:
-        ValueError: If all weights are frozen.
+        InputError: If all weights are frozen.
 
     Attributes:
         scored: The model that is validated and saved: the trained one or, with `recipe.ema_decay`, its average.
@@ -82,7 +83,7 @@ class TrainingStep:
         for part in frozen:
             part.requires_grad_(False)
         if not any(parameter.requires_grad for parameter in model.parameters()):
-            raise ValueError("all layers are frozen, and no weight is left to train")
+            raise InputError("all layers are frozen, and no weight is left to train")
         self.model = model.to(memory_format=torch.channels_last)
         self.recipe = recipe
         self.loss_of = loss_of

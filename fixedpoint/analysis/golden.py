@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, Program
 from fixedpoint.program.integer import IntegerEvaluator
 
@@ -53,12 +54,12 @@ def write_golden(
         labels: The label of each image.
 
     Raises:
-        ValueError: If the folder holds anything else.
+        QuantizationError: If the folder holds anything else.
     """
     folder = Path(folder).resolve()
     others = [p.name for p in folder.iterdir() if not _is_ours(p)] if folder.exists() else []
     if others:
-        raise ValueError(f"{folder} holds {min(others)}, which is no golden vector; name another folder")
+        raise QuantizationError(f"{folder} holds {min(others)}, which is no golden vector; name another folder")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -105,7 +106,7 @@ def golden_input(folder: str | Path, program: Program) -> np.ndarray:
 
     Raises:
         OSError: If there are none.
-        ValueError: If they are damaged, or not of the size that `program` takes.
+        QuantizationError: If they are damaged, or not of the size that `program` takes.
     """
     images = indexed_images(folder)
     if images is None:
@@ -120,7 +121,7 @@ def indexed_images(folder: str | Path) -> list[int] | None:
     """The record numbers of the images of a folder in their database; None if it has no index.
 
     Raises:
-        ValueError: If the index is damaged, or of another version.
+        QuantizationError: If the index is damaged, or of another version.
     """
     path = Path(folder) / INDEX
     if not path.exists():
@@ -129,11 +130,11 @@ def indexed_images(folder: str | Path) -> list[int] | None:
         index = json.loads(path.read_text())
         version, images = index["format_version"], index["images"]
     except (ValueError, TypeError, KeyError):
-        raise ValueError(f"{path} is no index of golden vectors") from None
+        raise QuantizationError(f"{path} is no index of golden vectors") from None
     if version != FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {version!r}, supported is {FORMAT_VERSION}")
+        raise QuantizationError(f"{path} has format version {version!r}, supported is {FORMAT_VERSION}")
     if not isinstance(images, list) or not all(type(image) is int for image in images) or not images:
-        raise ValueError(f"{path}: images must be a list of record numbers")
+        raise QuantizationError(f"{path}: images must be a list of record numbers")
     return images
 
 
@@ -147,14 +148,14 @@ def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tu
         like: Arrays with the expected shapes, and the types of raw files.
 
     Raises:
-        ValueError: If a file is damaged, or a tensor has another size or shape than expected or is not of integers.
+        QuantizationError: If a file is damaged, or a tensor has another size or shape or is not of integers.
     """
     archives = {path: _open_archive(path) for path in sorted(Path(folder).glob("*.npz"))}
     for name, expected in like.items():
         path = Path(folder) / f"{name}.bin"
         if path.exists():
             if path.stat().st_size != expected.nbytes:
-                raise ValueError(
+                raise QuantizationError(
                     f"{path} has {path.stat().st_size} bytes; {expected.dtype.name} {list(expected.shape)} is "
                     f"{expected.nbytes}"
                 )
@@ -164,9 +165,9 @@ def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tu
                 try:
                     value = archive[name]
                 except (zipfile.BadZipFile, ValueError) as error:
-                    raise ValueError(f"{path}: {name}: {error}") from None
+                    raise QuantizationError(f"{path}: {name}: {error}") from None
                 if value.shape != expected.shape or value.dtype.kind not in "iu":
-                    raise ValueError(
+                    raise QuantizationError(
                         f"{path}: {name} is {value.dtype} {list(value.shape)}; expected are integers "
                         f"{list(expected.shape)}"
                     )
@@ -175,7 +176,7 @@ def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tu
 
 def _open_archive(path: Path) -> np.lib.npyio.NpzFile:
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not an npz file")
+        raise QuantizationError(f"{path} is not an npz file")
     return np.load(path, allow_pickle=False)
 
 
@@ -226,7 +227,7 @@ def check_golden(folder: str | Path, ours: dict[str, np.ndarray]) -> Checked:
         ours: The result of `golden_tensors`.
 
     Raises:
-        ValueError: If one differs (it names the first one and its first element), or the folder holds none.
+        QuantizationError: If one differs (it names the first one and its first element), or the folder holds none.
     """
     compared: dict[str, int] = {}
     differing: dict[str, tuple[Path, Difference]] = {}
@@ -236,11 +237,11 @@ def check_golden(folder: str | Path, ours: dict[str, np.ndarray]) -> Checked:
         if found:
             differing.setdefault(name, (path, found))
     if not compared:
-        raise ValueError(f"{folder} holds no tensor of the model, neither in a <tensor>.bin nor in a .npz")
+        raise QuantizationError(f"{folder} holds no tensor of the model, neither in a <tensor>.bin nor in a .npz")
     if differing:
         name, (path, found) = next(iter(differing.items()))
         index = ", ".join(map(str, found.index))
-        raise ValueError(
+        raise QuantizationError(
             f"{name} ({path}): {found.count:,} of {ours[name].size:,} values differ, the first at [{index}]: "
             f"{found.theirs} there, {found.ours} here; {len(differing)} of {len(compared)} tensors differ"
         )

@@ -12,6 +12,7 @@ from operator import itemgetter
 
 import numpy as np
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, Conv, Flatten, Linear, Op, Program
 
 ALIGNMENT = 2  # patches hold values of 16 bits
@@ -92,7 +93,7 @@ def check(program: Program, plan: Plan) -> None:
     """Prove a plan by running the program on memory that holds the numbers of operations in place of their values.
 
     Raises:
-        ValueError: If an operation would read what another has written over, or write over what it still reads.
+        QuantizationError: If an operation would read what another has written over, or write over what it still reads.
     """
     sizes = {name: prod(shape) for name, shape in program.shapes.items()}
     memory = np.full(plan.peak, -1)
@@ -100,11 +101,11 @@ def check(program: Program, plan: Plan) -> None:
 
     def read(op: Op, name: str) -> None:
         if (memory[plan.offsets[name] :][: sizes[name]] != writers[name]).any():
-            raise ValueError(f"{op.name} would read {name} where something else has been written")
+            raise QuantizationError(f"{op.name} would read {name} where something else has been written")
 
     def write(op: Op, offset: int, size: int, value: int) -> None:
         if offset < 0 or offset + size > plan.peak:
-            raise ValueError(f"{op.name} would write beyond the {plan.peak} bytes of the plan")
+            raise QuantizationError(f"{op.name} would write beyond the {plan.peak} bytes of the plan")
         memory[offset:][:size] = value
 
     for i, op in enumerate(program.ops):
@@ -122,7 +123,7 @@ def check(program: Program, plan: Plan) -> None:
         writers[op.name] = i
         write(op, plan.offsets[op.name], sizes[op.name], i)
         if (memory[patch:][:size] != -1).any():
-            raise ValueError(f"{op.name} would write over its patch")
+            raise QuantizationError(f"{op.name} would write over its patch")
         for name in operands:
             same_bytes = (plan.offsets[name], sizes[name]) == (plan.offsets[op.name], sizes[op.name])
             if not (same_bytes and op.in_place):

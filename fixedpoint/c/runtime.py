@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fixedpoint.errors import QuantizationError
+
 COMPILER = "cc"
 FILES = ("network.c", "network.h", "main.c")
 
@@ -24,7 +26,7 @@ class CModel:
 
     Raises:
         OSError: If there is no C compiler, or a file is missing.
-        ValueError: If the files do not compile.
+        QuantizationError: If the files do not compile.
     """
 
     def __init__(self, sources: str | Path | Mapping[str, str], trace: bool = False, options: Sequence[str] = ("-O3",)):
@@ -44,7 +46,7 @@ class CModel:
         except FileNotFoundError:
             raise OSError(f"there is no C compiler {COMPILER!r}; install one, such as by apt install gcc") from None
         if compiled.returncode:
-            raise ValueError(f"{' '.join(command)}: {compiled.stderr.strip()}")
+            raise QuantizationError(f"{' '.join(command)}: {compiled.stderr.strip()}")
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The logits, int32 [batch, classes].
@@ -54,7 +56,7 @@ class CModel:
 
         Raises:
             OSError: If the compiled program fails.
-            ValueError: If `x` has another type or shape.
+            QuantizationError: If `x` has another type or shape.
         """
         return self._run(x)
 
@@ -64,7 +66,7 @@ class CModel:
         Each is [batch, its values in the order channel, row, column]; `x` and errors are as in `__call__`.
         """
         if not self._trace:
-            raise ValueError("tensors can be read with trace=True only")
+            raise QuantizationError("tensors can be read with trace=True only")
         with tempfile.TemporaryDirectory(prefix="c_trace_") as folder:
             self._run(x, folder)
             lines = Path(folder, "tensors.txt").read_text(encoding="utf-8").splitlines()
@@ -74,7 +76,7 @@ class CModel:
     def _run(self, x: np.ndarray, *arguments: str) -> np.ndarray:
         if x.dtype != np.int8 or [*x.shape[1:]] != self._input_shape or len(x) == 0:
             shape = ", ".join(map(str, self._input_shape))
-            raise ValueError(f"the input must be int8 [batch, {shape}], not {x.dtype} {list(x.shape)}")
+            raise QuantizationError(f"the input must be int8 [batch, {shape}], not {x.dtype} {list(x.shape)}")
         done = subprocess.run([self._folder / "network", "-", *arguments], input=x.tobytes(), capture_output=True)
         if done.returncode:
             raise OSError(f"the C program ended with code {done.returncode}: {done.stderr.decode().strip()}")

@@ -6,6 +6,7 @@ from string import Template
 import numpy as np
 
 from fixedpoint.c.source import FOLDER, c_array
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Program
 
 IMAGES_BYTES = 2**16
@@ -25,7 +26,7 @@ def c_selfcheck(program: Program, images: np.ndarray, logits: np.ndarray) -> str
         logits: The network's accumulators for them, int32 [n, classes].
 
     Raises:
-        ValueError: If an array is of another type or shape.
+        QuantizationError: If an array is of another type or shape.
     """
     values = golden_values(images, logits, program.input_shape, program.last_layer.shape[0], "int32", "static ")
     return Template((FOLDER / "selfcheck.c").read_text(encoding="utf-8")).substitute(values)
@@ -37,12 +38,14 @@ def golden_values(
     """The values in the templates of a self-check that golden data decide, by name.
 
     Raises:
-        ValueError: If the logits are not `dtype` [n, classes], or the images not int8 [n, *shape].
+        QuantizationError: If the logits are not `dtype` [n, classes], or the images not int8 [n, *shape].
     """
     for name, array, type_, sizes in (("images", images, "int8", shape), ("logits", logits, dtype, (classes,))):
         if array.dtype != type_ or array.shape[1:] != sizes or len(array) != len(images) or len(array) == 0:
             expected = ", ".join(map(str, sizes))
-            raise ValueError(f"the {name} must be {type_} [n, {expected}], not {array.dtype} {list(array.shape)}")
+            raise QuantizationError(
+                f"the {name} must be {type_} [n, {expected}], not {array.dtype} {list(array.shape)}"
+            )
     return {
         "count": len(images),
         "picture_bytes": prod(shape),

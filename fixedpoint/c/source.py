@@ -15,6 +15,7 @@ from string import Template
 import numpy as np
 
 from fixedpoint.c.memory_plan import is_depthwise, is_view, plan
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, AvgPool, Conv, MaxPool, Op, Pad, Program
 from fixedpoint.program.bounds import check_exactness
 
@@ -43,7 +44,7 @@ def c_source(program: Program, metadata: Mapping[str, object]) -> dict[str, str]
         metadata: JSON values for the comment in network.h.
 
     Raises:
-        ValueError: If an operation of the program has no C form or is not exact (`bounds.check_exactness`).
+        QuantizationError: If an operation of the program has no C form or is not exact (`bounds.check_exactness`).
     """
     writer = CWriter(program)
     main = (FOLDER / "main.c").read_text(encoding="utf-8")
@@ -64,12 +65,14 @@ class CWriter:
     def __init__(self, program: Program):
         for op in program.ops:
             if not op.quantized:
-                raise ValueError(f"{op.name} is a {op.kind}, which has no C form: fold the program first")
+                raise QuantizationError(f"{op.name} is a {op.kind}, which has no C form: fold the program first")
         check_exactness(program)
         self.program, self.plan = program, plan(program)
         self._logit_exponents = program.logit_exponent.cpu().numpy()
         if np.abs(self._logit_exponents).max() > 127:
-            raise ValueError(f"the exponents of the logits, {self._logit_exponents.tolist()}, do not fit in 8 bits")
+            raise QuantizationError(
+                f"the exponents of the logits, {self._logit_exponents.tolist()}, do not fit in 8 bits"
+            )
         self._arrays: dict[str, np.ndarray] = {}
         self._structs: list[str] = []
         self._run: list[str] = []

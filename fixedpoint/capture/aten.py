@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from fixedpoint.capture.exported import ExportedGraph, Operand, operation, place, shape
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import (
     Add,
     AvgPool,
@@ -42,12 +43,12 @@ class AtenOperations(ExportedGraph):
 
     def aten_linear(self, node: Node, a: dict) -> str:
         if node.meta["val"].dim() != 2:
-            raise ValueError(f"linear in {place(node)}: only [batch, features] is supported")
+            raise QuantizationError(f"linear in {place(node)}: only [batch, features] is supported")
         return self.add(node, Linear, [a["input"]], self._weights(a))
 
     def aten_batch_norm(self, node: Node, a: dict) -> str:
         if a["running_mean"] is None:
-            raise ValueError(f"batch_norm in {place(node)}: has no running statistics to fold")
+            raise QuantizationError(f"batch_norm in {place(node)}: has no running statistics to fold")
         mean, var = (self._value(a[key]) for key in ("running_mean", "running_var"))
         scale = torch.rsqrt(var + a["eps"]) * self._value(1 if a["weight"] is None else a["weight"])
         shift = self._value(0 if a["bias"] is None else a["bias"]) - mean * scale
@@ -81,12 +82,12 @@ class AtenOperations(ExportedGraph):
 
     def aten_elu(self, node: Node, a: dict) -> str:
         if (a["scale"], a["input_scale"]) != (1, 1):
-            raise ValueError(f"elu in {place(node)}: only scales of 1 are supported")
+            raise QuantizationError(f"elu in {place(node)}: only scales of 1 are supported")
         return self.add(node, Lookup, [a["self"]], function="elu", arguments=(float(a["alpha"]),))
 
     def aten_softplus(self, node: Node, a: dict) -> str:
         if a["beta"] != 1:
-            raise ValueError(f"softplus in {place(node)}: only a beta of 1 is supported")
+            raise QuantizationError(f"softplus in {place(node)}: only a beta of 1 is supported")
         return self.add(node, Lookup, [a["self"]], function="softplus", arguments=())
 
     def aten_add(self, node: Node, a: dict) -> str:
@@ -109,18 +110,18 @@ class AtenOperations(ExportedGraph):
             return self._affine(node, right, left, 0)
         full = shape(node)
         if not {shape(left), shape(right)} <= {full, (full[0], *[1] * (len(full) - 1))}:
-            raise ValueError(f"mul in {place(node)}: only equal shapes, or one factor a channel, are supported")
+            raise QuantizationError(f"mul in {place(node)}: only equal shapes, or one factor a channel, are supported")
         return self.add(node, Mul, [left, right])
 
     def aten_div(self, node: Node, a: dict) -> str:
         if self._is_computed(a["other"]):
-            raise ValueError(f"div in {place(node)}: only a division by a constant is supported")
+            raise QuantizationError(f"div in {place(node)}: only a division by a constant is supported")
         return self._affine(node, a["self"], 1 / self._value(a["other"]), 0)
 
     def aten_pad(self, node: Node, a: dict) -> str:
         left, right, top, bottom, *more = [*a["pad"], 0, 0, 0, 0][: max(4, len(a["pad"]))]
         if a.get("mode", "constant") != "constant" or any(more) or min(left, right, top, bottom) < 0:
-            raise ValueError(f"pad in {place(node)}: only rows and columns of a constant can be added")
+            raise QuantizationError(f"pad in {place(node)}: only rows and columns of a constant can be added")
         value = a["value"] or 0.0
         return self._padded(node, a["self"], (top, bottom, left, right), LEAST if value == -float("inf") else value)
 
@@ -130,7 +131,7 @@ class AtenOperations(ExportedGraph):
         kernel, stride, padding = _pair(a["kernel_size"]), _pair(a["stride"] or a["kernel_size"]), _pair(a["padding"])
         fits = tuple((s + 2 * p - k) // t + 1 for s, p, k, t in _axes(a["self"], padding, kernel, stride))
         if a["divisor_override"] or (any(padding) and not a["count_include_pad"]) or shape(node)[1:] != fits:
-            raise ValueError(f"avg_pool2d in {place(node)}: every window must have as many values as the kernel")
+            raise QuantizationError(f"avg_pool2d in {place(node)}: every window must have as many values as the kernel")
         source = self._padded(node, a["self"], (padding[0], padding[0], padding[1], padding[1]), 0.0)
         return self._mean(node, source, kernel, stride)
 
@@ -138,21 +139,21 @@ class AtenOperations(ExportedGraph):
         axes = list(_axes(a["self"], _pair(a["output_size"])))
         if any(size % output for size, output in axes):
             sizes = " is not a multiple of ".join("x".join(map(str, pair)) for pair in zip(*axes, strict=True))
-            raise ValueError(f"adaptive_avg_pool2d in {place(node)}: {sizes}")
+            raise QuantizationError(f"adaptive_avg_pool2d in {place(node)}: {sizes}")
         kernel = _pair([size // output for size, output in axes])
         return self._mean(node, a["self"], kernel, kernel)
 
     def aten_mean(self, node: Node, a: dict) -> str:
         source = shape(a["self"])
         if len(source) != 3 or {d % 4 for d in a["dim"] or ()} != {2, 3}:
-            raise ValueError(f"mean in {place(node)}: must be over height and width")
+            raise QuantizationError(f"mean in {place(node)}: must be over height and width")
         pooled = self._mean(node, a["self"], source[1:], source[1:], shape=(source[0], 1, 1))
         return pooled if a["keepdim"] else self.add(node, Flatten, [pooled])
 
     def aten_max_pool2d(self, node: Node, a: dict) -> str:
         kernel, stride, padding = _pair(a["kernel_size"]), _pair(a["stride"] or a["kernel_size"]), _pair(a["padding"])
         if _pair(a["dilation"]) != (1, 1):
-            raise ValueError(f"max_pool2d in {place(node)}: dilation is not supported")
+            raise QuantizationError(f"max_pool2d in {place(node)}: dilation is not supported")
         # with ceil_mode the last window may reach beyond the padded map
         axes = _axes(a["self"], padding, kernel, stride, shape(node)[1:])
         beyond = [max(0, (count - 1) * t + k - s - 2 * p) for s, p, k, t, count in axes]
@@ -161,13 +162,13 @@ class AtenOperations(ExportedGraph):
 
     def aten_cat(self, node: Node, a: dict) -> str:
         if a["dim"] % node.meta["val"].dim() != 1:
-            raise ValueError(f"cat in {place(node)}: only channels are concatenated")
+            raise QuantizationError(f"cat in {place(node)}: only channels are concatenated")
         return self.add(node, Concat, list(a["tensors"]))
 
     def aten_flatten(self, node: Node, a: dict) -> str:
         source = a["self"]
         if node.meta["val"].dim() != 2 or node.meta["val"].shape[0] != source.meta["val"].shape[0]:
-            raise ValueError(f"{operation(node)} in {place(node)}: only [batch, everything else] is supported")
+            raise QuantizationError(f"{operation(node)} in {place(node)}: only [batch, everything else] is supported")
         return self._same(node, a) if shape(source) == shape(node) else self.add(node, Flatten, [source])
 
     aten_view = aten_reshape = aten_flatten
@@ -206,7 +207,7 @@ class AtenOperations(ExportedGraph):
         if not self._is_computed(left):
             return self._affine(node, right, factor, left)
         if factor != 1 or shape(left) != shape(right):
-            raise ValueError(f"{operation(node)} in {place(node)}: only tensors of equal shape are added")
+            raise QuantizationError(f"{operation(node)} in {place(node)}: only tensors of equal shape are added")
         return self.add(node, Add, [left, right])
 
     def _affine(self, node: Node, x: Node, scale: Node | Tensor | float, shift: Node | Tensor | float) -> str:
@@ -214,7 +215,9 @@ class AtenOperations(ExportedGraph):
         full, constants = shape(node), {}
         for key, value in (("scale", self._value(scale)), ("shift", self._value(shift))):
             if value.numel() > 1 and tuple(value.shape[-len(full) :]) != (full[0], *[1] * (len(full) - 1)):
-                raise ValueError(f"{operation(node)} in {place(node)}: a constant must be one number, or one a channel")
+                raise QuantizationError(
+                    f"{operation(node)} in {place(node)}: a constant must be one number, or one a channel"
+                )
             constants[key] = value.reshape(-1).expand(full[0])
         return self.add(node, BatchNorm, [x], constants)
 

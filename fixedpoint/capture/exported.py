@@ -8,6 +8,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import Node
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, Op, Program
 
 Operand = Node | str  # a node of the graph, or a tensor that the program has already
@@ -34,20 +35,20 @@ class ExportedGraph:
         self.constants: dict[str, Tensor] = {}
 
     def program(self, input_shape: tuple[int, int, int]) -> Program:
-        """The program of the whole graph. Raises ValueError if no program has an operation of it."""
+        """The program of the whole graph. Raises QuantizationError if no program has an operation of it."""
         for node in self.nodes:
             if node.op == "call_function" and isinstance(node.meta.get("val"), Tensor | list | tuple):
                 self._call(node)
         last = self.ops[-1].name if self.ops else None
         if len(self.result) != 1 or self.tensors.get(self.result[0]) != last:
-            raise ValueError("the network must have one output, computed by its last operation")
+            raise QuantizationError("the network must have one output, computed by its last operation")
         return Program(input_shape, tuple(self.ops), self.constants)
 
     def _call(self, node: Node) -> None:
         method: Callable[..., str] | None = getattr(self, f"aten_{operation(node)}", None)
         if method is None:
             known = ", ".join(sorted(name.removeprefix("aten_") for name in dir(self) if name.startswith("aten_")))
-            raise ValueError(f"{operation(node)} in {place(node)} is not supported; supported are {known}")
+            raise QuantizationError(f"{operation(node)} in {place(node)} is not supported; supported are {known}")
         self.tensors[node.name] = method(node, arguments(node))
 
     def add(
@@ -72,7 +73,7 @@ class ExportedGraph:
         if isinstance(operand, str):
             return operand
         if not isinstance(operand, Node) or operand.name not in self.tensors:
-            raise ValueError(
+            raise QuantizationError(
                 f"{operation(node)} in {place(node)}: its operand {operand} is not computed from the input"
             )
         return self.tensors[operand.name]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, BatchNorm, Clamp, Conv, Op, Pad, Program, per_input
 
 Merged = tuple[Op, dict[str, Tensor]]  # what replaces two operations, and its constants
@@ -17,7 +18,7 @@ def fold(program: Program) -> Program:
     else, as between a concatenation and a ReLU, it becomes a depthwise 1x1 convolution.
 
     Raises:
-        ValueError: If a BatchNorm of features [batch, channels] has no linear beside it.
+        QuantizationError: If a BatchNorm of features [batch, channels] has no linear beside it.
     """
     program = _merge(program, BatchNorm.kind, _into_weights)
     for op in program.ops:
@@ -83,7 +84,9 @@ def _into_next(program: Program, norm: Op) -> Program:
         constants |= {f"{norm.name}.weight": scale.reshape(-1, 1, 1, 1).float(), f"{norm.name}.bias": shift.float()}
         replaced[norm.name] = [Conv(norm.name, norm.inputs, norm.shape, (1, 1), (0, 0), (1, 1), norm.shape[0])]
     else:
-        raise ValueError(f"batch_norm {norm.name} of features has no linear beside it that it could be folded into")
+        raise QuantizationError(
+            f"batch_norm {norm.name} of features has no linear beside it that it could be folded into"
+        )
     ops = [new for op in program.ops for new in replaced.get(op.name, [op])]
     return replace(program, ops=tuple(ops), constants=constants)
 

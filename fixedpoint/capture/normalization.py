@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, BatchNorm, Program
 
 
@@ -18,12 +19,12 @@ def behind_normalization(program: Program, mean: Sequence[float] | None, std: Se
         std: One number per channel, not 0.
 
     Raises:
-        ValueError: If one is missing, they are not as many as the channels, or a `std` is 0.
+        QuantizationError: If one is missing, they are not as many as the channels, or a `std` is 0.
     """
     channels = program.input_shape[0]
     means, stds = _numbers("mean", mean, channels), _numbers("std", std, channels)
     if (stds == 0).any():
-        raise ValueError(f"std must not be 0, as in {std}")
+        raise QuantizationError(f"std must not be 0, as in {std}")
     own = next(name for i in range(len(program.ops) + 1) if (name := f"normalization{i or ''}") not in program.shapes)
     shift, factor = (255 * means - 128) / 128, (1 / (255 * stds / 128).double()).float()
     constants = {f"{own}.scale": factor, f"{own}.shift": (-shift.double() * factor.double()).float()}
@@ -34,5 +35,5 @@ def behind_normalization(program: Program, mean: Sequence[float] | None, std: Se
 
 def _numbers(name: str, values: Sequence[float] | None, channels: int) -> Tensor:
     if values is None or len(values) != channels:
-        raise ValueError(f"{name} must have one number for each of {channels} channels, not {values}")
+        raise QuantizationError(f"{name} must have one number for each of {channels} channels, not {values}")
     return torch.tensor([float(value) for value in values])

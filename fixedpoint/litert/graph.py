@@ -10,6 +10,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT
 
 OUTPUT = "logits"
@@ -64,7 +65,7 @@ class LiteRtGraph:
         self._codes: dict[tuple[str, int], int] = {}
 
     def tensor(self, name: str, shape: Sequence[int], scale: np.ndarray, dtype: str = "int8") -> int:
-        """Add an activation [batch, *shape] of one scale (float32 [1]); ValueError if the name is taken."""
+        """Add an activation [batch, *shape] of one scale (float32 [1]); QuantizationError if the name is taken."""
         return self._add(name, [1, *shape], dtype, self._quantization(scale), shapeSignature=[-1, *shape])
 
     def constant(self, name: str, value: np.ndarray, scale: np.ndarray | None = None, dimension: int = 0) -> int:
@@ -128,7 +129,7 @@ class LiteRtGraph:
 
     def _add(self, name: str, shape: Sequence[int], dtype: str, quantization: Any, **fields: Any) -> int:
         if name in self.index:
-            raise ValueError(f"two tensors of the .tflite file would have the name {name!r}; rename that module")
+            raise QuantizationError(f"two tensors of the .tflite file would have the name {name!r}; rename that module")
         self.index[name] = len(self._tensors)
         self._tensors.append(
             self._schema.TensorT(
@@ -170,14 +171,14 @@ def read_metadata(content: bytes, path: object) -> dict[str, Any]:
         path: Its path, for messages.
 
     Raises:
-        ValueError: If this module did not write the file, or a byte of it has changed.
+        QuantizationError: If this module did not write the file, or a byte of it has changed.
     """
     found = DIGEST.search(content)
     if content[4:8] != IDENTIFIER or not found:
-        raise ValueError(f"{path} is not a .tflite file of this repository")
+        raise QuantizationError(f"{path} is not a .tflite file of this repository")
     blank = content[: found.start(1)] + b"0" * 64 + content[found.end(1) :]
     if _digest(blank) != found[1]:
-        raise ValueError(f"{path} was changed after export_litert wrote it; make export-litert writes it again")
+        raise QuantizationError(f"{path} was changed after export_litert wrote it; make export-litert writes it again")
     entries, _ = json.JSONDecoder().raw_decode(content[found.start() :].decode("latin-1"))
     del entries["digest"]
     return entries

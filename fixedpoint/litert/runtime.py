@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.litert.graph import OUTPUT, litert_module, read_metadata
 from fixedpoint.program import INPUT
 
@@ -31,14 +32,14 @@ class LitertModel:
 
     Raises:
         OSError: If there is no such file, or LiteRT is not installed.
-        ValueError: If the kernels are unknown or keep no tensors, or the file is not as `litert_model` wrote it.
+        QuantizationError: If the kernels are unknown or keep no tensors, or the file is not as `litert_model` wrote it.
     """
 
     def __init__(self, source: str | Path | bytes, kernels: str = "xnnpack", threads: int = 1, tensors: bool = False):
         if kernels not in KERNELS:
-            raise ValueError(f"kernels {kernels!r} are not allowed, must be one of {', '.join(KERNELS)}")
+            raise QuantizationError(f"kernels {kernels!r} are not allowed, must be one of {', '.join(KERNELS)}")
         if tensors and kernels == "xnnpack":
-            raise ValueError("xnnpack keeps no tensors between input and logits; optimized and reference do")
+            raise QuantizationError("xnnpack keeps no tensors between input and logits; optimized and reference do")
         path, content = ("the content", source) if isinstance(source, bytes) else (source, Path(source).read_bytes())
         self.metadata = read_metadata(content, path)
         interpreter = litert_module("interpreter")
@@ -64,12 +65,12 @@ class LitertModel:
             x: Pixels p - 128, int8 [batch, channels, height, width].
 
         Raises:
-            ValueError: If `x` has another type or shape.
+            QuantizationError: If `x` has another type or shape.
         """
         height, width, channels = self._input["shape"][1:].tolist()
         if x.dtype != np.int8 or x.shape[1:] != (channels, height, width) or len(x) == 0:
             shape = f"[batch, {channels}, {height}, {width}]"
-            raise ValueError(f"the input must be int8 {shape}, not {x.dtype} {list(x.shape)}")
+            raise QuantizationError(f"the input must be int8 {shape}, not {x.dtype} {list(x.shape)}")
         if len(x) != self._batch:
             self._interpreter.resize_tensor_input(self._input["index"], (len(x), height, width, channels), strict=True)
             self._interpreter.allocate_tensors()
@@ -84,7 +85,7 @@ class LitertModel:
         Each is int8 [batch, channels, height, width], or [batch, values]; `x` and errors are as in `__call__`.
         """
         if not self._keeps_tensors:
-            raise ValueError("tensors can be read with tensors=True only")
+            raise QuantizationError("tensors can be read with tensors=True only")
         self(x)
         vectors, values = set(self.metadata["vectors"]), {}
         for details in self._interpreter.get_tensor_details():

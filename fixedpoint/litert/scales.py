@@ -8,6 +8,7 @@ accumulator back, below 2**23 in magnitude, and one rounding is left, which has 
 
 import numpy as np
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Program
 
 MIN_INT16_SHIFT = -6  # least shift of an accumulator in the 16-bit kernel
@@ -17,10 +18,10 @@ def power_of_two(exponent: np.ndarray | int, owner: str) -> np.ndarray:
     """2**-exponent, float32 [n].
 
     Raises:
-        ValueError: If it or a float32 number beside it is not normal; names `owner`.
+        QuantizationError: If it or a float32 number beside it is not normal; names `owner`.
     """
     if np.any(np.abs(exponent) > 125):
-        raise ValueError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")
+        raise QuantizationError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")
     return np.ldexp(np.float32(1), np.negative(np.atleast_1d(exponent)))
 
 
@@ -33,7 +34,7 @@ def logit_exponent(program: Program, logits: str) -> int:
     """The exponent of logits of a type; int16 has up to 8 more bits, as many as make no tie and can be shifted.
 
     Raises:
-        ValueError: If no exponent is possible.
+        QuantizationError: If no exponent is possible.
     """
     assert program.int8_logit_exponent is not None
     if logits == "int8":
@@ -42,4 +43,6 @@ def logit_exponent(program: Program, logits: str) -> int:
     for more in range(8, -1, -1):
         if min(shifts) - more >= MIN_INT16_SHIFT and not any(k >= 2 and k - more == 1 for k in shifts):
             return program.int8_logit_exponent + more
-    raise ValueError(f"int16 logits shift accumulators by {MIN_INT16_SHIFT} and more, and int8 ones by {min(shifts)}")
+    raise QuantizationError(
+        f"int16 logits shift accumulators by {MIN_INT16_SHIFT} and more, and int8 ones by {min(shifts)}"
+    )

@@ -32,7 +32,7 @@ def tflm_selfcheck(model: bytes, images: np.ndarray, logits: np.ndarray) -> dict
         logits: The network's logits for them, int8 or int16 as in the file, [n, classes].
 
     Raises:
-        ValueError: If an array is of another type or shape.
+        QuantizationError: If an array is of another type or shape.
     """
     graph, kinds, sizes = _read(model)
     source, result = (graph.tensors[ends[0]] for ends in (graph.inputs, graph.outputs))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.litert.graph import OUTPUT, LiteRtGraph
 from fixedpoint.litert.scales import filter_scale, logit_exponent, power_of_two
 from fixedpoint.program import (
@@ -49,10 +50,10 @@ def litert_model(program: Program, metadata: Mapping[str, object], logits: str =
 
     Raises:
         OSError: If LiteRT is not installed.
-        ValueError: If the program is not portable (`portable.check_portable`), or two names collide.
+        QuantizationError: If the program is not portable (`portable.check_portable`), or two names collide.
     """
     if not program.is_portable:
-        raise ValueError(f"a .tflite file needs portable arithmetic, and the program's is {program.arithmetic}")
+        raise QuantizationError(f"a .tflite file needs portable arithmetic, and the program's is {program.arithmetic}")
     check_portable(program)
     writer = LiteRtWriter(program, logits)
     own = {
@@ -75,14 +76,16 @@ class LiteRtWriter:
 
     def __init__(self, program: Program, logits: str = "int8"):
         if logits not in LOGIT_TYPES:
-            raise ValueError(f"logits must be {' or '.join(LOGIT_TYPES)}, not {logits!r}")
+            raise QuantizationError(f"logits must be {' or '.join(LOGIT_TYPES)}, not {logits!r}")
         self.program, self.graph, self._last, self._logits = program, LiteRtGraph(), program.last_layer, logits
         self.exponents = program.exponents | {self._last.name: logit_exponent(program, logits)}
         channels, height, width = program.input_shape
         tensors = {INPUT: self._tensor(INPUT, [height, width, channels], INPUT)}
         for op in program.ops:
             if not op.quantized:
-                raise ValueError(f"{op.name} is a {op.kind}, which .tflite files do not have: fold the program first")
+                raise QuantizationError(
+                    f"{op.name} is a {op.kind}, which .tflite files do not have: fold the program first"
+                )
             tensors[op.name] = getattr(self, op.kind)(op, *(tensors[name] for name in op.inputs))
         classes = self._last.shape[:1]
         self._reshape(tensors[program.output], OUTPUT, self._tensor(OUTPUT, classes, self._last.name, logits), classes)

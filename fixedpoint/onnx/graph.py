@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, AvgPool, Conv, Lookup, MaxPool, Op, Pad, Program
 
 # A pair of 2022 that every ONNX Runtime since 1.12 loads; no operator used here has a newer version that adds anything.
@@ -29,13 +30,13 @@ class Graph:
         return name in self._names
 
     def constant(self, name: str, value: ArrayLike) -> str:
-        """Add an initializer and give its name. Raises ValueError if the name is taken."""
+        """Add an initializer and give its name. Raises QuantizationError if the name is taken."""
         self._claim(name)
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name))
         return name
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Add a node with one output and give the output's name. Raises ValueError if the name is taken."""
+        """Add a node with one output and give the output's name. Raises QuantizationError if the name is taken."""
         self._claim(output)
         self._nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
@@ -91,7 +92,7 @@ class Graph:
 
     def _claim(self, name: str) -> None:
         if name in self._names:
-            raise ValueError(f"two tensors of the ONNX graph would have the name {name!r}; rename that module")
+            raise QuantizationError(f"two tensors of the ONNX graph would have the name {name!r}; rename that module")
         self._names.add(name)
 
 
@@ -114,13 +115,15 @@ class Writer(ABC):
         """The ONNX model of `program`, with `metadata` in its metadata_props as JSON.
 
         Raises:
-            ValueError: If the program holds an operation without a form in the file, or names that collide.
+            QuantizationError: If the program holds an operation without a form in the file, or names that collide.
         """
         writer = cls(program)
         tensors = {INPUT: writer.begin()}
         for op in program.ops:
             if not op.quantized:
-                raise ValueError(f"{op.name} is a {op.kind}, which no ONNX writer exports: fold the program first")
+                raise QuantizationError(
+                    f"{op.name} is a {op.kind}, which no ONNX writer exports: fold the program first"
+                )
             tensors[op.name] = getattr(writer, op.kind)(op, *(tensors[name] for name in op.inputs))
         logits = writer.end(tensors[program.output])
         x = helper.make_tensor_value_info(INPUT, cls.input_type, ["batch", *program.input_shape])

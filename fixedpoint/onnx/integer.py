@@ -3,6 +3,7 @@
 import numpy as np
 from onnx import TensorProto
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.onnx.int8 import Int8Operators, along_channels
 from fixedpoint.program import AvgPool, Op
 
@@ -90,7 +91,7 @@ class IntegerWriter(Int8Operators):
         pairs = list(zip(times, divisors, strict=True))
         evens = [2 * -(-bound * t // (2 * d)) for t, d in pairs]  # off / d, where -(-a // b) rounds up
         if any(2 * (even + 1) * d >= 2**63 for even, d in zip(evens, divisors, strict=True)):
-            raise ValueError(f"{op.name} shifts by {max(shifts, key=abs)} bits, too many for int64")
+            raise QuantizationError(f"{op.name} shifts by {max(shifts, key=abs)} bits, too many for int64")
 
         def step(kind: str, x: str, values: list[int], part: str) -> str:
             name = output if part == "" else f"{output}/{part}"

@@ -6,6 +6,7 @@ rounds half to even and saturates (https://onnx.ai/onnx/operators/onnx__Quantize
 
 import numpy as np
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.onnx.graph import Writer, window
 from fixedpoint.program import INPUT, AvgPool, Conv, Lookup, MaxPool, Op, Pad, Program
 
@@ -125,8 +126,8 @@ def float32_scale(exponent: np.ndarray | int, owner: str) -> np.ndarray:
     """2**-exponent in float32, shaped as `exponent`.
 
     Raises:
-        ValueError: If it is not a normal float32 number; names `owner`.
+        QuantizationError: If it is not a normal float32 number; names `owner`.
     """
     if np.any(np.abs(exponent) > 126):
-        raise ValueError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")
+        raise QuantizationError(f"{owner} has an exponent of {exponent}, whose scale is no normal float32 number")
     return np.ldexp(np.float32(1), np.negative(exponent))

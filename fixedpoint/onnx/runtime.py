@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.onnx.graph import OUTPUT
 from fixedpoint.program import INPUT, Program
 
@@ -42,12 +43,12 @@ class OnnxModel:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the mode or a tensor is unknown, ONNX Runtime refuses the file, or this package did not write it.
+        QuantizationError: If the mode or a tensor is unknown, ONNX Runtime refuses the file, or it is not ours.
     """
 
     def __init__(self, path: str | Path, mode: str = "default", threads: int = 1, outputs: Sequence[str] = ()):
         if mode not in ONNX_MODES:
-            raise ValueError(f"mode {mode!r} is not allowed, must be one of {', '.join(ONNX_MODES)}")
+            raise QuantizationError(f"mode {mode!r} is not allowed, must be one of {', '.join(ONNX_MODES)}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors only
@@ -60,10 +61,12 @@ class OnnxModel:
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no other base class
-            raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+            raise QuantizationError(f"{path}: {' '.join(str(error).split())}") from None
         metadata = self._session.get_modelmeta().custom_metadata_map
         if "input_normalization" not in metadata:
-            raise ValueError(f"{path} has no input_normalization in its metadata: it was not exported from a program")
+            raise QuantizationError(
+                f"{path} has no input_normalization in its metadata: it was not exported from a program"
+            )
         self._integer = "logit_exponent" in metadata
         if self._integer:
             self._logit_scale = np.ldexp(np.float32(1), -np.array(json.loads(metadata["logit_exponent"])))
@@ -108,10 +111,10 @@ def _with_outputs(path: str | Path, content: bytes, names: Sequence[str]) -> byt
     try:
         model = onnx.load_from_string(content)
     except DecodeError:
-        raise ValueError(f"{path} is not an ONNX file") from None
+        raise QuantizationError(f"{path} is not an ONNX file") from None
     known = {name for node in model.graph.node for name in node.output}
     for name in names:
         if name not in known:
-            raise ValueError(f"{path} has no tensor {name!r}")
+            raise QuantizationError(f"{path} has no tensor {name!r}")
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     return model.SerializeToString()

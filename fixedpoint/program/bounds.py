@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Add, AvgPool, Mul, Op, Program
 
 LIMIT = 2**24  # every integer below is a float32, and so is every sum that stays below
@@ -48,33 +49,39 @@ def check_exactness(program: Program) -> None:
     """Prove that each operation of an integer program is exact in float32.
 
     Raises:
-        ValueError: If one is not; names the operation and, for a conv or linear, the channel and its bound.
+        QuantizationError: If one is not; names the operation and, for a conv or linear, the channel and its bound.
     """
     layers = layer_bounds(program)
     for op in program.ops:
         if op.name in layers:
             bound, channel = layers[op.name].max(dim=0)
             if bound >= LIMIT:
-                raise ValueError(
+                raise QuantizationError(
                     f"{op.name}: the accumulator of channel {int(channel)} can reach {int(bound)}, not below 2**24"
                 )
             if op.name in program.exponents:
                 shifts = program.accumulator_exponent(op) - program.exponents[op.name]
                 if int(shifts.abs().max()) > MAX_SHIFT:
-                    raise ValueError(f"{op.name}: a shift of its accumulators in {shifts.tolist()} exceeds {MAX_SHIFT}")
+                    raise QuantizationError(
+                        f"{op.name}: a shift of its accumulators in {shifts.tolist()} exceeds {MAX_SHIFT}"
+                    )
         elif isinstance(op, Add):
             exponents = [program.exponents[name] for name in op.inputs]
             total = sum(128 << (max(exponents) - e) for e in exponents)
             if total >= LIMIT:
-                raise ValueError(f"{op.name}: operands with exponents {exponents} can sum to {total}, not below 2**24")
+                raise QuantizationError(
+                    f"{op.name}: operands with exponents {exponents} can sum to {total}, not below 2**24"
+                )
         elif isinstance(op, Mul):
             shift = sum(program.exponents[name] for name in op.inputs) - program.exponents[op.name]
             if abs(shift) > MAX_SHIFT:
-                raise ValueError(f"{op.name}: a shift of its products by {shift} exceeds {MAX_SHIFT}")
+                raise QuantizationError(f"{op.name}: a shift of its products by {shift} exceeds {MAX_SHIFT}")
         elif isinstance(op, AvgPool):
             # A quotient below 128 that is no tie is 1 / (2 * divisor) away from one. While that is above 2**-18, half
             # the distance of float32 numbers there, the correctly rounded quotient lies on the same side.
             shift = program.exponents[op.inputs[0]] - program.exponents[op.name]
             divisor = op.kernel[0] * op.kernel[1] << max(0, shift)
             if divisor >= MAX_DIVISOR:
-                raise ValueError(f"{op.name}: divides by {divisor}; float32 rounds correctly only below {MAX_DIVISOR}")
+                raise QuantizationError(
+                    f"{op.name}: divides by {divisor}; float32 rounds correctly only below {MAX_DIVISOR}"
+                )

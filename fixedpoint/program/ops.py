@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeGuard
 
+from fixedpoint.errors import QuantizationError
+
 Bounds = tuple[float | None, float | None]
 Pair = tuple[int, int]
 
@@ -187,10 +189,10 @@ def op_from_json(entry: dict) -> Op:
     """The operation that `Program.to_json` has written as `entry`.
 
     Raises:
-        ValueError: If its kind or its attributes are not of this version.
+        QuantizationError: If its kind or its attributes are not of this version.
     """
     kind = OPS.get(entry["kind"])
     if kind is None or {f.name for f in fields(kind)} != set(entry) - {"kind"}:
-        raise ValueError(f"the program's operation {entry} is not one of this version: {', '.join(sorted(OPS))}")
+        raise QuantizationError(f"the program's operation {entry} is not one of this version: {', '.join(sorted(OPS))}")
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items() if key != "kind"}
     return kind(**values)

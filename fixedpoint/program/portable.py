@@ -12,6 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import (
     PORTABLE,
     Add,
@@ -41,13 +42,13 @@ def lower(program: Program) -> Program:
     exactly 1 / n, the weights that read the mean take back the error, if only weights read it.
 
     Raises:
-        ValueError: If products of tensors or tables are among the operations; names them.
+        QuantizationError: If products of tensors or tables are among the operations; names them.
     """
     refused = {op.name: op.not_portable for op in program.ops if op.not_portable}
     if refused:
         some = ", ".join(f"{name} ({why})" for name, why in [*refused.items()][:5])
         more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
-        raise ValueError(
+        raise QuantizationError(
             f"portable arithmetic has no products of tensors and no tables: {some}{more}; "
             "set arithmetic (calibrate.arithmetic) to exact8"
         )
@@ -69,7 +70,7 @@ def mean_weight(count: int) -> tuple[int, int]:
         exponent -= 1
         weight = 2 * round(2**exponent / (2 * count))
     if weight < 2:
-        raise ValueError(f"a mean over {count} values has no weight in portable arithmetic")
+        raise QuantizationError(f"a mean over {count} values has no weight in portable arithmetic")
     while weight % 4 == 0:
         weight, exponent = weight // 2, exponent - 1
     return weight, exponent
@@ -80,7 +81,7 @@ def _mean_as_conv(program: Program, pool: AvgPool) -> Program:
     try:
         weight, exponent = mean_weight(count)
     except ValueError as error:
-        raise ValueError(f"{pool.name}: {error}; set arithmetic (calibrate.arithmetic) to exact8") from None
+        raise QuantizationError(f"{pool.name}: {error}; set arithmetic (calibrate.arithmetic) to exact8") from None
     real = weight * 2.0**-exponent
     conv = Conv(
         pool.name,
@@ -153,18 +154,18 @@ def check_portable(program: Program) -> None:
     """Prove that no result of an integer program depends on how a runtime rounds.
 
     Raises:
-        ValueError: If one does; names the operation and, for a conv or linear, the channel.
+        QuantizationError: If one does; names the operation and, for a conv or linear, the channel.
     """
     if program.int8_logit_exponent is None:
-        raise ValueError("a portable program needs an exponent of its int8 logits, and this one has none")
+        raise QuantizationError("a portable program needs an exponent of its int8 logits, and this one has none")
     for op in program.ops:
         if op.not_portable or isinstance(op, AvgPool):
-            raise ValueError(f"{op.name} is a {op.kind}, which portable arithmetic does not have")
+            raise QuantizationError(f"{op.name} is a {op.kind}, which portable arithmetic does not have")
         exponents = {name: program.exponents.get(name) for name in (*op.inputs, op.name)}
         if op.shares_exponent and len({*exponents.values()}) > 1:
-            raise ValueError(f"{op.name}: operands and result must have one exponent, not {exponents}")
+            raise QuantizationError(f"{op.name}: operands and result must have one exponent, not {exponents}")
         if isinstance(op, Add) and len(op.inputs) > 2:
-            raise ValueError(f"{op.name} adds {len(op.inputs)} tensors, but runtimes clip each partial sum")
+            raise QuantizationError(f"{op.name} adds {len(op.inputs)} tensors, but runtimes clip each partial sum")
         if op.name in program.exponents:
             _check_clamp(program, op)
     bounds = layer_bounds(program)
@@ -186,7 +187,7 @@ def _check_layer(program: Program, op: Op, bound: Tensor) -> None:
     for what, wrong in checks.items():
         if wrong.any():
             c = int(wrong.int().argmax())
-            raise ValueError(
+            raise QuantizationError(
                 f"{op.name}: channel {c} has {what} (bias {int(bias[c])}, shift {int(shift[c])}, accumulators up to "
                 f"{int(bound[c])}), so runtimes may round it differently"
             )
@@ -197,7 +198,9 @@ def _check_clamp(program: Program, op: Op) -> None:
     for bound in op.clamp:
         scaled = 0.0 if bound is None else bound * 2.0 ** program.exponents[op.name]
         if abs(scaled) < 128 and scaled % 1 == 0.5:
-            raise ValueError(f"{op.name}: its clamp at {bound:g} is {scaled:g} of its steps, halfway between integers")
+            raise QuantizationError(
+                f"{op.name}: its clamp at {bound:g} is {scaled:g} of its steps, halfway between integers"
+            )
 
 
 def least_exponent(op: Op) -> int:

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program.ops import Flatten, Lookup, Op, Pad, op_from_json
 
 INPUT = "input"
@@ -78,14 +79,16 @@ class Program:
         """The conv or linear whose int32 accumulators are the logits.
 
         Raises:
-            ValueError: If something else than a flatten stands between it and the output, or it has a clamp.
+            QuantizationError: If something else than a flatten stands between it and the output, or it has a clamp.
         """
         tail = reversed(self.ops)
         op = next((op for op in tail if op.kind != Flatten.kind), self.ops[0])
         if not op.weighted or op.clamp != (None, None) or self.channels(op.name) != op.shape[0]:
-            raise ValueError(f"the logits must come from a conv or linear without activation, not from {op.name}")
+            raise QuantizationError(
+                f"the logits must come from a conv or linear without activation, not from {op.name}"
+            )
         if any(size != 1 for size in op.shape[1:]):
-            raise ValueError(f"the logits must have one value a class, but {op.name} gives {list(op.shape)}")
+            raise QuantizationError(f"the logits must have one value a class, but {op.name} gives {list(op.shape)}")
         return op
 
     @property
@@ -132,11 +135,13 @@ class Program:
         The last layer's become the int8 logits of portable arithmetic.
 
         Raises:
-            ValueError: If they do not, as the logits of EXACT8.
+            QuantizationError: If they do not, as the logits of EXACT8.
         """
         exponent = self.exponents.get(op.name, self.int8_logit_exponent)
         if exponent is None:
-            raise ValueError(f"the accumulators of {op.name} are the logits, which are not int8 in {self.arithmetic}")
+            raise QuantizationError(
+                f"the accumulators of {op.name} are the logits, which are not int8 in {self.arithmetic}"
+            )
         return self.accumulator_exponent(op) - exponent
 
     def shared_exponents(self) -> dict[str, str]:
@@ -178,10 +183,10 @@ class Program:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: If `value` is None, or an operation is of a kind or with attributes this version does not know.
+            QuantizationError: If `value` is None, or an operation has a kind or attributes that are unknown.
         """
         if value is None:
-            raise ValueError("the model file holds no program")
+            raise QuantizationError("the model file holds no program")
         ops = tuple(op_from_json(entry) for entry in value["ops"])
         rest = {key: value[key] for key in ("exponents", "weight_limit", "arithmetic", "int8_logit_exponent")}
         return cls(tuple(value["input_shape"]), ops, constants, **rest)

@@ -57,7 +57,7 @@ def calibrate(
         portable arithmetic its operations are those of `portable.lower`.
 
     Raises:
-        ValueError: If the network has operations that portable arithmetic does not have.
+        QuantizationError: If the network has operations that portable arithmetic does not have.
 
     Warns:
         UserWarning: For each tensor that loses more than 2 bits to an exponent that it must share.

@@ -16,8 +16,8 @@ def convert(program: Program) -> Program:
     Nothing is estimated here, so it computes exactly what the QAT model computes.
 
     Raises:
-        ValueError: If an operation would not be exact (`bounds.check_exactness`) or, in portable arithmetic, not the
-            same in every runtime (`portable.check_portable`), naming it.
+        QuantizationError: If an operation would not be exact (`bounds.check_exactness`) or, in portable arithmetic, not
+            the same in every runtime (`portable.check_portable`), naming it.
     """
     constants = dict(program.constants)
     for op in program.ops:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import (
     AvgPool,
     Conv,
@@ -94,7 +95,7 @@ class FakeQuantModel(ModuleEvaluator):
         https://doi.org/10.1145/1390156.1390191), which is what bounds an accumulator (A2Q, https://arxiv.org/abs/2308.13504).
 
         Raises:
-            ValueError: If they are too large for that, from a far too high learning rate.
+            QuantizationError: If they are too large for that, from a far too high learning rate.
         """
         for op in self.weighted:
             weight, bias = self.constants(op)
@@ -113,7 +114,7 @@ class FakeQuantModel(ModuleEvaluator):
                 shrunk = (weight[channels].abs() - per_channel(step, weight, 0)).clamp(min=0)
                 weight[channels] = shrunk.copysign(weight[channels])
             else:
-                raise ValueError(f"weights of {op.name} are too large to be projected: lower the lr")
+                raise QuantizationError(f"weights of {op.name} are too large to be projected: lower the lr")
 
     def constants(self, op: Op) -> tuple[nn.Parameter, nn.Parameter]:
         """Weight and bias of a conv or linear."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from imagedb.record import Annotation, Object
 from imagedb.sources.source import IndexedSource, SourceImage
+from storage.errors import InputError
 
 # Ids 0 to 33 of cityscapesscripts/helpers/labels.py.
 CLASS_NAMES = [
@@ -99,9 +100,9 @@ def _objects(file: Path) -> tuple[Object, ...]:
         objects = (_object(polygon["label"], polygon["polygon"]) for polygon in polygons)
         return tuple(obj for obj in objects if obj)
     except (AttributeError, KeyError, TypeError):
-        raise ValueError(f"{file} does not hold polygons; expected objects with label and polygon") from None
+        raise InputError(f"{file} does not hold polygons; expected objects with label and polygon") from None
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise InputError(f"{file}: {error}") from None
 
 
 def _object(name: str, polygon: list[list[float]]) -> Object | None:
@@ -111,8 +112,8 @@ def _object(name: str, polygon: list[list[float]]) -> Object | None:
     if single == "license plate":
         return None
     if single not in CLASS_NAMES:
-        raise ValueError(f"an object of class {name!r}, allowed: {', '.join(CLASS_NAMES)}")
+        raise InputError(f"an object of class {name!r}, allowed: {', '.join(CLASS_NAMES)}")
     if not polygon:
-        raise ValueError(f"a polygon of {name!r} has no points")
+        raise InputError(f"a polygon of {name!r} has no points")
     x, y = zip(*polygon, strict=True)
     return Object(CLASS_NAMES.index(single), (min(x), min(y), max(x), max(y)), ("crowd",) if group else ())

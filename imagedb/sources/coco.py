@@ -12,6 +12,7 @@ from pycocotools import mask as rle
 from imagedb.encode import encode_png
 from imagedb.record import Annotation, Object
 from imagedb.sources.source import IndexedSource, SourceImage
+from storage.errors import InputError
 
 FIELDS = (
     "images with id, file_name, height, width; annotations with id, image_id, category_id, bbox; "
@@ -28,7 +29,7 @@ class CocoSource(IndexedSource):
 
     Raises:
         FileNotFoundError: if the JSON file or an image is missing.
-        ValueError: if the JSON file is damaged, or refers to an image or a category that it does not define.
+        InputError: if the JSON file is damaged, or refers to an image or a category that it does not define.
     """
 
     annotated = True
@@ -42,9 +43,9 @@ class CocoSource(IndexedSource):
             content = json.loads(self.file.read_text(encoding="utf-8"), object_hook=_pack_segmentation)
             self.class_names, self._images = _read(content)
         except (KeyError, TypeError):
-            raise ValueError(f"{self.file} does not hold the instances of COCO; expected {FIELDS}") from None
+            raise InputError(f"{self.file} does not hold the instances of COCO; expected {FIELDS}") from None
         except ValueError as error:
-            raise ValueError(f"{self.file}: {error}") from None
+            raise InputError(f"{self.file}: {error}") from None
         for name, _, _ in self._images:
             if not (self.folder / name).is_file():
                 raise FileNotFoundError(f"{self.folder / name} does not exist; {self.file} names it")
@@ -68,7 +69,7 @@ class CocoSource(IndexedSource):
             left, top, width, height = map(float, box)
             mask = _mask(msgpack.unpackb(packed) if packed else None, *size)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.file}: annotation {number}: bbox or segmentation: {error}") from None
+            raise InputError(f"{self.file}: annotation {number}: bbox or segmentation: {error}") from None
         flags = ("crowd",) if crowd else ()
         return Object(label, (left, top, left + width, top + height), flags, mask)
 
@@ -86,14 +87,14 @@ def _read(content: dict) -> tuple[list[str], list[tuple[str, tuple[int, int], li
     labels = {category["id"]: label for label, category in enumerate(categories)}
     images = sorted(content["images"], key=itemgetter("id"))
     if not images:
-        raise ValueError("no images")
+        raise InputError("no images")
     objects: dict[int, list[bytes]] = {image["id"]: [] for image in images}
     for obj in content["annotations"]:
         number, image, category = (obj[key] for key in ("id", "image_id", "category_id"))
         if image not in objects:
-            raise ValueError(f"annotation {number}: image_id {image} is not among the images")
+            raise InputError(f"annotation {number}: image_id {image} is not among the images")
         if category not in labels:
-            raise ValueError(f"annotation {number}: category_id {category} is not among the categories")
+            raise InputError(f"annotation {number}: category_id {category} is not among the categories")
         values = number, labels[category], obj["bbox"], obj.get("iscrowd", 0), obj.get("segmentation")
         objects[image].append(msgpack.packb(values))
     listed = [(image["file_name"], (image["height"], image["width"]), objects[image["id"]]) for image in images]
@@ -107,7 +108,7 @@ def _mask(segmentation: list | dict | None, height: int, width: int) -> bytes | 
     if isinstance(segmentation, dict):
         counts, size = segmentation["counts"], segmentation["size"]
         if size != [height, width]:
-            raise ValueError(f"run lengths of size {size}, the image's is {[height, width]}")
+            raise InputError(f"run lengths of size {size}, the image's is {[height, width]}")
         runs = rle.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
     else:
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
@@ -116,5 +117,5 @@ def _mask(segmentation: list | dict | None, height: int, width: int) -> bytes | 
         runs = rle.merge(rle.frPyObjects(polygons, height, width))
     pixels = rle.decode(runs)
     if pixels.sum() != rle.area(runs):  # pycocotools does not initialize pixels beyond the runs
-        raise ValueError("the run lengths do not cover the image")
+        raise InputError("the run lengths do not cover the image")
     return encode_png(Image.fromarray(pixels.astype(bool)))

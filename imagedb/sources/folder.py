@@ -4,6 +4,7 @@ from pathlib import Path
 
 from imagedb.images import SUFFIXES
 from imagedb.sources.source import IndexedSource, SourceImage
+from storage.errors import InputError
 
 
 class FolderSource(IndexedSource):
@@ -13,27 +14,27 @@ class FolderSource(IndexedSource):
     suffixes. An extracted ImageNet is such a folder.
 
     Raises:
-        ValueError: if a folder is missing or empty, or images lie outside a class folder.
+        InputError: if a folder is missing or empty, or images lie outside a class folder.
     """
 
     def __init__(self, root: str | Path, split: str):
         self.folder = Path(root) / split
         expected = f"expected {self.folder}/<class>/<image>"
         if not self.folder.is_dir():
-            raise ValueError(f"{self.folder} is not a folder; {expected}")
+            raise InputError(f"{self.folder} is not a folder; {expected}")
         stray = _image_files(self.folder)
         if stray:
-            raise ValueError(f"{self.folder} holds images without a class, such as {stray[0]}; {expected}")
+            raise InputError(f"{self.folder} holds images without a class, such as {stray[0]}; {expected}")
         self.class_names = sorted(
             path.name for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")
         )
         if not self.class_names:
-            raise ValueError(f"{self.folder} holds no class folders; {expected}")
+            raise InputError(f"{self.folder} holds no class folders; {expected}")
         self._files: list[tuple[int, str]] = []
         for label, class_name in enumerate(self.class_names):
             files = _image_files(self.folder / class_name)
             if not files:
-                raise ValueError(f"{self.folder / class_name} holds no images ({', '.join(sorted(SUFFIXES))})")
+                raise InputError(f"{self.folder / class_name} holds no images ({', '.join(sorted(SUFFIXES))})")
             self._files += [(label, f"{class_name}/{file}") for file in files]
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imagedb.sources.source import IndexedSource, SourceImage
+from storage.errors import InputError
 
 CLASS_LIST = "classes.txt"
 MAX_CLASSES = 1_000_000  # without a class list, so that one mistyped label does not create millions of classes
@@ -22,14 +23,14 @@ class ImageListSource(IndexedSource):
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if the file is not as above or a label has no class; the message has the number of the line.
+        InputError: if the file is not as above or a label has no class; the message has the number of the line.
     """
 
     def __init__(self, root: str | Path, split: str):
         file = Path(root) / split
         read = {".csv": _read_csv, ".jsonl": _read_jsonl}.get(file.suffix)
         if read is None:
-            raise ValueError(f"{file} is not allowed as a list of images, must end in .csv or .jsonl")
+            raise InputError(f"{file} is not allowed as a list of images, must end in .csv or .jsonl")
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist, a list of images is expected there")
         self._folder = file.parent
@@ -48,9 +49,9 @@ class ImageListSource(IndexedSource):
             else:
                 rows.append((path, label))
                 continue
-            raise ValueError(f"{file} line {line}: label {label!r}, {problem}")
+            raise InputError(f"{file} line {line}: label {label!r}, {problem}")
         if kind is None:
-            raise ValueError(f"{file} lists no images")
+            raise InputError(f"{file} lists no images")
         names = {label for _, label in rows if isinstance(label, str)}
         largest = max((label for _, label in rows if isinstance(label, int)), default=-1)
         self.class_names = known or sorted(names) or [str(label) for label in range(largest + 1)]
@@ -70,14 +71,14 @@ def read_class_names(root: str | Path) -> list[str] | None:
     """The class names by label, the lines of root/classes.txt; None if the file does not exist.
 
     Raises:
-        ValueError: if the file or a line is empty, or not UTF-8.
+        InputError: if the file or a line is empty, or not UTF-8.
     """
     file = Path(root) / CLASS_LIST
     if not file.is_file():
         return None
     names = [line.strip() for line in _lines(file)]
     if not all(names) or not names:
-        raise ValueError(f"{file} line {[*names, ''].index('') + 1}: expected a class name")
+        raise InputError(f"{file} line {[*names, ''].index('') + 1}: expected a class name")
     return names
 
 
@@ -85,16 +86,16 @@ def _read_csv(file: Path) -> Iterator[tuple[int, str, int | str]]:
     rows = csv.reader(_lines(file), strict=True)
     try:
         if (header := next(rows, [])) != ["path", "label"]:
-            raise ValueError(f"{file} line 1: header {','.join(header)!r}, expected path,label")
+            raise InputError(f"{file} line 1: header {','.join(header)!r}, expected path,label")
         for row in rows:
             if not row:
                 continue
             if len(row) != 2 or not all(row):
-                raise ValueError(f"{file} line {rows.line_num}: {','.join(row)!r}, expected a path and a label")
+                raise InputError(f"{file} line {rows.line_num}: {','.join(row)!r}, expected a path and a label")
             path, label = row
             yield rows.line_num, path, int(label) if re.fullmatch(r"-?[0-9]+", label) else label
     except csv.Error as error:
-        raise ValueError(f"{file} line {rows.line_num}: {error}") from None
+        raise InputError(f"{file} line {rows.line_num}: {error}") from None
 
 
 def _read_jsonl(file: Path) -> Iterator[tuple[int, str, int | str]]:
@@ -107,7 +108,7 @@ def _read_jsonl(file: Path) -> Iterator[tuple[int, str, int | str]]:
         except (ValueError, TypeError, KeyError):
             row, path, label = None, None, None
         if type(path) is not str or type(label) not in (int, str) or "" in (path, label) or len(row) != 2:
-            raise ValueError(f'{file} line {number}: expected {{"path": string, "label": integer or string}}')
+            raise InputError(f'{file} line {number}: expected {{"path": string, "label": integer or string}}')
         yield number, path, label
 
 
@@ -117,4 +118,4 @@ def _lines(file: Path) -> Iterator[str]:
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")  # spreadsheets write a byte order mark
             except UnicodeDecodeError:
-                raise ValueError(f"{file} line {number}: not UTF-8") from None
+                raise InputError(f"{file} line {number}: not UTF-8") from None

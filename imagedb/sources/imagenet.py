@@ -18,6 +18,7 @@ import scipy.io
 
 from imagedb.sources.folder import FolderSource
 from imagedb.sources.source import WHOLE, IndexedSource, Shard, Source, SourceImage, Survey
+from storage.errors import InputError
 
 DEVKIT = "ILSVRC2012_devkit_t12"
 PADDING = 2**20  # bytes; most zeros at the end of an archive, more than any tar program writes
@@ -36,10 +37,10 @@ def imagenet_source(root: str | Path, split: str) -> Source:
 
     Raises:
         FileNotFoundError: if neither archive nor folder exists, or the devkit is needed and missing.
-        ValueError: if the split has another name, an archive is damaged, or the images do not match the devkit.
+        InputError: if the split has another name, an archive is damaged, or the images do not match the devkit.
     """
     if split not in ("train", "val"):
-        raise ValueError(f"split {split!r} of ImageNet is not allowed, must be train or val")
+        raise InputError(f"split {split!r} of ImageNet is not allowed, must be train or val")
     root = Path(root)
     archive, folder = root / f"ILSVRC2012_img_{split}.tar", root / split
     if archive.is_file():
@@ -69,16 +70,16 @@ class _Devkit:
         """The name and label of a validation image."""
         match = re.fullmatch(r"ILSVRC2012_val_(\d{8})\.JPEG", file)
         if not match:
-            raise ValueError(f"{where} holds {file}; expected ILSVRC2012_val_<8 digits>.JPEG")
+            raise InputError(f"{where} holds {file}; expected ILSVRC2012_val_<8 digits>.JPEG")
         number = int(match[1])
         if not 1 <= number <= len(self.truth):
-            raise ValueError(f"{where} holds {file}, the devkit's ground truth has numbers 1 to {len(self.truth)}")
+            raise InputError(f"{where} holds {file}, the devkit's ground truth has numbers 1 to {len(self.truth)}")
         label = self.truth[number - 1]
         return f"{self.wnids[label]}/{file}", label
 
     def check_val_count(self, count: int, where: Path) -> None:
         if count != len(self.truth):
-            raise ValueError(f"{where} holds {count} images, the devkit's ground truth {len(self.truth)}")
+            raise InputError(f"{where} holds {count} images, the devkit's ground truth {len(self.truth)}")
 
 
 class _Archive(Source):
@@ -129,7 +130,7 @@ class _TrainArchive(_Archive):
         before = list(accumulate((size for *_, size in self._tars), initial=0))
         count = len(self._tars)
         if shard.count > count:
-            raise ValueError(f"shard {shard} is not allowed, {self._path} holds {count} class tars, which stay whole")
+            raise InputError(f"shard {shard} is not allowed, {self._path} holds {count} class tars, which stay whole")
         cuts = [0]
         for k in range(1, shard.count):
             allowed = range(cuts[-1] + 1, count - shard.count + k + 1)
@@ -185,21 +186,21 @@ def _members(file: BinaryIO, start: int, end: int, where: str | Path) -> Iterato
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
             if end - offset > PADDING or file.read(end - offset - tarfile.BLOCKSIZE).strip(b"\0"):
-                raise ValueError(f"{where} is damaged: data follow its end at byte {offset - start}") from None
+                raise InputError(f"{where} is damaged: data follow its end at byte {offset - start}") from None
             return
         except tarfile.HeaderError:
             state = "truncated" if end - offset < tarfile.BLOCKSIZE else "damaged"
-            raise ValueError(f"{where} is {state}: no tar header at byte {offset - start} of {end - start}") from None
+            raise InputError(f"{where} is {state}: no tar header at byte {offset - start} of {end - start}") from None
         offset += tarfile.BLOCKSIZE
         if offset + header.size > end:
-            raise ValueError(f"{where} is truncated: {header.name} extends beyond its {end - start} bytes")
+            raise InputError(f"{where} is truncated: {header.name} extends beyond its {end - start} bytes")
         if header.isreg():
             yield header.name.rpartition("/")[2], offset, header.size
         offset += -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 def _check_classes(where: Path, found: list[str], wnids: list[str]) -> None:
-    """Raise ValueError unless `found` holds each WordNet id of the devkit once and nothing else."""
+    """Raise InputError unless `found` holds each WordNet id of the devkit once and nothing else."""
     counts = Counter(found)
     problems = {
         "missing classes of the devkit": [wnid for wnid in wnids if wnid not in counts],
@@ -209,7 +210,7 @@ def _check_classes(where: Path, found: list[str], wnids: list[str]) -> None:
     for problem, names in problems.items():
         if names:
             shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            raise ValueError(f"{where}: {problem} ({len(names)}): {shown}")
+            raise InputError(f"{where}: {problem} ({len(names)}): {shown}")
 
 
 def _read_devkit(root: Path) -> _Devkit:
@@ -223,12 +224,12 @@ def _read_devkit(root: Path) -> _Devkit:
         }
         wnids, class_names = map(list, zip(*sorted(by_number.values()), strict=True))
     except Exception as error:  # scipy raises any type on damaged data
-        raise ValueError(f"{where}: meta.mat cannot be read: {' '.join(str(error).split())}") from None
+        raise InputError(f"{where}: meta.mat cannot be read: {' '.join(str(error).split())}") from None
     labels = {number: wnids.index(wnid) for number, (wnid, _) in by_number.items()}
     lines = truth.decode("ascii", "replace").split()
     for number, line in enumerate(lines, 1):
         if line not in labels:
-            raise ValueError(f"{where}: line {number} of the ground truth is {line}, no low-level ILSVRC2012_ID")
+            raise InputError(f"{where}: line {number} of the ground truth is {line}, no low-level ILSVRC2012_ID")
     return _Devkit(wnids, class_names, [labels[line] for line in lines])
 
 
@@ -243,9 +244,9 @@ def _devkit_files(root: Path) -> tuple[Path, bytes, bytes]:
                 meta, truth = (file.read() for name in names if (file := tar.extractfile(name)))
                 return archive, meta, truth
         except KeyError as error:
-            raise ValueError(f"{archive}: {error.args[0]}") from None
+            raise InputError(f"{archive}: {error.args[0]}") from None
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{archive} is damaged: {' '.join(str(error).split())}") from None
+            raise InputError(f"{archive} is damaged: {' '.join(str(error).split())}") from None
     if not folder.is_dir():
         raise FileNotFoundError(f"neither {archive} nor the folder {folder} exists; either defines ImageNet's classes")
     meta, truth = ((root / name).read_bytes() for name in names)

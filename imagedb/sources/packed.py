@@ -11,6 +11,7 @@ from imagedb.lmdb_file import open_environment
 from imagedb.reader import ImageDatabase
 from imagedb.sources.image_list import read_class_names
 from imagedb.sources.source import WHOLE, IndexedSource, Shard, Source, SourceImage, Survey
+from storage.errors import InputError
 
 
 class ReferenceSource(Source):
@@ -22,7 +23,7 @@ class ReferenceSource(Source):
 
     Raises:
         FileNotFoundError: if the database does not exist.
-        ValueError: if it is damaged, or has fewer records than __len__ says.
+        InputError: if it is damaged, or has fewer records than __len__ says.
     """
 
     def __init__(self, root: str | Path, split: str):
@@ -33,10 +34,10 @@ class ReferenceSource(Source):
         with self._transaction() as transaction:
             count, records = bytes(transaction.get(b"__len__", b"")), transaction.stat()["entries"] - 1
             if not count.isdigit():
-                raise ValueError(f"{self._file} has no number at key __len__, the reference toolkit did not finish it")
+                raise InputError(f"{self._file} has no number at key __len__, the reference toolkit did not finish it")
             self._count = int(count)
             if records < self._count:
-                raise ValueError(f"{self._file} has {records} records, its __len__ says {self._count}")
+                raise InputError(f"{self._file} has {records} records, its __len__ says {self._count}")
             class_names = read_class_names(root)
             if class_names is None:
                 labels = (_label(value) for value in self._values(transaction, WHOLE))
@@ -51,7 +52,7 @@ class ReferenceSource(Source):
                 except ValueError:
                     data = None
                 if not isinstance(data, bytes) or len(data) < 3:
-                    raise ValueError(f"{self._file}: record {index} is not the msgpack of a JPEG and a label")
+                    raise InputError(f"{self._file}: record {index} is not the msgpack of a JPEG and a label")
                 yield SourceImage(str(index), _label(data), data[:-2], self._file)
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
@@ -66,7 +67,7 @@ class ReferenceSource(Source):
         for index in shard.of(self._count):
             value = transaction.get(str(index).encode())
             if value is None:
-                raise ValueError(f"{self._file}: record {index} is missing")
+                raise InputError(f"{self._file}: record {index} is missing")
             yield value
 
     @contextmanager
@@ -77,7 +78,7 @@ class ReferenceSource(Source):
             with environment.begin(buffers=True) as transaction:
                 yield transaction
         except lmdb.Error as error:
-            raise ValueError(f"{self._file} cannot be read as an LMDB file: {error}") from None
+            raise InputError(f"{self._file} cannot be read as an LMDB file: {error}") from None
 
 
 class DatabaseSource(IndexedSource):
@@ -85,7 +86,7 @@ class DatabaseSource(IndexedSource):
 
     Raises:
         FileNotFoundError: if the database does not exist.
-        ValueError: if it is not a whole database.
+        InputError: if it is not a whole database.
     """
 
     def __init__(self, path: str | Path):

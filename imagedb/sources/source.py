@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagedb.record import Annotation
+from storage.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
-            raise ValueError(f"shard {self} is not allowed, must be K/N with 1 <= K <= N")
+            raise InputError(f"shard {self} is not allowed, must be K/N with 1 <= K <= N")
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
@@ -80,7 +81,7 @@ class Source(ABC):
         """The images of one part in order; all parts in order make up the source.
 
         Raises:
-            ValueError: if the source is damaged, or cannot be split into that many parts.
+            InputError: if the source is damaged, or cannot be split into that many parts.
             OSError: if the source cannot be read.
         """
 

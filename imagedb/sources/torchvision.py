@@ -16,6 +16,7 @@ from PIL import Image
 
 from imagedb.encode import encode_png
 from imagedb.sources.source import WHOLE, IndexedSource, Shard, SourceImage, Survey
+from storage.errors import InputError
 
 
 class TorchvisionSource(IndexedSource):
@@ -32,7 +33,7 @@ class TorchvisionSource(IndexedSource):
 
     Raises:
         FileNotFoundError: if `root` does not hold the data.
-        ValueError: if torchvision does not have the dataset, or it lacks the split, class names or integer labels.
+        InputError: if torchvision does not have the dataset, or it lacks the split, class names or integer labels.
     """
 
     def __init__(self, dataset: str, root: str | Path, split: str):
@@ -40,7 +41,7 @@ class TorchvisionSource(IndexedSource):
         self._dataset = _load_torchvision(dataset, Path(root), split)
         classes = getattr(self._dataset, "classes", None)
         if not classes:
-            raise ValueError(f"torchvision.datasets.{dataset} gives no class names, so it cannot be packed")
+            raise InputError(f"torchvision.datasets.{dataset} gives no class names, so it cannot be packed")
         # ImageNet has a tuple of synonyms for each class.
         self.class_names = [", ".join(names) if isinstance(names, tuple) else str(names) for names in classes]
 
@@ -55,9 +56,9 @@ class TorchvisionSource(IndexedSource):
         try:
             label = operator.index(target)
         except TypeError:
-            raise ValueError(f"{name} of {self._name}: {target!r} is not a class index") from None
+            raise InputError(f"{name} of {self._name}: {target!r} is not a class index") from None
         if not isinstance(image, Image.Image):
-            raise ValueError(f"{name} of {self._name} is a {type(image).__name__}, not an image")
+            raise InputError(f"{name} of {self._name} is a {type(image).__name__}, not an image")
         return SourceImage(name, label, partial(encode_png, image))
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
@@ -70,12 +71,12 @@ def _load_torchvision(dataset: str, root: Path, split: str) -> torchvision.datas
     arguments: dict[str, object] = {"download": False} if "download" in parameters else {}
     if "train" in parameters:
         if split not in ("train", "test", "val"):
-            raise ValueError(f"split {split!r} of torchvision's {dataset} is not allowed, must be train, test or val")
+            raise InputError(f"split {split!r} of torchvision's {dataset} is not allowed, must be train, test or val")
         arguments["train"] = split == "train"
     elif "split" in parameters:
         arguments["split"] = split
     else:
-        raise ValueError(f"torchvision.datasets.{dataset} has no argument train or split, so it cannot be packed")
+        raise InputError(f"torchvision.datasets.{dataset} has no argument train or split, so it cannot be packed")
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist, it should hold the data of torchvision's {dataset}")
     try:
@@ -85,7 +86,7 @@ def _load_torchvision(dataset: str, root: Path, split: str) -> torchvision.datas
         expected = f"expected what torchvision.datasets.{dataset}({str(root)!r}, download=True) puts there"
         raise FileNotFoundError(f"{root} does not hold {dataset} ({split}): {_line(error)}; {expected}") from None
     except (ValueError, ImportError) as error:
-        raise ValueError(f"torchvision's {dataset} ({split}) in {root}: {_line(error)}") from None
+        raise InputError(f"torchvision's {dataset} ({split}) in {root}: {_line(error)}") from None
 
 
 def _dataset_class(name: str) -> type[torchvision.datasets.VisionDataset]:
@@ -98,7 +99,7 @@ def _dataset_class(name: str) -> type[torchvision.datasets.VisionDataset]:
         by_lower = {key.lower(): key for key in classes}
         near = get_close_matches(name.lower(), by_lower, n=1)
         hint = f"did you mean {by_lower[near[0]]}?" if near else f"allowed: {', '.join(sorted(classes))}"
-        raise ValueError(f"torchvision has no dataset {name}; {hint}")
+        raise InputError(f"torchvision has no dataset {name}; {hint}")
     return classes[name]
 
 
@@ -116,7 +117,7 @@ def _unpacked(root: Path, dataset: str) -> Iterator[Path]:
             try:
                 (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
             except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                raise ValueError(f"{path} is damaged: {_line(error)}") from None
+                raise InputError(f"{path} is damaged: {_line(error)}") from None
         yield Path(temporary)
 
 

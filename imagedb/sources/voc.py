@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from imagedb.record import Annotation, Object
 from imagedb.sources.source import IndexedSource, SourceImage
+from storage.errors import InputError
 
 CLASS_NAMES = [
     "aeroplane",
@@ -45,7 +46,7 @@ class VocSource(IndexedSource):
 
     Raises:
         FileNotFoundError: if the list or a file of one of its images is missing.
-        ValueError: if the list is empty, or a line is not an id.
+        InputError: if the list is empty, or a line is not an id.
     """
 
     annotated = True
@@ -61,10 +62,10 @@ class VocSource(IndexedSource):
         lines = file.read_text().splitlines()
         self._ids = [line.strip() for line in lines if line.strip()]
         if not self._ids:
-            raise ValueError(f"{file} holds no ids")
+            raise InputError(f"{file} holds no ids")
         for name in self._ids:
             if len(name.split()) > 1:
-                raise ValueError(f"{file} holds the line {name!r}; expected one id a line, as in Main/train.txt")
+                raise InputError(f"{file} holds the line {name!r}; expected one id a line, as in Main/train.txt")
         masks = MASKS.values() if split.startswith("Segmentation/") else ()
         for name in self._ids:
             for path in (self._image(name), self._xml(name), *(self._mask(folder, name) for folder in masks)):
@@ -98,20 +99,20 @@ def _objects(file: Path) -> tuple[Object, ...]:
     try:
         root = ElementTree.parse(file).getroot()
         if root.tag != "annotation":
-            raise ValueError(f"the root is <{root.tag}>, expected <annotation>")
+            raise InputError(f"the root is <{root.tag}>, expected <annotation>")
         return tuple(_object(element) for element in root.findall("object"))
     except (ElementTree.ParseError, ValueError) as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise InputError(f"{file}: {error}") from None
 
 
 def _object(element: ElementTree.Element) -> Object:
     name = element.findtext("name", "").strip()
     if name not in CLASS_NAMES:
-        raise ValueError(f"an object of class {name!r}, allowed: {', '.join(CLASS_NAMES)}")
+        raise InputError(f"an object of class {name!r}, allowed: {', '.join(CLASS_NAMES)}")
     sides = [element.findtext(f"bndbox/{side}", "") for side in ("xmin", "ymin", "xmax", "ymax")]
     try:
         left, top, right, bottom = map(float, sides)
     except ValueError:
-        raise ValueError(f"an object of class {name!r} with bndbox {sides}, must be four numbers") from None
+        raise InputError(f"an object of class {name!r} with bndbox {sides}, must be four numbers") from None
     flags = tuple(flag for flag in FLAGS if element.findtext(flag, "").strip() == "1")
     return Object(CLASS_NAMES.index(name), (left - 1, top - 1, right, bottom), flags)  # VOC counts pixels from 1

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fixedpoint.errors import QuantizationError
 from pipeline.cli import run
 from pipeline.paths import require
+from storage.errors import InputError
 from storage.files import locked, whole_file, write_json
 
 REPOSITORY = Path(__file__).parents[2]
@@ -21,33 +23,55 @@ def raising(error: BaseException):
     return main
 
 
-@pytest.mark.parametrize("error", [ValueError("lr is wrong"), FileNotFoundError("lr is wrong")])
-def test_mistakes_become_one_line(error, monkeypatch):
+@pytest.mark.parametrize("kind", [InputError, QuantizationError, FileNotFoundError, OSError])
+def test_mistakes_become_one_line(kind, monkeypatch):
     monkeypatch.delenv("TRACEBACK", raising=False)
     with pytest.raises(SystemExit) as stop:
-        run(raising(error))
+        run(raising(kind("lr is wrong")))
     assert stop.value.code == "error: lr is wrong"
 
 
-def test_processes_that_share_a_stage_leave_their_mistakes_to_what_started_them(tmp_path, monkeypatch):
+def test_processes_that_share_a_stage_leave_the_first_mistake_to_what_started_them(tmp_path, monkeypatch):
     monkeypatch.setenv("STAGE_MISTAKES", str(tmp_path))
-    for rank, error in enumerate((ValueError("nan"), OSError("no space"), ConnectionResetError("the other is gone"))):
+    codes = []
+    for rank, error in enumerate((ConnectionResetError("a peer is gone"), InputError("nan"), OSError("no space"))):
         monkeypatch.setenv("RANK", str(rank))
         with pytest.raises(SystemExit) as stop:
             run(raising(error))
-        assert stop.value.code == (1 if rank < 2 else "error: the other is gone")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"0.txt": "nan", "1.txt": "no space"}
+        codes.append(stop.value.code)
+    assert codes == ["error: a peer is gone", 1, 1]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"1.txt": "nan"}
 
 
 def test_traceback_on_request(monkeypatch):
     monkeypatch.setenv("TRACEBACK", "1")
     with pytest.raises(ValueError, match="lr is wrong"):
-        run(raising(ValueError("lr is wrong")))
+        run(raising(InputError("lr is wrong")))
 
 
-def test_bugs_are_not_hidden():
-    with pytest.raises(ZeroDivisionError):
-        run(lambda: 1 / 0)
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), ValueError("a library's"), OSError(errno.EIO, "a disk's"), KeyError("k")]
+)
+def test_faults_that_the_user_cannot_mend_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        run(raising(error))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a.bin"),
+            "error: [Errno 28] No space left on device: 'a.bin'",
+        ),
+        (MemoryError("Unable to allocate 9 TiB"), "error: out of memory: Unable to allocate 9 TiB"),
+        (MemoryError(), "error: out of memory: the system gives no more"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(error, line):
+    with pytest.raises(SystemExit) as stop:
+        run(raising(error))
+    assert stop.value.code == line
 
 
 def test_interruption_by_the_keyboard():
@@ -58,11 +82,11 @@ def test_interruption_by_the_keyboard():
 
 @pytest.mark.parametrize(("traceback", "lines"), [("0", 1), ("1", 5)])
 def test_a_stage_that_fails_as_a_process(traceback, lines):
-    code = "from pipeline.cli import run\ndef main(): raise ValueError('no')\nrun(main)"
+    code = "from pipeline.cli import InputError, run\ndef main(): raise InputError('no')\nrun(main)"
     environment = os.environ | {"TRACEBACK": traceback, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1] == ("error: no" if traceback == "0" else "ValueError: no")
+    assert done.stderr.splitlines()[-1] == ("error: no" if traceback == "0" else "storage.errors.InputError: no")
     assert (done.stderr.count("\n") == 1) == (lines == 1)
 
 
