@@ -59,6 +59,10 @@ test-runtimes: setup  ## compare networks in every runtime, bit by bit: make tes
 test-experiments: setup  ## test experiments, remotes, training by two processes and the documentation's commands (minutes)
 	@python -m pytest -m experiments
 
+.PHONY: test-faults
+test-faults: setup  ## kill, starve and feed damage to every part: images, files, disks, processes (minutes)
+	@python -m pytest -m faults
+
 .PHONY: lint
 lint: setup  ## check style, format and types of the code
 	@ruff check . && ruff format --check . && mypy
