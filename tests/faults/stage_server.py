@@ -1,0 +1,81 @@
+"""Starts stages in forks of one process that has imported what they need: an attack costs its own time, not an import's.
+
+Each line of its input is a JSON object, of its output the answer:
+    module, arguments: the script and its arguments; folder: where it runs; out, err: files of its output
+    environment: variables that are set; limits: by name of the module resource, e.g. {"RLIMIT_AS": bytes}
+    extra_memory: bytes of address space beyond those that the process has now; null: no limit
+    seconds: after which it is killed
+    -> {"code": exit code, minus the signal that killed it, or null if it hung}
+"""
+
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from pipeline.cli import run
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def serve() -> None:
+    for name in json.loads(sys.argv[1]):
+        importlib.import_module(name)
+    for line in sys.stdin:
+        task = json.loads(line)
+        child = os.fork()
+        if not child:
+            _exit_with(task)
+        print(json.dumps({"code": _wait(child, task["seconds"])}), flush=True)
+
+
+def _wait(child: int, seconds: float) -> int | None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def _exit_with(task: dict) -> None:
+    """What a process of its own would do; never returns."""
+    os.setsid()
+    for number, name in ((1, task["out"]), (2, task["err"])):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(task["folder"])
+    os.environ |= task["environment"]
+    sys.argv = [task["module"], *task["arguments"]]
+    for name, limit in task["limits"].items():
+        resource.setrlimit(getattr(resource, name), (limit, limit))
+    if task["extra_memory"] is not None:
+        limit = int(Path("/proc/self/statm").read_text().split()[0]) * PAGE + task["extra_memory"]
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    code = 0
+    try:
+        run(importlib.import_module(task["module"]).main)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()
