@@ -1,14 +1,13 @@
 """What train_float and train_qat share: a run with its data, processes, checkpoints, curves, and files at the end."""
 
 import math
-import os
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +22,23 @@ from pipeline.launch import start_processes
 from pipeline.logits import Logits
 from pipeline.params import Params
 from pipeline.paths import runs_folder
-from pipeline.progress import CheckpointTimer, Display, curves, noted_signals
+from pipeline.progress import CheckpointTimer, Display, curves
+from pipeline.signals import noted_signals
 from pixels.augmentation import Augmentation
 from pixels.batches import BatchPartition, OrderedBatches
-from storage.files import locked
+from storage.errors import InputError
+from storage.files import beside
+from storage.lock import Lock
 from storage.model_file import ModelInfo
 from training.checkpoint import Checkpoints, digest_files, run_key
-from training.distributed import Group, joined
-from training.engine import Fitted, Observer, Stopped, fit
+from training.distributed import Group, joined, own_rank
+from training.engine import Fitted, Observer, Request, Stopped, fit
 from training.losses import LossOf
 from training.mixing import Mixing
 from training.recipe import Recipe
 from training.step import TrainingStep
+
+POLL = 0.2  # seconds from one attempt to take a lock to the next
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,18 @@ class Course:
 def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
     """Train, with DVCLive curves in plots/<stage>, and checkpoints in $RUNS_DIR (default: runs).
 
+    A run that other processes train is awaited, and taken over as they leave it: as a rule, finished.
+
     Args:
         trainee: What is trained.
         course: How it is trained.
         params: All parameters; those that change no result are not part of the run's key.
+
+    Raises:
+        InputError: If another process trains another run for the same artifacts/<stage>; as `training.engine.fit`.
     """
     stage, recipe, device = trainee.stage, course.recipe, next(trainee.model.parameters()).device
-    partition = BatchPartition(int(os.environ.get("RANK", 0)), recipe.processes, recipe.accumulate)
+    partition = BatchPartition(own_rank(recipe.processes), recipe.processes, recipe.accumulate)
     train = training_batches(params, course.augment, recipe.batch_size, partition, course.sizes)
     val = plain_batches(params, partition=partition)
     first = next(iter(train.values()))
@@ -101,13 +110,16 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
     check_same_classes(*databases)
     start_processes(recipe.processes, params.execution.threads)
     with ExitStack() as stack:
-        signals = stack.enter_context(noted_signals())
         group = stack.enter_context(joined(recipe.processes, device))
+        signals = stack.enter_context(noted_signals())
         folder = runs_folder() / f"{stage}-{_key(trainee, course, params, [each.header.digest for each in databases])}"
+        try:
+            stack.enter_context(_alone(folder, group, signals))
+        except Stopped:
+            _end(f"stopped; {folder} belongs to another process still", group, signals)
         observer: Observer = CheckpointTimer(math.inf, signals)  # only process 0 looks at the clock
         if group.rank == 0:
-            stack.enter_context(locked(f"artifacts/{stage}"))
-            stack.enter_context(locked(folder))
+            stack.enter_context(_writing(Path("artifacts", stage)))
             live, minutes = stack.enter_context(curves(stage)), params.machine.checkpoint_minutes
             observer = Display(live, folder, recipe.epochs, first.steps, recipe.batch_size, minutes, signals)
 
@@ -130,11 +142,52 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
         try:
             fitted = fit(step, train, validate, checkpoints, course.score_start, described, observer)
         except Stopped:
-            if group.rank == 0:
-                print(f"stopped; the checkpoint is in {folder}, the same command resumes from it", file=sys.stderr)
-            sys.exit(128 + (signals or [signal.SIGTERM])[0])  # the signal may have reached another process
+            _end(f"stopped; the checkpoint is in {folder}, the same command resumes from it", group, signals)
         if group.rank == 0:
             trainee.save(fitted)
+
+
+@contextmanager
+def _alone(folder: Path, group: Group, signals: list[int]) -> Iterator[None]:
+    """A block in which only the processes of `group` train the run of `folder`; they wait for others that do.
+
+    Raises:
+        Stopped: If a signal comes while they wait.
+    """
+    said: str | None = None
+    with Lock(beside(folder, "lock")) as lock:
+        while True:
+            holder = lock.take() if group.rank == 0 and not signals else None
+            if holder and holder != said:
+                print(f"waiting for {holder}, which trains {folder}", file=sys.stderr)
+                said = holder
+            request = group.maximum(Request.STOP if signals else Request.SAVE if holder else Request.CONTINUE)
+            if request == Request.STOP:
+                raise Stopped
+            if request == Request.CONTINUE:
+                break
+            time.sleep(POLL)
+        yield
+
+
+@contextmanager
+def _writing(outputs: Path) -> Iterator[None]:
+    """A block in which no other process trains for the same outputs.
+
+    Raises:
+        InputError: If another one does, which would replace them by those of other parameters.
+    """
+    with Lock(beside(outputs, "lock")) as lock:
+        if holder := lock.take():
+            raise InputError(f"{holder} is writing {outputs}; wait for its end, or stop it")
+        yield
+
+
+def _end(line: str, group: Group, signals: list[int]) -> NoReturn:
+    """Exit as a shell tells of a signal, which may have reached another process of the group."""
+    if group.rank == 0:
+        print(line, file=sys.stderr)
+    sys.exit(128 + group.maximum(max(signals, default=0)))
 
 
 def _key(trainee: Trainee, course: Course, params: Params, databases: Sequence[str]) -> str:

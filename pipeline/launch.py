@@ -6,7 +6,6 @@ The stage calls this itself, where params.yaml asks for more than one process.
 """
 
 import argparse
-import ctypes
 import logging
 import os
 import signal
@@ -20,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pipeline.cli import MISTAKES, run
+from pipeline.signals import LAUNCHER, stopping
 from storage.errors import InputError
 
 RESTARTS = 3  # of all processes, after one of them has died; they resume from the last checkpoint
@@ -29,8 +29,7 @@ GRACE = 300  # seconds that a process has after a signal: for a step, a validati
 def start_processes(processes: int, threads: int) -> None:
     """Run this command as `processes` processes in place of this one, which may be one of them already.
 
-    Each of them is killed when its parent dies, so that none trains on beside a second start of the stage. On several
-    machines, torchrun is called by hand, on each of them.
+    On several machines, torchrun is called by hand, on each of them.
 
     Args:
         processes: Number of processes on this machine; 1: this process alone.
@@ -39,11 +38,7 @@ def start_processes(processes: int, threads: int) -> None:
     Raises:
         InputError: If this command was not started by `python -m`.
     """
-    if "RANK" in os.environ:
-        set_death_signal = 1  # prctl(2)
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
-        return
-    if processes == 1:
+    if "RANK" in os.environ or processes == 1:
         return
     spec = sys.modules["__main__"].__spec__
     if spec is None:
@@ -63,7 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)  # the agent's errors are reported below
     with tempfile.TemporaryDirectory(prefix="processes_") as folder:
-        os.environ[MISTAKES] = folder
+        os.environ |= {MISTAKES: folder, LAUNCHER: str(os.getpid())}
         try:
             _until_done(arguments.processes, ["-m", arguments.stage, *arguments.arguments], Path(folder))
         except SignalException as stopped:
@@ -79,9 +74,10 @@ def _until_done(processes: int, command: list[str], folder: Path) -> None:
         InputError: With the mistake that one of them has written.
         ChildProcessError: If processes have died too often.
     """
-    grace: dict[str, Any] = {"shutdown_timeout": GRACE}
-    if "shutdown_timeout" not in LaunchConfig.__dataclass_fields__:
-        grace = {}  # PyTorch 2.11 waits for 30 seconds
+    signals = stopping()
+    wanted: dict[str, Any] = {"shutdown_timeout": GRACE, "signals_to_handle": ",".join(each.name for each in signals)}
+    known = LaunchConfig.__dataclass_fields__  # PyTorch 2.11 has no shutdown_timeout and waits for 30 seconds
+    options = {name: value for name, value in wanted.items() if name in known}
     for attempt in range(RESTARTS + 1):
         config = LaunchConfig(
             min_nodes=1,
@@ -92,7 +88,7 @@ def _until_done(processes: int, command: list[str], folder: Path) -> None:
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
             max_restarts=0,
-            **grace,
+            **options,
         )
         try:
             elastic_launch(config, sys.executable)(*command)
@@ -101,9 +97,13 @@ def _until_done(processes: int, command: list[str], folder: Path) -> None:
             if mistakes := sorted(folder.glob("*.txt")):
                 raise InputError(mistakes[0].read_text()) from None
             number, first = error.get_first_failure()
-            if first.exitcode > 128:  # it alone got a signal and stopped; the code of a killed process is negative
+            if first.exitcode > 128:  # it alone got a signal and stopped
                 sys.exit(first.exitcode)
+            if -first.exitcode in signals:  # the same, before it could note signals
+                sys.exit(128 - first.exitcode)
             died = f"process {number} of {processes} has died with exit code {first.exitcode}"
+            if first.exitcode == -signal.SIGKILL:
+                died += " (killed, as the system does where memory is short)"
         if attempt < RESTARTS:
             start = f"start {attempt + 1} of {RESTARTS} from the last checkpoint"
             print(f"{died}; {start}", file=sys.stderr)

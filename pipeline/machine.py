@@ -1,12 +1,12 @@
 """Prepares this process as `execution` of params.yaml describes it: device, threads, algorithms."""
 
 import ctypes
-import os
 
 import torch
 
 from pipeline.params import Execute
 from storage.errors import InputError
+from training.distributed import local_rank
 
 
 def prepare(wanted: Execute) -> torch.device:
@@ -24,7 +24,7 @@ def prepare(wanted: Execute) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if wanted.device == "cpu":
         return torch.device("cpu")
-    number, available = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    number, available = local_rank(), torch.cuda.device_count()
     if number >= available:
         raise InputError(
             f"execution.device is cuda, but PyTorch finds {available} CUDA devices here, and {number + 1} are needed; "

@@ -1,12 +1,9 @@
 """Shows training: a bar, a line per epoch, curves. Speeds go to the screen and the run's folder only."""
 
 import json
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TypedDict, cast
 
 import torch
@@ -45,27 +42,6 @@ class Now(Figures, Speed):
 def curves(stage: str) -> Live:
     """DVCLive's files in plots/<stage>: they hold figures only, nothing about the machine or the time."""
     return Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
-
-
-@contextmanager
-def noted_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list; a second SIGINT has its usual effect.
-
-    A second SIGTERM does not: a scheduler may send one to all processes, and the launcher passes on its own as well.
-    """
-    noted: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        if number == signal.SIGINT:
-            signal.signal(number, before[number])
-
-    before = {int(number): signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class CheckpointTimer(Observer):

@@ -1,7 +1,6 @@
-"""Files that are whole or absent, and folders that only one process at a time writes to."""
+"""Files that are whole or absent."""
 
 import csv
-import fcntl
 import hashlib
 import json
 import os
@@ -9,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage.errors import InputError
+from storage.errors import cannot_write
 
 LONGEST = 240  # bytes of a name that `beside` extends; file systems allow 255
 
@@ -36,7 +35,7 @@ def whole_file(path: str | Path, durable: bool = False) -> Iterator[Path]:
         if durable:
             sync(path.parent)
     except OSError as error:
-        raise OSError(f"cannot write {path}: {error}") from None
+        raise cannot_write(path, error) from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -67,22 +66,3 @@ def write_csv(path: str | Path, rows: Iterable[Sequence]) -> None:
     """Write `rows`, the first of them the header, whole or not at all."""
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-@contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
-    """A block in which only this process writes to `folder`.
-
-    Raises:
-        InputError: if another process is in such a block for this folder.
-    """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another process is writing {folder}; wait for its end, or stop it") from None
-        yield
-    finally:
-        os.close(descriptor)

@@ -34,7 +34,9 @@ class Group:
             return model
         # for 1x1 kernels both memory formats are the same bytes
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        return DistributedDataParallel(model, forward_sync_buffers=False)
+        network = DistributedDataParallel(model)
+        network.broadcast_buffers = False  # as an argument it has another name in each version of PyTorch
+        return network
 
     def maximum(self, number: int) -> int:
         """The largest `number` over all processes."""
@@ -67,16 +69,54 @@ class Group:
                 dist.broadcast(buffer, src=0)
 
 
+def own_rank(processes: int) -> int:
+    """The number of this process among `processes` that torchrun has started; 0 if this is not one of them.
+
+    Raises:
+        InputError: If torchrun's variables are incomplete or impossible, or if it has started another number.
+    """
+    if not {"RANK", "WORLD_SIZE"} & os.environ.keys():
+        return 0
+    rank, size = _number("RANK"), _number("WORLD_SIZE")
+    if size != processes:
+        raise InputError(f"torchrun has started {size} processes, but `processes` is {processes}")
+    if rank >= size:
+        raise InputError(f"RANK is {rank}, must be below WORLD_SIZE, which is {size}")
+    if size > 1:
+        _variable("MASTER_ADDR"), _number("MASTER_PORT")
+    return rank
+
+
+def local_rank() -> int:
+    """The number of this process on its machine, which is that of its GPU.
+
+    Raises:
+        InputError: If torchrun's variable LOCAL_RANK is missing or no number.
+    """
+    return _number("LOCAL_RANK") if {"RANK", "LOCAL_RANK"} & os.environ.keys() else 0
+
+
+def _number(name: str) -> int:
+    text = _variable(name)
+    if not (text.isascii() and text.isdecimal()):
+        raise InputError(f"{name} is {text!r} in the environment, must be a number, as torchrun sets it")
+    return int(text)
+
+
+def _variable(name: str) -> str:
+    if name not in os.environ:
+        raise InputError(f"{name} is not in the environment, but others of torchrun's variables are; unset them")
+    return os.environ[name]
+
+
 @contextmanager
 def joined(processes: int, device: torch.device) -> Iterator[Group]:
     """The group of processes that torchrun has started; it exists while the block runs.
 
     Raises:
-        InputError: If torchrun has started another number of processes.
+        InputError: As `own_rank`.
     """
-    started = int(os.environ.get("WORLD_SIZE", 1))
-    if started != processes:
-        raise InputError(f"torchrun has started {started} processes, but `processes` is {processes}")
+    own_rank(processes)
     if processes == 1:
         yield Group()
         return

@@ -14,12 +14,12 @@ MOST_GROUPS = 8  # up to here dense was measured to be faster, in bfloat16 on an
 def use_dense(model: nn.Module) -> None:
     """Let the grouped convolutions of a model call `conv2d`; its parameters and their names do not change.
 
-    These are every grouped `nn.Conv2d`, and every module that calls its own attribute `conv2d`.
+    These are every grouped `nn.Conv2d`, and every module whose attribute `conv2d` is PyTorch's function.
     """
     for module in model.modules():
         if type(module) is nn.Conv2d and module.groups > 1 and module.padding_mode == "zeros":
             module.__class__ = DenseConv2d
-        elif hasattr(module, "conv2d"):
+        elif getattr(module, "conv2d", None) is F.conv2d:  # not a child of that name
             module.conv2d = conv2d  # type: ignore[assignment]
 
 
@@ -32,18 +32,18 @@ class DenseConv2d(nn.Conv2d):
 
 
 def conv2d(
-    x: Tensor,
+    input: Tensor,
     weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...] | str,
-    dilation: tuple[int, ...],
-    groups: int,
+    bias: Tensor | None = None,
+    stride: int | tuple[int, ...] = 1,
+    padding: int | tuple[int, ...] | str = 0,
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
 ) -> Tensor:
     """`torch.nn.functional.conv2d`, dense where that is faster."""
     if is_faster_dense(weight, groups):
         weight, groups = block_diagonal(weight, groups), 1
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
 def is_faster_dense(weight: Tensor, groups: int) -> bool:

@@ -11,7 +11,7 @@ from fixedpoint.errors import QuantizationError
 from pipeline.cli import run
 from pipeline.paths import require
 from storage.errors import InputError
-from storage.files import locked, whole_file, write_json
+from storage.files import whole_file, write_json
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -122,21 +122,6 @@ def test_whole_file_names_the_file_that_a_full_disk_has_no_room_for(tmp_path):
     path = tmp_path / "file"
     with pytest.raises(OSError, match=f"^cannot write {path}: .* No space left"), whole_file(path):
         raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_two_processes_do_not_write_one_folder(tmp_path):
-    code = f"from storage.files import locked\nwith locked({str(tmp_path)!r}): print('held', flush=True); input()"
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    ) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match=f"^another process is writing {tmp_path};"), locked(tmp_path):
-            pytest.fail("this process writes, too")
-        other.kill()
-        other.wait()
-        with locked(tmp_path):
-            assert list(tmp_path.iterdir()) == [], "a process that was killed leaves nothing behind"
 
 
 def test_write_json(tmp_path):

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from storage.files import beside, locked, whole_file, write_csv, write_json
+from storage.files import beside, whole_file, write_csv, write_json
 
 
 def test_a_file_appears_when_it_is_whole_and_its_folder_with_it(tmp_path):
@@ -71,11 +71,3 @@ def test_json_and_csv(tmp_path):
     assert (tmp_path / "a.json").read_text() == '{\n  "b": [\n    1\n  ]\n}\n'
     write_csv(tmp_path / "a.csv", [("x", "y"), (1, None), ("é, a", 0.5)])
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == 'x,y\n1,\n"é, a",0.5\n'
-
-
-def test_one_process_at_a_time(tmp_path):
-    message = f"^another process is writing {tmp_path}/new; wait for its end, or stop it$"
-    with locked(tmp_path / "new"), pytest.raises(ValueError, match=message), locked(tmp_path / "new"):
-        pass
-    with locked(tmp_path / "new"):
-        pass

@@ -7,6 +7,7 @@ import ast
 import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed
 from training_runs import FORMAT, STEPS, batches, network, recipe
 
 from imagedb.reader import ImageDatabase
@@ -23,9 +25,10 @@ from pipeline.logits import float_logits
 from pixels.batches import BatchPartition, OrderedBatches, Pixels
 from pixels.seeds import derive_seed
 from pixels.views import center_views
+from storage.errors import InputError
 from training import engine
 from training.checkpoint import Checkpoints
-from training.distributed import Group, joined
+from training.distributed import Group, joined, local_rank, own_rank
 from training.losses import label_loss
 from training.mixing import Mixing
 from training.step import TrainingStep
@@ -152,13 +155,68 @@ def test_killed_processes_start_again_from_a_checkpoint_and_end_with_the_same_by
     assert len(killed["images"]) < 2 * STEPS, "it has started at its beginning"
 
 
-def test_another_number_of_processes_than_torchrun_has_started(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with (
-        pytest.raises(ValueError, match=r"^torchrun has started 4 processes, but `processes` is 2$"),
-        joined(2, CPU),
-    ):
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500", "LOCAL_RANK": "1"}
+MISSING = "is not in the environment, but others of torchrun's variables are; unset them"
+NO_NUMBER = "in the environment, must be a number, as torchrun sets it"
+
+
+@pytest.fixture
+def torchrun(monkeypatch):
+    """A function that sets torchrun's variables, changed ones among them; None removes one."""
+
+    def set_all(**changes):
+        for name, value in (TORCHRUN | changes).items():
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+    set_all(**dict.fromkeys(TORCHRUN))
+    return set_all
+
+
+def test_the_place_among_processes(torchrun):
+    assert (own_rank(1), own_rank(2), local_rank()) == (0, 0, 0), "torchrun has not been called"
+    torchrun(LOCAL_RANK="0")
+    assert (own_rank(2), local_rank()) == (1, 0)
+    torchrun(RANK="0", WORLD_SIZE="1", MASTER_PORT=None)
+    assert own_rank(1) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"WORLD_SIZE": None}, f"WORLD_SIZE {MISSING}"),
+        ({"RANK": None}, f"RANK {MISSING}"),
+        ({"MASTER_ADDR": None}, f"MASTER_ADDR {MISSING}"),
+        ({"MASTER_PORT": None}, f"MASTER_PORT {MISSING}"),
+        ({"RANK": "one"}, f"RANK is 'one' {NO_NUMBER}"),
+        ({"RANK": "-1"}, f"RANK is '-1' {NO_NUMBER}"),
+        ({"WORLD_SIZE": ""}, f"WORLD_SIZE is '' {NO_NUMBER}"),
+        ({"MASTER_PORT": "²"}, f"MASTER_PORT is '²' {NO_NUMBER}"),
+        ({"RANK": "2"}, "RANK is 2, must be below WORLD_SIZE, which is 2"),
+        ({"WORLD_SIZE": "4"}, "torchrun has started 4 processes, but `processes` is 2"),
+        ({"WORLD_SIZE": "1"}, "torchrun has started 1 processes, but `processes` is 2"),
+    ],
+)
+def test_variables_with_which_images_would_be_lost(torchrun, changes, said):
+    torchrun(**changes)
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        own_rank(2)
+    with pytest.raises(InputError), joined(2, CPU):
         pass
+
+
+@pytest.mark.parametrize("value", [None, "gpu"])
+def test_a_process_of_several_without_a_gpu_of_its_own(torchrun, value):
+    torchrun(LOCAL_RANK=value)
+    with pytest.raises(InputError, match=r"^LOCAL_RANK is "):
+        local_rank()
+
+
+def test_buffers_are_not_sent_before_each_step(tmp_path):
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        assert not Group(0, 2).wrap(network()).will_sync_module_buffers()
+    finally:
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

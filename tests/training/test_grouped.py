@@ -127,3 +127,18 @@ def test_who_calls_its_own_conv2d_gets_this_one():
     module.conv2d = F.conv2d
     use_dense(module)
     assert module.conv2d is conv2d
+
+
+def test_the_same_arguments_as_pytorchs():
+    x, weight = integers(2, 4, 5, 5), integers(4, 2, 3, 3)
+    assert torch.equal(conv2d(input=x, weight=weight, groups=2), F.conv2d(input=x, weight=weight, groups=2))
+
+
+def test_a_child_named_conv2d_is_none_of_its_module(everywhere):
+    """As in timm's inception_resnet_v2."""
+    module = nn.Module()
+    module.conv2d = nn.Conv2d(4, 2, 1)
+    grouped_child = nn.Module()
+    grouped_child.conv2d = nn.Conv2d(4, 2, 1, groups=2)
+    use_dense(nn.ModuleList([module, grouped_child]))
+    assert [type(module.conv2d), type(grouped_child.conv2d)] == [nn.Conv2d, DenseConv2d]
