@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.layers import find_layers
 from models.normalization import Normalized
 from storage.errors import InputError
-from storage.model_file import refuse_pointer
+from storage.model_file import check_weights, refuse_pointer
 
 
 def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Sequence[str]) -> None:
@@ -38,6 +38,7 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
     if found != sha256:
         raise InputError(f"train.init_from.file {path} has sha256 {found}, but train.init_from.sha256 is {sha256}")
     weights = _read(path)
+    check_weights(weights, f"train.init_from.file {path}")
     network = model
     if isinstance(model, Normalized):
         network, weights = model.network, _of_network(weights, model, path)
@@ -64,6 +65,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             if isinstance(contents, dict) and "scored" in contents:  # of this repository; its `model` is not averaged
                 return clean_state_dict(contents["scored"])
         return load_state_dict(str(path), weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # the errors of PyTorch's reader have no common class
         reason = " ".join(str(error).split())
         raise InputError(f"train.init_from.file {path} cannot be read as weights: {reason[:200]}") from None
@@ -86,4 +89,6 @@ def _differences(expected: dict[str, Tensor], found: dict[str, Tensor]) -> dict[
     for name in expected.keys() & found.keys():
         if found[name].shape != expected[name].shape:
             differences[name] = f"{name} is {list(found[name].shape)} and not {list(expected[name].shape)}"
+        elif expected[name].is_floating_point() and not found[name].is_floating_point():
+            differences[name] = f"{name} is {found[name].dtype} and not {expected[name].dtype}"
     return differences

@@ -1,18 +1,19 @@
 """What a checkpoint stores about its run, and the model in it."""
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
-import torch
 from torch import Tensor
 
 from fixedpoint.program import Program
 from fixedpoint.quantize.qat import FakeQuantModel
 from pipeline.params import Params
 from storage.errors import InputError
-from storage.model_file import ModelInfo, StoredModel, load_model
+from storage.model_file import ModelInfo, StoredModel, check_weights, load_model, read_info
+from training.checkpoint import read_state
 
 
 class ModelContents(TypedDict):
@@ -66,16 +67,13 @@ def read_model(path: Path, form: str) -> StoredModel:
     """
     if path.suffix != ".pt":
         return load_model(path, (form,))
-    with path.open("rb") as file:
-        try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception:  # what a damaged file makes PyTorch raise has no common class
-            raise InputError(f"{path} is damaged, or no checkpoint") from None
+    state: Mapping[str, Any] = read_state(path.read_bytes(), path)
     try:
         weights, contents = state["scored"], state["about"]["model_file"]
-        found, info, program = contents["form"], ModelInfo(**contents["info"]), contents["program"]
+        found, info, program = contents["form"], read_info(contents["info"], path), contents["program"]
     except (KeyError, TypeError):
         raise InputError(f"{path} is no checkpoint of this version's train_float or train_qat") from None
+    check_weights(weights, path)
     if found != form:
         raise InputError(f"{path} is a checkpoint of form {found!r}, expected {form!r}")
     if form == "float":

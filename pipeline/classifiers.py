@@ -20,7 +20,7 @@ from pipeline.forms import Form, stored_program
 from pipeline.logits import Logits, float_logits, qat_logits
 from pipeline.params import Params
 from storage.errors import InputError
-from storage.model_file import ModelInfo, StoredModel
+from storage.model_file import ModelInfo, StoredModel, read_info
 
 
 class Classifier(ABC):
@@ -156,13 +156,13 @@ def exported_info(path: Path, metadata: Mapping[str, Any]) -> ModelInfo:
     """The description of the model in the metadata of an exported file.
 
     Raises:
-        InputError: If an entry is missing.
+        InputError: If an entry is missing or not possible.
     """
     try:
-        classes = metadata["class_names"]
-        return ModelInfo(
-            metadata["network"], {}, len(classes), metadata["image_size"], metadata["color_space"], classes
-        )
+        values = {key: metadata[key] for key in ("class_names", "image_size", "color_space")}
+        classes = values["class_names"]
+        count = len(classes) if isinstance(classes, list) else 0
+        return read_info(values | {"name": metadata["network"], "arguments": {}, "num_classes": count}, path)
     except KeyError as error:
         raise InputError(f"{path} has no {error.args[0]} in its metadata: no stage wrote it") from None
 

@@ -7,14 +7,18 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, BinaryIO, TypedDict, cast
 
 import torch
 from torch import Tensor
 
-from storage.errors import InputError
+from storage.errors import InputError, cannot_write
+from storage.files import sync
+from storage.sealed import SealedWriter, is_whole
 from training.distributed import Group
 from training.figures import Row
+
+ADVICE = ": remove it, and the run resumes from the checkpoint before it, or starts again"
 
 
 class State(TypedDict):
@@ -62,14 +66,31 @@ def digest_files(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _parse(contents: bytes, path: Path) -> State:
-    """The state in a checkpoint, with tensors on the CPU; code in the file is not run."""
+def write_state(file: BinaryIO, state: State) -> None:
+    """Write a checkpoint, which ends with the digest of its contents: PyTorch's own reader passes over damage."""
+    sealed = SealedWriter(file)
+    torch.save(state, cast(BinaryIO, sealed))  # which needs no more than write and flush
+    sealed.seal()
+
+
+def read_state(contents: bytes, path: Path, advice: str = ", or no checkpoint of this version") -> State:
+    """The state in the contents of a checkpoint, with tensors on the CPU; code in them is not run.
+
+    Args:
+        path: The file that is named in errors.
+        advice: What follows on "is damaged".
+
+    Raises:
+        InputError: If the contents are not those that `write_state` wrote.
+    """
+    if not is_whole(contents):
+        raise InputError(f"{path} is damaged{advice}")
     try:
         return cast(State, torch.load(io.BytesIO(contents), map_location="cpu", weights_only=True))
-    except Exception:  # PyTorch's errors for damaged files have no common class
-        raise InputError(
-            f"{path} is damaged: remove it, and the run resumes from the checkpoint before it, or starts again"
-        ) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # PyTorch's errors have no common class
+        raise InputError(f"{path} cannot be read as a checkpoint: {' '.join(str(error).split())[:200]}") from None
 
 
 class Checkpoints:
@@ -102,15 +123,16 @@ class Checkpoints:
         partial = self.folder / "state.partial"  # always this name, so that the next save overwrites what a kill leaves
         try:
             with partial.open("wb") as file:
-                torch.save(state, file)
+                write_state(file, state)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+            sync(self.folder)
             if state["is_best"]:
                 self._copy_to_best(path)
         except (OSError, RuntimeError) as error:  # PyTorch's writer wraps the error of a full disk
             reason = error if isinstance(error, OSError) else error.__context__ or error
-            raise OSError(f"cannot write {path}: {reason}") from None
+            raise cannot_write(path, reason) from None
         finally:
             partial.unlink(missing_ok=True)
         for old in self._states()[: -self.count]:
@@ -126,7 +148,7 @@ class Checkpoints:
         contents = self.group.from_first(path.read_bytes() if path else None)
         if contents is None:
             return None
-        state = _parse(contents, path or self.folder)
+        state = read_state(contents, path or self.folder, ADVICE)
         if path and state["is_best"]:  # the run may have been stopped before it was copied
             self._copy_to_best(path)
         return state
@@ -139,7 +161,7 @@ class Checkpoints:
         """
         if not self.best.exists():
             raise InputError(f"{self.best} is missing: remove {self.folder}, and the run starts again")
-        return _parse(self.best.read_bytes(), self.best)
+        return read_state(self.best.read_bytes(), self.best, ADVICE)
 
     def _states(self) -> list[Path]:
         return sorted(self.folder.glob("step_*.pt"))

@@ -18,6 +18,7 @@ from reports import predictions
 from reports.contact_sheet import contact_sheet
 from stages import validate
 from storage.model_file import save_model
+from training.checkpoint import write_state
 
 # Two of three red ones and all others are classified rightly; as there are 20, four are not among the worst 16.
 RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
@@ -91,7 +92,8 @@ def test_a_form_that_exact8_has_not_is_written_as_nothing(stage, capsys):
 
 
 def test_a_checkpoint_is_scored_and_nothing_written_but_on_demand(stage, capsys):
-    torch.save(brightest.checkpoint(), "best.pt")
+    with Path("best.pt").open("wb") as file:
+        write_state(file, brightest.checkpoint())
     stage("--step", "qat", "--checkpoint", "best.pt")
     printed = capsys.readouterr().out
     assert written() == set()

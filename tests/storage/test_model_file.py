@@ -1,12 +1,15 @@
 import json
 import os
+from dataclasses import asdict
 from hashlib import sha256
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from storage.model_file import ModelInfo, load_model, save_model
+from storage.errors import InputError
+from storage.model_file import ModelInfo, check_weights, load_model, read_info, save_model
 
 FORMS = ("float", "ptq", "qat", "int")
 INFO = ModelInfo("vargconvnet_32", {"channels": [16, 24, 32, 64, 128]}, 2, 32, "yuv444", ["chat", "élan"])
@@ -38,7 +41,7 @@ def test_bytes_depend_on_the_contents_alone(tmp_path):
     save_model(path, "int", dict(reversed(TENSORS.items())), INFO, dict(reversed(PROGRAM.items())))
     assert path.read_bytes() == first
     # A golden value, because another process may use another order.
-    assert sha256(first).hexdigest() == "6dd49bd1450b49635d08edd8df5bfc5c5d10ca7246d7366c028afc51ce22ef2c"
+    assert sha256(first).hexdigest() == "0788d3c44504ad46500e614baa1be2f23371f16fcea626b65499a140d907e3db"
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -97,7 +100,7 @@ def write_qat(path):
         (write_pointer, "is a pointer of git-lfs; `git lfs pull` fetches the file itself"),
         (write_without_header, "has no model header"),
         (write_foreign_header, "has no model header"),
-        (write_version_1, "has format version 1, supported is 3"),
+        (write_version_1, "has format version 1, supported is 4"),
         (write_qat, "holds a model in form 'qat', expected float or int"),
     ],
 )
@@ -107,3 +110,94 @@ def test_bad_files_are_refused_by_name(tmp_path, write, message):
     with pytest.raises(ValueError, match=f"bad.safetensors {message}") as raised:
         load_model(path, ("float", "int"))
     assert "\n" not in str(raised.value)
+
+
+def saved(folder, tensors, info=INFO, program=None):
+    save_model(folder / "x.safetensors", "float", tensors, info, program)
+    return folder / "x.safetensors"
+
+
+def test_each_flipped_bit_is_seen_or_changes_nothing(tmp_path):
+    path = saved(tmp_path, TENSORS, program=PROGRAM)
+    whole, expected = path.read_bytes(), load_model(path, FORMS)
+    named = 0
+    for bit in range(0, 8 * len(whole), 7):
+        path.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+        try:
+            found = load_model(path, FORMS)
+        except InputError as error:
+            assert str(path) in str(error)
+            named += 1
+        else:
+            assert (found.form, found.info, found.program) == (expected.form, expected.info, expected.program)
+            assert found.tensors.keys() == TENSORS.keys()
+            assert all(torch.equal(found.tensors[name], tensor) for name, tensor in TENSORS.items())
+    assert named > len(whole)
+
+
+def test_the_digest_is_that_of_header_and_tensors(tmp_path):
+    with safe_open(saved(tmp_path, {"b": torch.tensor([1.5]), "a": torch.tensor(7, dtype=torch.int8)}), "pt") as file:
+        header = json.loads(file.metadata()["model"])
+    digest = header.pop("sha256")
+    text = json.dumps(header, sort_keys=True) + '["a", "torch.int8", []]\x07["b", "torch.float32", [1]]'
+    assert digest == sha256(text.encode() + b"\x00\x00\xc0\x3f").hexdigest()
+
+
+def test_tensors_that_share_memory_are_stored_each(tmp_path):
+    weight = torch.arange(4.0)
+    found = load_model(saved(tmp_path, {"a": weight, "b": weight, "c": weight[1:3]}), FORMS).tensors
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {
+        "a": [0, 1, 2, 3],
+        "b": [0, 1, 2, 3],
+        "c": [1, 2],
+    }
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_are_not_finite_are_named(tmp_path, value, dtype):
+    path = saved(tmp_path, {"a": torch.empty(0), "b": torch.tensor([1, value, 2], dtype=dtype)})
+    with pytest.raises(InputError, match=r"x\.safetensors: b holds values that are not finite"):
+        load_model(path, FORMS)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1], "holds no weights by name"),
+        ({1: torch.ones(1)}, "holds no weights by name"),
+        ({"a": 1.0}, "a is no dense tensor of real numbers"),
+        ({"a": torch.ones(2, 2).to_sparse()}, "a is no dense tensor"),
+        ({"a": torch.ones(1, dtype=torch.complex64)}, "a is no dense tensor"),
+        ({"a": torch.ones(1).to(torch.float8_e5m2)}, "a is no dense tensor"),
+    ],
+)
+def test_what_is_no_weight_is_refused(weights, message):
+    with pytest.raises(InputError, match=message):
+        check_weights(weights, "file")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 3}, "with an impossible name"),
+        ({"arguments": []}, "with an impossible arguments"),
+        ({"num_classes": True}, "with an impossible num_classes"),
+        ({"image_size": -32}, "with an impossible num_classes and image_size"),
+        ({"color_space": None}, "with an impossible color_space"),
+        ({"class_names": "ab"}, "with an impossible class_names"),
+        ({"class_names": ["a", 1]}, "with an impossible class_names"),
+        ({"class_names": ["a"]}, "has 1 class names for 2 classes"),
+        ({"normalization": 1}, "with an impossible normalization"),
+        ({"more": 1}, "does not describe its model as this version does"),
+    ],
+)
+def test_an_impossible_description_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        read_info(asdict(INFO) | change, "x")
+
+
+def test_a_header_nested_too_deep_is_no_header(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", {"model": "[" * 100_000})
+    with pytest.raises(InputError, match="has no model header"):
+        load_model(tmp_path / "x.safetensors", FORMS)

@@ -81,6 +81,10 @@ class Harmful:
         return print, ("code ran",)
 
 
+def flipped(contents, bit):
+    return contents[: bit // 8] + bytes([contents[bit // 8] ^ 1 << bit % 8]) + contents[bit // 8 + 1 :]
+
+
 def test_damaged_and_harmful_checkpoints_are_named(tmp_path, capsys):
     torch.save({"model": Harmful()}, tmp_path / "harmful")
     harmful = (tmp_path / "harmful").read_bytes()
@@ -94,6 +98,7 @@ def test_damaged_and_harmful_checkpoints_are_named(tmp_path, capsys):
         b"",
         whole[:-1],
         whole[: len(whole) // 2],
+        *(flipped(whole, bit) for bit in range(0, 8 * len(whole), 997)),
         b"version https://git-lfs.github.com/spec/v1\n",
     ):
         for path, load in ((newest, checkpoints.load), (tmp_path / "best.pt", checkpoints.load_best)):
