@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -98,11 +98,13 @@ class StageServer:
         seconds: float = 60,
         limits: Mapping[str, int] | None = None,
         extra_memory: int | None = None,
+        signals: Sequence[tuple[float, int]] = (),
         **variables: str,
     ) -> Ended:
         """As `start`, such as "validate --step int"; `limits` by name: RLIMIT_FSIZE and others.
 
-        `extra_memory` is a limit of the address space, beyond what the imports have taken.
+        `extra_memory` is a limit of the address space, beyond what the imports have taken. `signals` are those that it
+        gets, with the seconds from its start, in that order.
         """
         assert self._process.stdin and self._process.stdout
         module, *arguments = command.split()
@@ -114,6 +116,7 @@ class StageServer:
                 "environment": variables,
                 "limits": dict(limits or {}),
                 "extra_memory": extra_memory,
+                "signals": list(signals),
                 "seconds": seconds,
                 "out": f"{texts}/out",
                 "err": f"{texts}/err",

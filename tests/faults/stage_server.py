@@ -4,6 +4,7 @@ Each line of its input is a JSON object, of its output the answer:
     module, arguments: the script and its arguments; folder: where it runs; out, err: files of its output
     environment: variables that are set; limits: by name of the module resource, e.g. {"RLIMIT_AS": bytes}
     extra_memory: bytes of address space beyond those that the process has now; null: no limit
+    signals: what it gets, as [seconds from its start, number] in that order
     seconds: after which it is killed
     -> {"code": exit code, minus the signal that killed it, or null if it hung}
 """
@@ -31,12 +32,14 @@ def serve() -> None:
         child = os.fork()
         if not child:
             _exit_with(task)
-        print(json.dumps({"code": _wait(child, task["seconds"])}), flush=True)
+        print(json.dumps({"code": _wait(child, task["seconds"], task["signals"])}), flush=True)
 
 
-def _wait(child: int, seconds: float) -> int | None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def _wait(child: int, seconds: float, signals: list[tuple[float, int]]) -> int | None:
+    begun = time.monotonic()
+    while time.monotonic() < begun + seconds:
+        while signals and time.monotonic() > begun + signals[0][0]:
+            os.kill(child, signals.pop(0)[1])
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
