@@ -1,6 +1,5 @@
 """Reading an image database, from any number of processes at once."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from storage.errors import InputError
 class ImageDatabase:
     """The records of a finished database that `write_database` made: an LMDB file or a RecordIO folder.
 
-    Each process that uses it opens the files itself, so it can be pickled and passed to forked and spawned workers. It
-    takes no locks and writes nothing.
+    Threads and forked processes share its open files; a process that unpickles it opens them itself. It takes no locks
+    and writes nothing.
 
     Attributes:
         path: the file or folder.
@@ -29,9 +28,8 @@ class ImageDatabase:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._reader: LmdbReader | RecordIOReader | None = None
-        self._pid: int | None = None
-        self.header: Header = self._open().header
+        self._reader = _open(self.path)
+        self.header: Header = self._reader.header
 
     @property
     def class_names(self) -> list[str]:
@@ -46,17 +44,21 @@ class ImageDatabase:
 
         Raises:
             IndexError: if `index` is negative or not below len(self).
-            InputError: if the record is damaged.
+            InputError: if the record is damaged, or a label has no class.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path}: record {index}, allowed: 0 to {len(self) - 1}")
         try:
-            return self._open().record(index)
+            record = self._reader.record(index)
+            for label in record.labels:
+                if not 0 <= label < len(self.class_names):
+                    raise InputError(f"label {label}, allowed: 0 to {len(self.class_names) - 1}")
+            return record
         except ValueError as error:
             raise InputError(f"{self.path}: record {index}: {error}") from None
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_reader": None, "_pid": None}
+    def __reduce__(self) -> tuple:
+        return _reopen, (self.path, self.header)
 
     def verify(self, workers: int = 0, progress: Callable[[Record], object] | None = None) -> int:
         """Read all records, decode every image and mask, and compare the digest.
@@ -96,14 +98,16 @@ class ImageDatabase:
             raise InputError(f"{'no' if self.header.annotated else 'an'} annotation, which differs from the header")
         for mask in record.masks:
             decode_image(mask)
-        for label in record.labels:
-            if not 0 <= label < len(self.class_names):
-                raise InputError(f"label {label}, allowed: 0 to {len(self.class_names) - 1}")
 
-    def _open(self) -> LmdbReader | RecordIOReader:
-        if self._reader is None or self._pid != os.getpid():
-            if not self.path.exists():
-                raise FileNotFoundError(f"{self.path} does not exist, an image database is expected there")
-            self._reader = (RecordIOReader if self.path.is_dir() else LmdbReader)(self.path)
-            self._pid = os.getpid()
-        return self._reader
+
+def _open(path: Path) -> LmdbReader | RecordIOReader:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist, an image database is expected there")
+    return (RecordIOReader if path.is_dir() else LmdbReader)(path)
+
+
+def _reopen(path: Path, header: Header) -> ImageDatabase:
+    database = ImageDatabase(path)
+    if database.header != header:
+        raise InputError(f"{path} has been replaced since it was opened")
+    return database

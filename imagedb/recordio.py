@@ -3,8 +3,9 @@
 data.rec: the records one after another, each the little-endian words 0xced7230a and flag << 29 | length, `length` bytes
     of data, and zeros up to a multiple of 4. Data that contain the first word at a multiple of 4 are cut there: that
     word is left out, and the parts have the flags 1, 2, ..., 2, 3. Data in one part have flag 0. The data are MXNet's
-    IRHeader, "<IfQQ": 0, label, number, 0, and the encoded image (dmlc-core, src/recordio.cc; MXNet,
-    python/mxnet/recordio.py).
+    IRHeader, "<IfQQ": 0, label, number, checksum, and the encoded image (dmlc-core, src/recordio.cc; MXNet,
+    python/mxnet/recordio.py). The checksum is the CRC-32 of the record's line in data.lst and its image; it stands
+    where MXNet has the higher half of a number of 128 bits, which it does not read. Up to version 2 it was 0.
 data.idx: for each record a line "<number>\\t<offset in data.rec>".
 data.lst: for each record a line "<number>\\t<label>\\t<name>".
 header.json: the header of imagedb/record.py, written last, so a folder without it is unfinished.
@@ -13,22 +14,25 @@ header.json: the header of imagedb/record.py, written last, so a folder without 
 import json
 import os
 import struct
+import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from imagedb.record import Header, Record, pack_header, unpack_header
-from storage.errors import InputError
+from imagedb.record import SEALED, Header, Record, pack_header, unpack_header
+from storage.errors import InputError, cannot_write
 from storage.files import sync
+from storage.json_file import parse_json
 
 MAGIC = (0xCED7230A).to_bytes(4, "little")
 LENGTH_BITS = 29
 WHOLE, FIRST, MIDDLE, LAST = range(4)  # flags
 PART = struct.Struct("<4sI")
-LABEL = struct.Struct("<IfQQ")  # MXNet's IRHeader: number of further labels, label, id, higher half of the id
+LABEL = struct.Struct("<IfQQ")  # MXNet's IRHeader: number of further labels, label, id, second id
 MAX_LABEL = 2**24  # up to here float32 holds all integers
 
 DATA, INDEX, NAMES, HEADER = "data.rec", "data.idx", "data.lst", "header.json"
@@ -39,6 +43,7 @@ class RecordIOWriter:
 
     Raises:
         FileExistsError: if `path` exists.
+        OSError: from any method, if a file cannot be written; names it.
     """
 
     def __init__(self, path: Path):
@@ -66,22 +71,26 @@ class RecordIOWriter:
         size = LABEL.size + len(record.image)
         if size >> LENGTH_BITS:
             raise InputError(f"image {record.name}: {size} bytes, allowed in RecordIO: below {1 << LENGTH_BITS}")
-        self._index.write(b"%d\t%d\n" % (self._count, self._data.tell()))
-        self._names.write(f"{self._count}\t{record.label}\t{record.name}\n".encode())
-        self._data.writelines(_frame(LABEL.pack(0, record.label, self._count, 0) + record.image))
+        line = f"{self._count}\t{record.label}\t{record.name}\n".encode()
+        head = LABEL.pack(0, record.label, self._count, _checksum(line, record.image))
+        with _writing(self._path):
+            self._index.write(b"%d\t%d\n" % (self._count, self._data.tell()))
+            self._names.write(line)
+            self._data.writelines(_frame(head + record.image))
         self._count += 1
 
     def finish(self, header: Header) -> None:
         """Write the header; on return, the whole folder is on the disk."""
         self.close()
-        for name in (DATA, INDEX, NAMES):
-            sync(self._path / name)
-        (self._path / HEADER).write_text(pack_header(header, json.dumps) + "\n")
-        sync(self._path / HEADER)
-        sync(self._path)
+        with _writing(self._path):
+            (self._path / HEADER).write_text(pack_header(header, json.dumps) + "\n")
+            for name in (DATA, INDEX, NAMES, HEADER):
+                sync(self._path / name)
+            sync(self._path)
 
     def close(self) -> None:
-        self._files.close()
+        with _writing(self._path):
+            self._files.close()
 
 
 class RecordIOReader:
@@ -99,6 +108,9 @@ class RecordIOReader:
         self._path = path
         if not path.is_dir():
             raise FileNotFoundError(f"{path} is not a folder; expected a database in RecordIO")
+        for file in (path / name for name in (HEADER, DATA, INDEX, NAMES)):
+            if file.exists() and not file.is_file():
+                raise InputError(f"{file} is not a file, one is expected there")
         with ExitStack() as files:
             try:
                 self.header = self._read_header()
@@ -106,7 +118,8 @@ class RecordIOReader:
                     files.enter_context((path / name).open("rb", buffering=0)) for name in (DATA, NAMES)
                 )
                 self._starts, self._lines = self._read_index(), self._read_lines()
-                self._check_end()
+                if self.header.count:
+                    self._check_end()
             except FileNotFoundError as error:
                 raise InputError(f"{path}: {Path(error.filename).name} is missing") from None
             except ValueError as error:
@@ -125,14 +138,19 @@ class RecordIOReader:
         data = _unframe(_read(self._data, self._starts, index))
         if len(data) < LABEL.size:
             raise InputError(f"damaged: {len(data)} bytes in {DATA}")
-        more, label, number, _ = LABEL.unpack_from(data)
+        more, label, number, checksum = LABEL.unpack_from(data)
         if more or number != index or not label.is_integer():
             raise InputError(f"damaged: number {number}, label {label}, and {more} more labels in {DATA}")
-        line = _read(self._names, self._lines, index)
+        line, image = _read(self._names, self._lines, index), data[LABEL.size :]
         start = b"%d\t%d\t" % (index, label)
         if not line.startswith(start):
             raise InputError(f"damaged: {NAMES} has another number or label than {DATA}")
-        return Record(data[LABEL.size :], int(label), str(line[len(start) : -1], "utf-8"))
+        if checksum != (_checksum(line, image) if self.header.version >= SEALED else 0):
+            raise InputError(f"damaged: its CRC-32 in {DATA} differs")
+        try:
+            return Record(image, int(label), str(line[len(start) : -1], "utf-8"))
+        except UnicodeDecodeError:
+            raise InputError(f"damaged: its name in {NAMES} is not UTF-8") from None
 
     def close(self) -> None:
         self._files.close()
@@ -141,7 +159,7 @@ class RecordIOReader:
         file = self._path / HEADER
         if not file.exists() and not (self._path / DATA).exists():
             raise InputError(f"a folder without {DATA}; expected an LMDB file or a folder in RecordIO")
-        return unpack_header(file.read_bytes() if file.exists() else None, json.loads)
+        return unpack_header(file.read_bytes() if file.exists() else None, partial(parse_json, where=HEADER))
 
     def _read_index(self) -> np.ndarray:
         """The offsets where each record starts and the last one ends, int64 [count + 1]."""
@@ -171,6 +189,19 @@ class RecordIOReader:
             _unframe(os.pread(self._data.fileno(), max(0, size - start), start))
         except ValueError:
             raise InputError(f"{DATA} is truncated: {size} bytes, the last record starts at {start}") from None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Names the folder in an error of the system, such as a full disk, which names none."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def _checksum(line: bytes, image: bytes) -> int:
+    return zlib.crc32(image, zlib.crc32(line))
 
 
 def _frame(data: bytes) -> Iterator[bytes]:

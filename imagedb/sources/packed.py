@@ -1,13 +1,11 @@
 """Databases as sources that are packed again: those of the reference toolkit, and our own."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import lmdb
 import msgpack
 
-from imagedb.lmdb_file import open_environment
+from imagedb.lmdb_pages import LmdbFile
 from imagedb.reader import ImageDatabase
 from imagedb.sources.image_list import read_class_names
 from imagedb.sources.source import WHOLE, IndexedSource, Shard, Source, SourceImage, Survey
@@ -31,54 +29,45 @@ class ReferenceSource(Source):
         self._file = path / "data.mdb" if path.is_dir() else path
         if not self._file.is_file():
             raise FileNotFoundError(f"{self._file} does not exist, an LMDB database is expected there")
-        with self._transaction() as transaction:
-            count, records = bytes(transaction.get(b"__len__", b"")), transaction.stat()["entries"] - 1
-            if not count.isdigit():
-                raise InputError(f"{self._file} has no number at key __len__, the reference toolkit did not finish it")
-            self._count = int(count)
-            if records < self._count:
-                raise InputError(f"{self._file} has {records} records, its __len__ says {self._count}")
-            class_names = read_class_names(root)
-            if class_names is None:
-                labels = (_label(value) for value in self._values(transaction, WHOLE))
-                class_names = [str(label) for label in range(max(labels, default=-1) + 1)]
-            self.class_names = class_names
+        self._entries = LmdbFile(self._file)
+        count, records = self._entries.get(b"__len__") or b"", self._entries.entries - 1
+        if not count.isdigit() or len(count) > 20:
+            raise InputError(f"{self._file} has no number at key __len__, the reference toolkit did not finish it")
+        self._count = int(count)
+        if records < self._count:
+            raise InputError(f"{self._file} has {records} records, its __len__ says {self._count}")
+        class_names = read_class_names(root)
+        if class_names is None:
+            labels = (_label(value) for value in self._values(WHOLE))
+            class_names = [str(label) for label in range(max(labels, default=-1) + 1)]
+        self.class_names = class_names
 
     def images(self, shard: Shard = WHOLE) -> Iterator[SourceImage]:
-        with self._transaction() as transaction:
-            for index, value in zip(shard.of(self._count), self._values(transaction, shard), strict=True):
-                try:
-                    data = msgpack.unpackb(value, raw=True)
-                except ValueError:
-                    data = None
-                if not isinstance(data, bytes) or len(data) < 3:
-                    raise InputError(f"{self._file}: record {index} is not the msgpack of a JPEG and a label")
-                yield SourceImage(str(index), _label(data), data[:-2], self._file)
+        for index, value in zip(shard.of(self._count), self._values(shard), strict=True):
+            try:
+                data = msgpack.unpackb(value, raw=True)
+            except ValueError:
+                data = None
+            if not isinstance(data, bytes) or len(data) < 3:
+                raise InputError(f"{self._file}: record {index} is not the msgpack of a JPEG and a label")
+            yield SourceImage(str(index), _label(data), data[:-2], self._file)
 
     def survey(self, shard: Shard = WHOLE) -> Survey:
-        with self._transaction() as transaction:
-            sizes = [len(value) for value in self._values(transaction, shard)]
+        sizes = [len(value) for value in self._values(shard)]
         return Survey(len(sizes), sum(sizes))
 
     def expected(self, shard: Shard = WHOLE) -> tuple[int, str]:
         return len(shard.of(self._count)), "image"
 
-    def _values(self, transaction: lmdb.Transaction, shard: Shard) -> Iterator[bytes | memoryview]:
+    def _values(self, shard: Shard) -> Iterator[bytes]:
         for index in shard.of(self._count):
-            value = transaction.get(str(index).encode())
+            try:
+                value = self._entries.get(str(index).encode())
+            except InputError as error:
+                raise InputError(f"{self._file}: record {index}: {error}") from None
             if value is None:
                 raise InputError(f"{self._file}: record {index} is missing")
             yield value
-
-    @contextmanager
-    def _transaction(self) -> Iterator[lmdb.Transaction]:
-        """A transaction that gives views of the values instead of copies."""
-        environment = open_environment(self._file)
-        try:
-            with environment.begin(buffers=True) as transaction:
-                yield transaction
-        except lmdb.Error as error:
-            raise InputError(f"{self._file} cannot be read as an LMDB file: {error}") from None
 
 
 class DatabaseSource(IndexedSource):
@@ -105,5 +94,5 @@ class DatabaseSource(IndexedSource):
         return Survey(len(shard.of(len(self))), None)
 
 
-def _label(data: bytes | memoryview) -> int:
+def _label(data: bytes) -> int:
     return int.from_bytes(data[-2:], "little")

@@ -2,6 +2,7 @@ import hashlib
 import os
 import pickle
 import shutil
+from zlib import crc32
 
 import lmdb
 import msgpack
@@ -9,7 +10,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from imagedb.reader import ImageDatabase
-from imagedb.record import Annotation, Header, Object, Record, pack_header, pack_record, record_key
+from imagedb.record import Annotation, Header, Object, Record, pack_header, pack_record, record_key, seal
 from imagedb.sources.source import IndexedSource, SourceImage
 from imagedb.writer import write_database
 
@@ -38,7 +39,10 @@ def change(path, **entries):
     with lmdb.open(str(path), subdir=False, lock=False, map_size=2**26) as env, env.begin(write=True) as transaction:
         for key, value in entries.items():
             key = b"header" if key == "header" else record_key(int(key[1:]))
-            transaction.delete(key) if value is None else transaction.put(key, value)
+            if value is None:
+                transaction.delete(key)
+            else:
+                transaction.put(key, value if key == b"header" else crc32(key + value).to_bytes(4, "big") + value)
 
 
 def refused(path, message):
@@ -124,8 +128,8 @@ def test_unfinished_database(copy):
 
 def test_other_version(copy):
     fields = msgpack.unpackb(pack_header(ImageDatabase(copy).header))
-    change(copy, header=msgpack.packb({**fields, "version": 3}))
-    refused(copy, ": format imagedb version 3, allowed: imagedb version 1 or 2")
+    change(copy, header=msgpack.packb({**fields, "version": 4}))
+    refused(copy, ": format 'imagedb' version 4, allowed: imagedb version 1 to 3")
 
 
 def test_count_of_records_differs_from_the_header(copy):
@@ -151,19 +155,26 @@ def test_verify_finds_changed_and_impossible_labels(copy):
     data = ImageDatabase(copy)
     good, digest = data[4], data.header.digest
     del data
-    change(copy, r4=pack_record(Record(good.image, 3, good.name)))
-    with pytest.raises(ValueError, match=rf"^{copy}: record 4 \({good.name}\): label 3, allowed: 0 to 2$"):
+    change(copy, r4=pack_record(Record(good.image, 3, good.name)), r5=pack_record(Record(good.image, -100, "a")))
+    for index, label in ((4, 3), (5, -100)):
+        with pytest.raises(ValueError, match=f"^{copy}: record {index}: label {label}, allowed: 0 to 2$"):
+            ImageDatabase(copy)[index]
+    with pytest.raises(ValueError, match=f"^{copy}: record 4: label 3, allowed: 0 to 2$"):
         ImageDatabase(copy).verify()
-    change(copy, r4=pack_record(Record(good.image, 2, good.name)))
+    change(copy, r4=pack_record(Record(good.image, 2, good.name)), r5=pack_record(Record(good.image, 0, "a")))
     with pytest.raises(ValueError, match=f"^{copy}: digest [0-9a-f]{{64}}, the header says {digest}$"):
         ImageDatabase(copy).verify()
 
 
-def test_database_of_version_1_is_read_and_verified(tmp_path, png):
+@pytest.mark.parametrize("version", [1, 2])
+def test_databases_of_earlier_versions_are_read_and_verified(tmp_path, png, version):
     path = tmp_path / "old.lmdb"
     values = [pack_record(Record(png, label, f"{label}.png")) for label in (0, 1)]
-    digest = hashlib.sha256(b"".join(record_key(i) + value for i, value in enumerate(values))).hexdigest()
-    header = {"format": "imagedb", "version": 1, "count": 2, "class_names": ["a", "b"], "digest": digest}
+    if version == 1:
+        digest = hashlib.sha256(b"".join(record_key(i) + value for i, value in enumerate(values))).hexdigest()
+    else:
+        digest = hashlib.sha256(b"".join(hashlib.sha256(value).digest() for value in values)).hexdigest()
+    header = {"format": "imagedb", "version": version, "count": 2, "class_names": ["a", "b"], "digest": digest}
     with lmdb.open(str(path), subdir=False, lock=False) as env, env.begin(write=True) as transaction:
         for i, value in enumerate(values):
             transaction.put(record_key(i), value)
@@ -171,6 +182,28 @@ def test_database_of_version_1_is_read_and_verified(tmp_path, png):
     data = ImageDatabase(path)
     assert data[1] == Record(png, 1, "1.png")
     assert data.verify() == 2
+
+
+def test_every_change_of_a_record_is_found_when_it_is_read(copy):
+    data = copy.read_bytes()
+    for index in (0, 41, 69):
+        image = ImageDatabase(copy)[index].image
+        at = len(image) // 2
+        copy.write_bytes(data.replace(image, image[:at] + bytes([image[at] ^ 16]) + image[at + 1 :]))
+        with pytest.raises(ValueError, match=f"^{copy}: record {index}: damaged: its CRC-32 differs$"):
+            ImageDatabase(copy)[index]
+
+
+def test_a_replaced_database_is_not_taken_for_the_one_that_was_pickled(copy, png):
+    pickled = pickle.dumps(ImageDatabase(copy))
+    write_database(One(png), copy)
+    with pytest.raises(ValueError, match=f"^{copy} has been replaced since it was opened$"):
+        pickle.loads(pickled)
+
+
+def test_a_fifo_is_named_and_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "val.lmdb")
+    refused(tmp_path / "val.lmdb", " is not a file, an LMDB file is expected there")
 
 
 @pytest.mark.parametrize(
@@ -187,9 +220,9 @@ def test_verify_looks_into_annotations(annotation, annotated, message, tmp_path,
     path = tmp_path / "boxes.lmdb"
     with lmdb.open(str(path), subdir=False, lock=False) as env, env.begin(write=True) as transaction:
         label = 0 if annotation is None else None
-        transaction.put(record_key(0), pack_record(Record(png, label, "a", annotation)))
+        transaction.put(record_key(0), seal(record_key(0), pack_record(Record(png, label, "a", annotation))))
         transaction.put(b"header", pack_header(Header(1, ["a", "b"], "", annotated=annotated)))
-    with pytest.raises(ValueError, match=rf"^{path}: record 0 \(a\): {message}$"):
+    with pytest.raises(ValueError, match=rf"^{path}: record 0( \(a\))?: {message}$"):
         ImageDatabase(path).verify()
 
 

@@ -2,9 +2,13 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
@@ -73,8 +77,10 @@ def records(data):
 def test_files_are_those_of_the_format(folder):
     data = (folder / "data.rec").read_bytes()
     found = [(flags, struct.unpack("<IfQQ", whole[:24]), whole[24:]) for flags, whole in records(data)]
+    lines = [f"{number}\t{record.label}\t{record.name}\n" for number, record in enumerate(RECORDS)]
     assert [(header, image) for _, header, image in found] == [
-        ((0, float(record.label), number, 0), record.image) for number, record in enumerate(RECORDS)
+        ((0, float(record.label), number, zlib.crc32(lines[number].encode() + record.image)), record.image)
+        for number, record in enumerate(RECORDS)
     ]
     flags = dict(zip(IMAGES, (flags for flags, _, _ in found), strict=True))
     split = {name: flags[name] for name in IMAGES if flags[name] != [0]}
@@ -90,12 +96,12 @@ def test_files_are_those_of_the_format(folder):
     assert [number for number, _ in index] == list(range(len(RECORDS)))
     for number, offset in index:
         assert next(records(data[offset:]))[1][24:] == RECORDS[number].image
-    assert (folder / "data.lst").read_text() == "".join(
-        f"{number}\t{record.label}\t{record.name}\n" for number, record in enumerate(RECORDS)
-    )
-    assert json.loads((folder / "header.json").read_text()) == {
+    assert (folder / "data.lst").read_text() == "".join(lines)
+    header = json.loads((folder / "header.json").read_text())
+    header.pop("checksum")
+    assert header == {
         "format": "imagedb",
-        "version": 2,
+        "version": 3,
         "count": 12,
         "class_names": ["ant", "bee"],
         "digest": "00ff",
@@ -163,7 +169,7 @@ def test_name_that_the_format_cannot_hold(tmp_path, name):
 
 
 def test_largest_label(tmp_path):
-    folder = write(tmp_path / "db", [Record(b"x", 2**24, "a")], replace(HEADER, count=1))
+    folder = write(tmp_path / "db", [Record(b"x", 2**24, "a")], replace(HEADER, count=1, kept=()))
     assert RecordIOReader(folder).record(0).label == 2**24
 
 
@@ -186,7 +192,8 @@ def test_missing_file(folder, name):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"format": "imagedb", "version": 3}', "format imagedb version 3, allowed: imagedb version 1 or 2"),
+        ('{"format": "imagedb", "version": 4}', "format 'imagedb' version 4, allowed: imagedb version 1 to 3"),
+        ("[" * 100_000, "the header is not that of an imagedb database"),
         ("{", "the header is not that of an imagedb database"),
         ("[1]", "the header is not that of an imagedb database"),
     ],
@@ -237,6 +244,8 @@ def test_truncated_data(folder, missing):
         (8, 1, "number 1, label 7.0, and 1 more labels in data.rec"),
         (8 + 8, 9, "number 9, label 7.0, and 0 more labels in data.rec"),
         (8 + 5, 1, "number 1, label 7.00.*, and 0 more labels in data.rec"),
+        (8 + 24, 0, "its CRC-32 in data.rec differs"),  # the image
+        (8 + 16, 0, "its CRC-32 in data.rec differs"),  # the CRC-32
         (8 + 6, 0xC0, "data.lst has another number or label than data.rec"),  # label 6
     ],
 )
@@ -252,7 +261,64 @@ def test_damaged_record(folder, at, value, message):
 
 
 def test_record_without_a_label(tmp_path):
-    folder = write(tmp_path / "db", [Record(b"x", 0, "a")], replace(HEADER, count=1))
+    folder = write(tmp_path / "db", [Record(b"x", 0, "a")], replace(HEADER, count=1, kept=()))
     (folder / "data.rec").write_bytes(MAGIC + struct.pack("<I", 4) + b"abcd")
     with pytest.raises(ValueError, match=r"^damaged: 4 bytes in data\.rec$"):
         RecordIOReader(folder).record(0)
+
+
+def test_changed_name_is_found(folder):
+    names = (folder / "data.lst").read_bytes()
+    (folder / "data.lst").write_bytes(names.replace(b"one byte", b"one bytf"))
+    with pytest.raises(ValueError, match=r"^damaged: its CRC-32 in data\.rec differs$"):
+        RecordIOReader(folder).record(1)
+
+
+def test_folder_of_version_2_is_read(folder):
+    """It had 0 in place of the checksum of a record, and none of the header."""
+    header = json.loads((folder / "header.json").read_text())
+    del header["checksum"]
+    (folder / "header.json").write_text(json.dumps(header | {"version": 2, "count": 1, "kept": []}))
+    image = struct.pack("<4sIIfQQ", MAGIC, 24 + 1, 0, 7, 0, 0) + b"x\0\0\0"
+    (folder / "data.rec").write_bytes(image)
+    (folder / "data.idx").write_text("0\t0\n")
+    (folder / "data.lst").write_bytes(b"0\t7\ta\n")
+    assert RecordIOReader(folder).record(0) == Record(b"x", 7, "a")
+    (folder / "data.lst").write_bytes(b"0\t7\t\xff\n")
+    with pytest.raises(ValueError, match=r"^damaged: its name in data\.lst is not UTF-8$"):
+        RecordIOReader(folder).record(0)
+
+
+def test_shard_without_records_is_read(tmp_path):
+    header = replace(HEADER, count=0, kept=())
+    assert RecordIOReader(write(tmp_path / "db", [], header)).header == header
+
+
+def test_a_fifo_is_named_and_not_opened(folder):
+    (folder / "data.lst").unlink()
+    os.mkfifo(folder / "data.lst")
+    with pytest.raises(ValueError, match=f"^{folder}/data.lst is not a file, one is expected there$"):
+        RecordIOReader(folder)
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_full_disk_names_the_folder(tmp_path, size):
+    """A limit of the size of files is met as a full disk is, when buffers are written."""
+    code = f"""
+import resource, signal
+from pathlib import Path
+from imagedb.record import Header, Record
+from imagedb.recordio import RecordIOWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+try:
+    writer = RecordIOWriter(Path("db"))
+    writer.put(Record(bytes({size} + 1), 0, "a"), b"")
+    writer.finish(Header(1, ["a"], ""))
+except OSError as error:
+    print(error)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "cannot write db: [Errno 27] File too large\n"
