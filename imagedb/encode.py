@@ -7,7 +7,6 @@ from typing import Literal
 
 from PIL import Image
 
-from imagedb.images import decode_image
 from storage.errors import InputError
 
 
@@ -42,13 +41,12 @@ class Encoding:
         unused = {"resized": {"quality"} if self.format == "png" else set(), "raw": {"format", "quality"}}[self.type]
         return {key: value for key, value in asdict(self).items() if key not in unused}
 
-    def __call__(self, data: bytes, tolerant: bool = False) -> bytes:
-        """Encode an encoded image again.
+    def __call__(self, image: Image.Image, data: bytes) -> bytes:
+        """Encode an RGB image, of which `data` is the encoded form, again.
 
         Raises:
-            InputError: if it cannot be decoded (see `decode_image`, also for `tolerant`).
+            InputError: if the format cannot hold an image of that size.
         """
-        image = decode_image(data, tolerant)
         side = (min if self.side == "short" else max)(image.size)
         if self.size is not None and side > self.size:
             # Pillow's Lanczos filter takes all pixels into account, unlike filters that sample some
@@ -75,5 +73,8 @@ def _encode(image: Image.Image, format: str, quality: int) -> bytes:
     if format == "png":
         return encode_png(image)
     buffer = io.BytesIO()
-    image.save(buffer, format.upper(), quality=quality)
+    try:
+        image.save(buffer, format.upper(), quality=quality)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{image.width} x {image.height} pixels cannot be encoded as {format}: {error}") from None
     return buffer.getvalue()

@@ -1,162 +1,118 @@
 """Encoded images: inspecting them for damage and unusual properties, and the one way to decode them."""
 
+import ctypes
 import io
-import struct
-import zlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, _imaging
 
+from imagedb import jpeg, png
+from imagedb.exif import orientation_note
+from imagedb.limits import MAX_BYTES, MAX_PIXELS, check_size
 from storage.errors import InputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
-MAX_PIXELS = 2**27  # an image that claims more is treated as a decompression bomb
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which prints a warning
-
-JPEG_SIGNATURE, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 # The format that a file's suffix stands for.
 SUFFIXES = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", **{f".{f.lower()}": f for f in FORMATS}}
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+TILE = (322, 323)  # tags of TIFF: width and height of the parts that are decoded at once
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many wherever it decodes, and warns before
+warnings.filterwarnings("ignore", module=r"PIL\.")  # packing names them once (`pillow_warnings`)
+# libtiff would print a line on stderr for each damaged file, beside the error that Pillow raises
+getattr(ctypes.CDLL(_imaging.__file__), "TIFFSetErrorHandler", lambda handler: None)(None)
 
 
 def decode_image(data: bytes, tolerant: bool = False) -> Image.Image:
     """Decode one image to RGB with 8 bits per channel.
 
     Only the first frame is decoded. Alpha is dropped, EXIF orientation is ignored, and of 16-bit grey the high byte is
-    used.
+    used. The metadata of JPEG and PNG files are not read.
 
     Args:
         tolerant: whether the missing part of a truncated JPEG file becomes grey.
 
     Raises:
-        InputError: if the data is not a whole image in one of FORMATS, has more than MAX_PIXELS, or its mode is not one
-            of MODES.
+        InputError: if the data is not a whole image in one of FORMATS, is larger than `imagedb.limits` allow, or its
+            mode is not one of MODES.
     """
-    if tolerant and data.startswith(JPEG_SIGNATURE) and not data.endswith(JPEG_END):
-        data += JPEG_END
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(*image.size)
-            if image.mode not in (*MODES, *SIXTEEN_BIT):
-                raise InputError(f"pixels of Pillow mode {image.mode}, allowed: 16-bit grey, {', '.join(MODES)}")
-            if image.mode in SIXTEEN_BIT:
-                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-            return image.convert("RGB")
-    except UnidentifiedImageError:
-        raise InputError("empty" if not data else f"not an image, allowed: {', '.join(FORMATS)}") from None
-    except ValueError:
-        raise
-    except Exception as error:  # Pillow's decoders raise any type on damaged data
-        raise InputError(f"the image cannot be decoded: {' '.join(str(error).split())}") from None
+    if data.startswith(jpeg.SIGNATURE):
+        data, _ = jpeg.read_jpeg(data, tolerant)
+        if tolerant and not data.endswith(jpeg.END):
+            data += jpeg.END
+    elif data.startswith(png.SIGNATURE):
+        data, _ = png.read_png(data)
+    with _opened(data) as image:
+        return _to_rgb(image)
 
 
-def inspect_image(data: bytes, name: str) -> list[str]:
-    """Check that an image is whole, and note its unusual properties.
-
-    JPEG and PNG files are checked by their structure, a hundred times faster than by decoding; this finds truncated
-    files and (PNG) wrong checksums. Files of other formats are decoded.
+def inspect_image(data: bytes, name: str) -> tuple[Image.Image, list[str]]:
+    """Check that an image is whole by decoding it, and note its unusual properties.
 
     Args:
         name: file name of the image, whose suffix says which format people expect.
 
     Returns:
-        Any of "grey", "16-bit", "CMYK", "animated", "EXIF orientation" and, if the suffix is that of another format,
-        such as "JPEG named .png".
+        The image as `decode_image` gives it; and any of "grey", "16-bit", "CMYK", "animated", "EXIF orientation" and,
+        if the suffix is that of another format, such as "JPEG named .png".
 
     Raises:
         InputError: if the image is truncated, damaged or of a kind that is not supported.
     """
-    if data.startswith(JPEG_SIGNATURE):
-        kind, notes = "JPEG", _inspect_jpeg(data)
-    elif data.startswith(PNG_SIGNATURE):
-        kind, notes = "PNG", _inspect_png(data)
-    else:
-        kind, notes = _inspect_by_decoding(data)
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{len(data)} bytes, allowed: {MAX_BYTES}")
+    notes: list[str] | None = None
+    if data.startswith(jpeg.SIGNATURE):
+        data, notes = jpeg.read_jpeg(data)
+    elif data.startswith(png.SIGNATURE):
+        data, notes = png.read_png(data)
+        png.check_pixels(data)
+    with _opened(data) as image:
+        kind = str(image.format)
+        notes = _notes(image) if notes is None else notes
+        decoded = _to_rgb(image)
     suffix = PurePath(name).suffix.lower()
     if SUFFIXES.get(suffix, kind) != kind:
         notes.append(f"{kind} named {suffix}")
-    return notes
+    return decoded, list(dict.fromkeys(notes))
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise InputError(f"{width} x {height} pixels, allowed: {MAX_PIXELS} in all (a decompression bomb?)")
-    if not width * height:
-        raise InputError(f"{width} x {height} pixels")
-
-
-def _inspect_jpeg(data: bytes) -> list[str]:
-    """Walk through the segments up to the first scan (ITU-T T.81, annex B)."""
-    notes, at, components = [], 2, None
-    while True:
-        if len(data) < at + 4 or data[at] != 0xFF:
-            raise InputError("a JPEG file that is truncated or damaged before its first scan")
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill
-            at += 1
-            continue
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        if marker == 0xDA:
-            break
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if length < 8 or len(data) < at + 10:
-                raise InputError("a JPEG file with a damaged frame header")
-            bits, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
-            if bits != 8 or marker > 0xC2:
-                raise InputError(f"a JPEG file of {bits} bits and kind SOF{marker - 0xC0}, allowed: 8 bits, SOF0 to 2")
-            _check_size(width, height)
-        if marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
-            notes += _orientation(data[at + 4 : at + 2 + length])
-        at += 2 + length
-    if components is None:
-        raise InputError("a JPEG file without a frame header")
-    if not data.endswith(JPEG_END) and data.find(JPEG_END, at) < 0:
-        raise InputError("a truncated JPEG file: it has no end marker")
-    return notes + {1: ["grey"], 4: ["CMYK"]}.get(components, [])
-
-
-def _inspect_png(data: bytes) -> list[str]:
-    """Walk through the chunks and compare their checksums (PNG specification, section 5)."""
-    notes, at, kind = [], len(PNG_SIGNATURE), b""
-    while kind != b"IEND":
-        if len(data) < at + 12:
-            raise InputError("a truncated PNG file: it has no end chunk")
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 8 + length
-        if len(data) < end + 4:
-            raise InputError(f"a truncated PNG file: chunk {kind.decode('latin-1')} is not whole")
-        if zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise InputError(f"a damaged PNG file: the checksum of chunk {kind.decode('latin-1')} is wrong")
-        if kind == b"IHDR":
-            width, height, bits, color = struct.unpack_from(">IIBB", data, at + 8)
-            _check_size(width, height)
-            notes += ["16-bit"] * (bits == 16) + ["grey"] * (color in (0, 4))
-        elif kind == b"acTL":
-            notes.append("animated")
-        elif kind == b"eXIf":
-            notes += _orientation(b"Exif\0\0" + data[at + 8 : end])
-        at = end + 4
-    return notes
-
-
-def _inspect_by_decoding(data: bytes) -> tuple[str, list[str]]:
-    decode_image(data)
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        notes = ["animated"] * (getattr(image, "n_frames", 1) > 1)
-        notes += ["16-bit"] * (image.mode in SIXTEEN_BIT) + ["CMYK"] * (image.mode == "CMYK")
-        notes += ["grey"] * (image.mode in ("1", "L", "LA", *SIXTEEN_BIT))
-        notes += ["EXIF orientation"] * (image.getexif().get(ORIENTATION, 1) != 1)
-        return str(image.format), notes
-
-
-def _orientation(exif: bytes) -> list[str]:
-    parsed = Image.Exif()
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """An image of a size and mode that can be decoded; what Pillow raises in the block becomes an InputError."""
     try:
-        parsed.load(exif)
-    except Exception:  # a damaged EXIF block damages no pixels
-        return []
-    return ["EXIF orientation"] * (parsed.get(ORIENTATION, 1) != 1)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            check_size(*image.size)
+            if image.format == "TIFF":
+                check_size(*(int(image.tag_v2.get(tag, 1)) for tag in TILE))  # type: ignore[attr-defined]
+            if image.mode not in (*MODES, *SIXTEEN_BIT):
+                raise InputError(f"pixels of Pillow mode {image.mode}, allowed: 16-bit grey, {', '.join(MODES)}")
+            yield image
+    except (InputError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        kind = next((kind for kind in FORMATS if Image.OPEN[kind][1](data[:16])), None)  # type: ignore[misc]
+        known = f"a {kind} file whose header is damaged" if kind else f"not an image, allowed: {', '.join(FORMATS)}"
+        raise InputError(known if data else "empty") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"more than {MAX_PIXELS} pixels (a decompression bomb?)") from None
+    except Exception as error:  # Pillow's decoders raise any type on damaged data
+        raise InputError(f"the image cannot be decoded: {' '.join(str(error).split())}") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in SIXTEEN_BIT:
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def _notes(image: Image.Image) -> list[str]:
+    notes = ["animated"] * getattr(image, "is_animated", False)
+    notes += ["16-bit"] * (image.mode in SIXTEEN_BIT) + ["CMYK"] * (image.mode == "CMYK")
+    notes += ["grey"] * (image.mode in ("1", "L", "LA", *SIXTEEN_BIT))
+    return notes + orientation_note(image.getexif())

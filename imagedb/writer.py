@@ -12,10 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from imagedb import jpeg
+from imagedb.digests import image_digests
 from imagedb.encode import Encoding
 from imagedb.images import decode_image, inspect_image
 from imagedb.lmdb_file import LmdbWriter
 from imagedb.parallel import ordered_map
+from imagedb.pillow_warnings import collected, collecting
 from imagedb.reader import ImageDatabase
 from imagedb.record import Digest, Header, Record, pack_record
 from imagedb.recordio import RecordIOWriter
@@ -38,6 +41,7 @@ class Packed:
         per_class: number of images, or of objects if the source has annotations, in each class.
         bad: for each damaged image, by name, what was done ("kept", "skipped") and why.
         notes: for each unusual property (see `inspect_image`), the names of the images that have it.
+        digests: for each record, the 32 bytes of `image_digests`; none after `merge_databases`.
     """
 
     header: Header
@@ -45,6 +49,7 @@ class Packed:
     per_class: list[int]
     bad: dict[str, str] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    digests: bytearray = field(default_factory=bytearray)
 
 
 def write_database(
@@ -79,9 +84,9 @@ def write_database(
     if source.annotated and encoding and encoding.size is not None:
         raise InputError("annotations are in pixels of the original images, so the images cannot be resized")
     prepare = partial(_prepare, encoding=encoding, on_bad_image=on_bad_image)
-    bad, notes = {}, defaultdict(list)
+    bad, notes, digests = {}, defaultdict(list), bytearray()
     prepared = ordered_map(prepare, source.images(shard), workers)
-    with closing(prepared), _new_database(path) as writer:
+    with collecting(), closing(prepared), _new_database(path) as writer:
         records = _Records(writer, source.class_names, progress)
         for found in prepared:
             if found.problem:
@@ -90,12 +95,13 @@ def write_database(
                 notes[note].append(found.name)
             if found.record:
                 records.put(found.record, found.value, found.digest, truncated=bool(found.problem))
+                digests += found.digests
         packed = records.finish(
             annotated=source.annotated,
             shard=(shard.number, shard.count),
             encoding=encoding.describe() if encoding else None,
         )
-    return replace(packed, bad=bad, notes=dict(sorted(notes.items())))
+    return replace(packed, bad=bad, notes=dict(sorted(notes.items())), digests=digests)
 
 
 def merge_databases(
@@ -103,7 +109,7 @@ def merge_databases(
 ) -> Packed:
     """Merge all shards of a source into the database that packing it at once would make, byte for byte.
 
-    The result has no `bad` and `notes`, because databases do not hold them.
+    The result has no `bad`, `notes` and `digests`, because databases do not hold them.
 
     Raises:
         InputError: if the shards are not all parts of one source, each once, or a name occurs twice.
@@ -135,6 +141,7 @@ class _Prepared:
     record: Record | None = None  # None: the image is left out
     value: bytes = b""
     digest: bytes = b""
+    digests: bytes = b""
     notes: list[str] = field(default_factory=list)
     problem: str | None = None
 
@@ -143,28 +150,31 @@ def _prepare(item: SourceImage, encoding: Encoding | None, on_bad_image: OnBadIm
     found = _Prepared(item.name)
     data = item.image() if callable(item.image) else item.image
     try:
+        collected()  # what an image before has left
         try:
-            found.notes = inspect_image(data, item.name)
-            data = encoding(data) if encoding else data
-        except ValueError as error:
+            image, notes = inspect_image(data, item.name)
+            found.notes = list(dict.fromkeys([*notes, *collected()]))
+            stored = encoding(image, data) if encoding else data
+        except InputError as error:
             if on_bad_image == "error":
                 raise
             found.problem = f"skipped: {error}"
-            if on_bad_image == "skip":
+            if on_bad_image == "skip" or not data.startswith(jpeg.SIGNATURE):
                 return found
             try:
-                decode_image(data, tolerant=True)
-            except ValueError:
+                image = decode_image(data, tolerant=True)
+                stored = encoding(image, data) if encoding else data
+            except InputError:
                 return found
             found.problem = f"kept: {error}"
-            data = encoding(data, tolerant=True) if encoding else data
         annotation = item.annotation() if item.annotation else None
-        found.record = Record(data, item.label, item.name, annotation)
+        found.record = Record(stored, item.label, item.name, annotation)
         for mask in found.record.masks:
             inspect_image(mask, "mask")
-    except ValueError as error:
+    except InputError as error:
         where = f" ({item.file})" if item.file else ""
         raise InputError(f"image {item.name}{where}: {error}") from None
+    found.digests = image_digests(data, image)
     found.value = pack_record(found.record)
     found.digest = hashlib.sha256(found.value).digest()
     return found

@@ -51,6 +51,9 @@ class Pack(Section):
     on_bad_image: Literal["error", "skip", "keep"] = Field(
         description="keep: truncated JPEG files alone; metrics/pack_*.json names all bad images"
     )
+    overlap: Literal["report", "refuse"] = Field(
+        description="validation images that are in train, too; metrics/overlap.json names them"
+    )
 
 
 class Normalization(Section):

@@ -1,12 +1,17 @@
 import io
+import resource
 import struct
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
-from imagedb.images import MAX_PIXELS, decode_image, inspect_image
+from imagedb import images
+from imagedb.images import decode_image, inspect_image
+from imagedb.limits import MAX_PIXELS
+from storage.errors import InputError
 
 PIXELS = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
 
@@ -41,14 +46,14 @@ def test_truncated_image_is_refused(png):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     for kind in ("PNG", "JPEG"):
         data = encode(Image.fromarray(noise), kind)
-        with pytest.raises(ValueError, match=r"^the image cannot be decoded: .*truncated"):
+        with pytest.raises(InputError, match=rf"^a truncated {kind} file: "):
             decode_image(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize("data", [b"<html>", encode(Image.new("RGB", (2, 2)), "EPS")])
 def test_other_formats_are_refused(data):
     for look in (decode_image, lambda data: inspect_image(data, "x")):
-        with pytest.raises(ValueError, match=r"^not an image, allowed: JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM$"):
+        with pytest.raises(InputError, match=r"^not an image, allowed: JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM$"):
             look(data)
 
 
@@ -60,15 +65,20 @@ def test_sixteen_bit_grey_keeps_its_high_byte():
 def test_floating_point_pixels_are_refused():
     data = encode(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF")
     for look in (decode_image, lambda data: inspect_image(data, "x")):
-        with pytest.raises(ValueError, match=r"^pixels of Pillow mode F, allowed: 16-bit grey, 1, L, LA, P, .*$"):
+        with pytest.raises(InputError, match=r"^pixels of Pillow mode F, allowed: 16-bit grey, 1, L, LA, P, .*$"):
             look(data)
 
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-TURNED = Image.Exif()
-TURNED[0x0112] = 6
-UPRIGHT = Image.Exif()
-UPRIGHT[0x0112] = 1
+
+
+EXIF = ("JPEG", "PNG", "WEBP", "TIFF")
+
+
+def exif(orientation):
+    block = Image.Exif()
+    block[0x0112] = orientation
+    return block
 
 
 @pytest.mark.parametrize(
@@ -87,10 +97,8 @@ UPRIGHT[0x0112] = 1
         (encode(NOISE.convert("L"), "JPEG"), "a.jpg", ["grey"]),
         (encode(NOISE.convert("LA"), "PNG"), "a.png", ["grey"]),
         (encode(NOISE.convert("L"), "BMP"), "a.bmp", ["grey"]),
-        (encode(NOISE, "JPEG", exif=TURNED), "a.jpg", ["EXIF orientation"]),
-        (encode(NOISE, "PNG", exif=TURNED), "a.png", ["EXIF orientation"]),
-        (encode(NOISE, "WEBP", exif=TURNED), "a.webp", ["EXIF orientation"]),
-        (encode(NOISE, "JPEG", exif=UPRIGHT), "a.jpg", []),
+        *((encode(NOISE, kind, exif=exif(n)), "a", ["EXIF orientation"]) for kind in EXIF for n in range(2, 9)),
+        *((encode(NOISE, kind, exif=exif(n)), "a", []) for kind in EXIF for n in (0, 1, 9, 65535)),
         (encode(NOISE, "JPEG", exif=b"Exif\0\0nonsense"), "a.jpg", []),
         (encode(Image.fromarray(np.zeros((2, 2), np.uint16)), "PNG"), "a.png", ["16-bit", "grey"]),
         (encode(Image.fromarray(np.zeros((2, 2), np.uint16)), "TIFF"), "a.tif", ["16-bit", "grey"]),
@@ -101,28 +109,29 @@ UPRIGHT[0x0112] = 1
     ],
 )
 def test_what_is_remarkable_about_a_whole_image(data, name, notes):
-    assert sorted(inspect_image(data, name)) == notes
-    decode_image(data)
+    image, found = inspect_image(data, name)
+    assert sorted(found) == notes
+    assert image.tobytes() == decode_image(data).tobytes()
 
 
 def test_an_image_that_ends_anywhere_is_found():
     for kind in ("JPEG", "PNG"):
         data = encode(NOISE.resize((16, 16)), kind)
         for end in range(len(data) - 2):
-            with pytest.raises(ValueError, match=r"truncated|damaged|empty|not an image|cannot be decoded"):
+            with pytest.raises(InputError, match=r"truncated|damaged|empty|not an image|cannot be decoded"):
                 inspect_image(data[:end], "x")
 
 
 def test_a_wrong_checksum_is_found():
     data = bytearray(encode(NOISE, "PNG"))
     data[data.index(b"IDAT") + 20] ^= 1
-    with pytest.raises(ValueError, match=r"^a damaged PNG file: the checksum of chunk IDAT is wrong$"):
+    with pytest.raises(InputError, match=r"^a damaged PNG file: the checksum of chunk IDAT is wrong$"):
         inspect_image(bytes(data), "x")
 
 
 def test_empty_file():
     for look in (decode_image, lambda data: inspect_image(data, "x")):
-        with pytest.raises(ValueError, match=r"^empty$"):
+        with pytest.raises(InputError, match=r"^empty$"):
             look(b"")
 
 
@@ -141,17 +150,91 @@ def jpeg_of_size(width, height, bits=8, kind=0xC0):
     return bytes(data)
 
 
-@pytest.mark.parametrize("make", [png_of_size, jpeg_of_size])
+def gif_of_size(width, height):
+    return encode(NOISE, "GIF")[:6] + struct.pack("<HH", width, height) + encode(NOISE, "GIF")[10:]
+
+
+def bmp_of_size(width, height):
+    return encode(NOISE, "BMP")[:18] + struct.pack("<ii", width, height) + encode(NOISE, "BMP")[26:]
+
+
+def ppm_of_size(width, height):
+    return b"P6 %d %d 255\n" % (width, height)
+
+
+def tiff_of_size(width, height, tile=None):
+    tags = {256: width, 257: height, 258: 8, 259: 8, 262: 1, 277: 1}
+    tags |= {322: tile[0], 323: tile[1], 324: 8, 325: 99} if tile else {273: 8, 278: height, 279: 99}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    pixels = zlib.compress(bytes(1000)).ljust(100)
+    return b"II*\0" + struct.pack("<I", 108) + pixels + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def webp_of_size(width, height):
+    canvas = b"VP8X" + struct.pack("<I4x", 10) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    rest = encode(NOISE, "WEBP")[12:]
+    return b"RIFF" + struct.pack("<I", 4 + len(canvas) + len(rest)) + b"WEBP" + canvas + rest
+
+
+@pytest.mark.parametrize(
+    "make", [png_of_size, jpeg_of_size, gif_of_size, bmp_of_size, ppm_of_size, tiff_of_size, webp_of_size]
+)
 def test_decompression_bombs_are_refused_without_decoding(make):
-    width, height = 60_000, MAX_PIXELS // 60_000 + 1
+    width, height = 16_000, MAX_PIXELS // 16_000 + 1
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for look in (decode_image, lambda data: inspect_image(data, "x")):
-        with pytest.raises(ValueError, match=rf"^{width} x {height} pixels, allowed: {MAX_PIXELS} in all .*$"):
+        with pytest.raises(InputError, match=rf"^({width} x {height}|more than {MAX_PIXELS}) pixels.*bomb\?\)$"):
             look(make(width, height))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17, "KiB; the pixels are 393,216"
+
+
+def test_a_bomb_in_the_tiles_of_a_small_tiff_file():
+    assert inspect_image(tiff_of_size(16, 16, tile=(16, 16)), "x")[1] == ["grey"]
+    with pytest.raises(InputError, match=r"^60000 x 60000 pixels, allowed: "):
+        decode_image(tiff_of_size(16, 16, tile=(60_000, 60_000)))
+
+
+def test_the_size_of_an_encoded_image_is_bounded(monkeypatch, png):
+    monkeypatch.setattr(images, "MAX_BYTES", len(png))
+    inspect_image(png, "x")
+    with pytest.raises(InputError, match=rf"^{len(png) + 1} bytes, allowed: {len(png)}$"):
+        inspect_image(png + b"x", "x")
+
+
+def test_a_damaged_header_is_no_other_format():
+    data = encode(NOISE, "TIFF", compression="tiff_lzw")
+    with pytest.raises(InputError, match=r"^a TIFF file whose header is damaged$"):
+        decode_image(data[: len(data) // 2])
+
+
+def test_libtiff_prints_nothing(capfd):
+    data = bytearray(encode(NOISE, "TIFF", compression="tiff_lzw"))
+    data[300:400] = bytes(range(100))
+    data[1300:1400] = bytes(range(100, 200))
+    with pytest.raises(InputError, match=r"^the image cannot be decoded: decoder error"):
+        decode_image(bytes(data))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, KeyError, SyntaxError, struct.error, RecursionError, OSError, IndexError]
+)
+def test_whatever_a_decoder_raises_is_a_mistake_in_the_image(monkeypatch, png, error):
+    def load(image):
+        raise error("two\nlines")
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    for look in (decode_image, lambda data: inspect_image(data, "x")):
+        with pytest.raises(InputError, match=r"^the image cannot be decoded: .*two.*lines.*$"):
+            look(png)
+    monkeypatch.setattr(PngImageFile, "load", lambda image: bytearray(2**62))
+    with pytest.raises(MemoryError):
+        decode_image(png)
 
 
 @pytest.mark.parametrize(("bits", "kind"), [(12, 0xC1), (8, 0xC3), (8, 0xC9)])
 def test_rare_kinds_of_jpeg_are_refused(bits, kind):
-    with pytest.raises(ValueError, match=rf"^a JPEG file of {bits} bits and kind SOF{kind - 0xC0}, allowed: .*$"):
+    with pytest.raises(InputError, match=rf"^a JPEG file of {bits} bits and kind SOF{kind - 0xC0}, allowed: .*$"):
         inspect_image(jpeg_of_size(64, 64, bits, kind), "x")
 
 

@@ -6,6 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb
@@ -53,18 +56,22 @@ def test_content_read_without_this_library(database, image_root):
     with lmdb.open(str(database), subdir=False, lock=False, readonly=True) as env, env.begin() as transaction:
         entries = list(transaction.cursor())
     assert [key for key, _ in entries] == [i.to_bytes(8, "big") for i in range(70)] + [b"header"]
-    for (_, value), file in zip(entries[:-1], files, strict=True):
+    values = [value[4:] for _, value in entries[:-1]]
+    for (key, stored), value, file in zip(entries[:-1], values, files, strict=True):
+        assert int.from_bytes(stored[:4], "big") == zlib.crc32(key + value)
         assert msgpack.unpackb(value) == {
             "image": file.read_bytes(),
             "label": ["ant", "bee", "cat"].index(file.parent.name),
             "name": f"{file.parent.name}/{file.name}",
         }
-    assert msgpack.unpackb(entries[-1][1]) == {
+    header = msgpack.unpackb(entries[-1][1])
+    header.pop("checksum")
+    assert header == {
         "format": "imagedb",
-        "version": 2,
+        "version": 3,
         "count": 70,
         "class_names": ["ant", "bee", "cat"],
-        "digest": hashlib.sha256(b"".join(hashlib.sha256(value).digest() for _, value in entries[:-1])).hexdigest(),
+        "digest": hashlib.sha256(b"".join(hashlib.sha256(value).digest() for value in values)).hexdigest(),
         "annotated": False,
         "shard": [1, 1],
         "kept": [],
@@ -214,6 +221,82 @@ def test_remarkable_images_are_named(png, tmp_path):
     assert packed.bad == {}
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_warnings_of_pillow_are_named_once(workers, png, tmp_path, capfd):
+    """Of each image, in whatever thread; those of others are shown."""
+    turned = png[:33] + png_chunk(b"eXIf", b"II*\0\xff\xff\xff\xff") + png[33:]
+
+    def other():
+        warnings.warn("not of Pillow", stacklevel=1)
+        return png
+
+    items = [SourceImage(f"{i}.png", 0, turned if i % 3 == 0 else png) for i in range(30)]
+    with pytest.warns(UserWarning, match="^not of Pillow$") as shown:
+        packed = write_database(Items(*items, SourceImage("o", 0, other)), tmp_path / "db", workers=workers)
+    assert packed.notes == {
+        "Pillow: Corrupt EXIF data. Expecting to read N bytes but only got N.": [f"{i}.png" for i in range(0, 30, 3)]
+    }
+    assert len(shown) == 1
+    assert capfd.readouterr().err == ""
+
+
+def png_chunk(kind, data):
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def test_what_is_packed_can_be_decoded_and_only_jpeg_files_are_kept(png, tmp_path):
+    """A PNG file whose compressed pixels end too early: Pillow would give black."""
+    stream = zlib.compress((b"\0" + bytes(15)) * 3)  # of four rows
+    short = png[:33] + png_chunk(b"IDAT", stream) + png_chunk(b"IEND", b"")
+    source = Items(SourceImage("short", 0, short), SourceImage("whole", 0, png))
+    message = "a truncated PNG file: its compressed pixels end too early"
+    with pytest.raises(ValueError, match=rf"^image short: {message}$"):
+        write_database(source, tmp_path / "db")
+    for choice in ("skip", "keep"):
+        packed = write_database(source, tmp_path / "db", on_bad_image=choice)
+        assert (packed.bad, packed.header.count) == ({"short": f"skipped: {message}"}, 1)
+
+
+def test_an_image_that_the_format_cannot_hold_is_a_bad_image(png, tmp_path):
+    long = jpeg(np.zeros((2, 40_000, 3), np.uint8))
+    source = Items(SourceImage("long", 0, long), SourceImage("whole", 0, png))
+    for choice in ("skip", "keep"):
+        encoding = Encoding("resized", "short", 1, "webp")
+        packed = write_database(source, tmp_path / "db", encoding=encoding, on_bad_image=choice)
+        assert packed.bad["long"].startswith("skipped: 20000 x 1 pixels cannot be encoded as webp: ")
+
+
+def test_a_damaged_mask_is_an_error(png, tmp_path):
+    annotation = Annotation(masks={"class": png[:60]})
+    source = Items(SourceImage("a", None, png, "a.png", lambda: annotation), annotated=True)
+    with pytest.raises(ValueError, match=r"^image a \(a.png\): a truncated PNG file"):
+        write_database(source, tmp_path / "db", on_bad_image="skip")
+
+
+def test_a_mistake_of_the_program_is_not_taken_for_a_bad_image(png, tmp_path):
+    source = Items(SourceImage("a", None, png, annotation=lambda: int("x")), annotated=True)
+    with pytest.raises(ValueError, match=r"^invalid literal for int"):
+        write_database(source, tmp_path / "db", on_bad_image="skip")
+
+
+def test_digests_are_those_of_the_images_in_the_source(png, tmp_path):
+    """Of the bytes, and of size and pixels; an encoding changes neither."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)))
+    again = io.BytesIO()
+    Image.fromarray(pixels).save(again, "BMP")
+    source = Items(SourceImage("x", 0, png), SourceImage("y", 0, again.getvalue()))
+    expected = b"".join(
+        hashlib.sha256(content).digest()[:16]
+        for data in (png, again.getvalue())
+        for content in (data, b"5 4 " + pixels.tobytes())
+    )
+    for encoding in (None, Encoding("raw"), Encoding("resized", "long", 2)):
+        assert write_database(source, tmp_path / "db", encoding=encoding).digests == expected
+    kept = write_database(Items(*Damaged.items), tmp_path / "keep", on_bad_image="keep")
+    filled = decode_image(Damaged.items[1].image, tolerant=True).tobytes()
+    assert kept.digests[48:64] == hashlib.sha256(b"64 64 " + filled).digest()[:16]
+
+
 def test_annotations_are_packed(png, tmp_path):
     annotation = Annotation((Object(1, (0, 0, 2, 2), ("crowd",), png),), {"class": png})
     source = Items(SourceImage("a", None, png, annotation=lambda: annotation), annotated=True)
@@ -238,7 +321,8 @@ def test_merged_shards_are_the_database_packed_at_once(image_root, tmp_path, suf
         write_database(source, path, shard=Shard(k, count))
     seen = []
     merged = merge_databases(reversed(shards), tmp_path / f"all.{suffix}", seen.append)
-    assert merged == write_database(source, tmp_path / f"whole.{suffix}")
+    whole = write_database(source, tmp_path / f"whole.{suffix}")
+    assert merged == replace(whole, digests=bytearray())
     assert merged.per_class == [23, 23, 24]
     assert merged.bytes == sum(file.stat().st_size for file in image_root.rglob("*.*"))
     assert len(seen) == 70

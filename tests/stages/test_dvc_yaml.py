@@ -25,6 +25,7 @@ CODE = {path.parent.name for path in REPOSITORY.glob("*/__init__.py")} - {"tools
 ORDER = [
     "code",
     "pack",
+    "overlap",
     "count_ops",
     "train_float",
     "calibrate",
@@ -63,7 +64,7 @@ def script(stage) -> str:
 
 
 def test_every_stage_runs_a_script_that_exists(stages):
-    assert len(stages) == 22
+    assert len(stages) == 23
     for stage in stages.values():
         assert (REPOSITORY / script(stage)).is_file()
 

@@ -51,12 +51,15 @@ def test_stage_packs_the_split_of_params(call, capsys):
         "images": 2000,
         "classes": 10,
         "images_per_class": {"min": 200, "max": 200},
-        "bytes": sum(len(msgpack.unpackb(value)["image"]) for _, value in entries),
-        "digest": hashlib.sha256(b"".join(hashlib.sha256(value).digest() for _, value in entries)).hexdigest(),
+        "bytes": sum(len(msgpack.unpackb(value[4:])["image"]) for _, value in entries),
+        "digest": hashlib.sha256(b"".join(hashlib.sha256(value[4:]).digest() for _, value in entries)).hexdigest(),
         "bad_images": {},
         "notes": {"grey": {"images": 2000, "names": []}},
     }
-    assert sorted(str(path) for path in Path("artifacts").rglob("*.*")) == ["artifacts/db/val.lmdb"]
+    assert sorted(str(path) for path in Path("artifacts").rglob("*.*")) == [
+        "artifacts/db/val.digests",
+        "artifacts/db/val.lmdb",
+    ]
 
 
 def test_folder_by_hand(call, tmp_path, capsys):
@@ -111,13 +114,16 @@ def test_shards_are_merged_to_the_whole(images, call, capsys, kind):
     shard = json.loads(Path("artifacts/db/val-2-of-3.json").read_text())
     assert (shard["images"], shard["classes"]) == (2, 2)
     whole = ImageDatabase(f"artifacts/db/val.{kind}")
-    header, records = whole.header, list(whole)
+    header, records, digests = whole.header, list(whole), Path("artifacts/db/val.digests").read_bytes()
+    Path("artifacts/db/val.digests").unlink()
     Path("metrics/pack_val.json").unlink()
     capsys.readouterr()
     call("--split-name", "val", "--pack-type", kind, "--merge", "3")
     assert capsys.readouterr().out == f"5 images in artifacts/db/val.{kind}\n"
     merged = ImageDatabase(f"artifacts/db/val.{kind}")
     assert (merged.header, list(merged)) == (header, records)
+    assert Path("artifacts/db/val.digests").read_bytes() == digests
+    assert len(digests) == 32 + 5 * 32
     assert Path("metrics/pack_val.json").read_text() == metrics
 
 
