@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,28 @@ MENDABLE = {
     errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE,
     errno.ENOMEM,
 }  # fmt: skip
+# How libraries say that memory or threads are short, where they do not raise a MemoryError.
+LACKS_MEMORY = re.compile(
+    r"(can't|cannot|failed to) allocate memory|out of memory|bad_?( )?alloc|_ALLOC_FAILED|can't start new thread", re.I
+)
+LOWER = {  # by the stage that lacks memory
+    "pack": "machine.workers",
+    "train_float": "machine.workers, batch_size (or raise train.accumulate)",
+    "train_qat": "machine.workers, qat.batch_size (or raise qat.accumulate)",
+    "calibrate": "calibrate.images, calibrate.refinement, calibrate.bias_correction, validation.batch_size",
+    "validate": "validation.batch_size",
+    "compare": "compare.images, compare.intermediate_images, validation.batch_size",
+    "golden": "golden.images",
+    "report": "report.images, validation.batch_size",
+}
 
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; what the user can mend becomes one line on stderr and exit code 1.
 
-    That is an InputError, a QuantizationError, a lack of memory, and an OSError of MENDABLE or with a message of ours
-    (without errno). TRACEBACK=1 in the environment shows where it was raised. Other exceptions keep their traceback.
+    That is an InputError, a QuantizationError, a lack of memory or threads, and an OSError of MENDABLE or with a
+    message of ours (without errno). TRACEBACK=1 in the environment shows where it was raised. Other exceptions keep
+    their traceback.
     """
     mistakes = os.environ.get(MISTAKES)
     try:
@@ -36,7 +52,7 @@ def run(main: Callable[[], None]) -> None:
         if not mendable(error) and not (mistakes and lost):
             raise
         if mistakes and not lost:
-            Path(mistakes, f"{os.environ['RANK']}.txt").write_text(message(error))
+            Path(mistakes, f"{os.environ['RANK']}.txt").write_text(message(error), encoding="utf-8")
         if os.environ.get("TRACEBACK") == "1":
             raise
         sys.exit(1 if mistakes and not lost else f"error: {message(error)}")
@@ -47,11 +63,20 @@ def mendable(error: Exception) -> bool:
     if isinstance(error, OSError):
         lost = isinstance(error, (ConnectionError, TimeoutError))
         return error.errno in MENDABLE or (error.errno is None and not lost)
-    return isinstance(error, (InputError, QuantizationError, MemoryError))
+    return isinstance(error, (InputError, QuantizationError)) or _lacks_memory(error)
 
 
 def message(error: Exception) -> str:
-    """The line that tells the user what to mend."""
-    if isinstance(error, MemoryError):
-        return f"out of memory: {str(error) or 'the system gives no more'}"
-    return str(error)
+    """The line that tells the user what to mend; what a name in it holds, such as a line break, is escaped."""
+    text = str(error)
+    if _lacks_memory(error):
+        stage = Path(sys.argv[0]).stem
+        text = f"out of memory in {stage}: {text.partition(chr(10))[0] or 'the system gives no more'}"
+        text += f"; lower {LOWER[stage]}" if stage in LOWER else ""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text.strip())
+
+
+def _lacks_memory(error: Exception) -> bool:
+    if isinstance(error, (InputError, QuantizationError, OSError)):
+        return False
+    return isinstance(error, MemoryError) or LACKS_MEMORY.search(str(error)) is not None

@@ -4,14 +4,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from pipeline.yaml_file import one_line, read_yaml
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.section import Ratio, Section
 from storage.errors import InputError
 from training.recipe import FineTuning, FloatTraining, QatRecipe, Recipe, Steps
+
+MOST = 20  # mistakes that one line names
 
 
 class Splits(Section):
@@ -224,20 +226,6 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     return check_params(values, path)
 
 
-def read_yaml(path: str | Path) -> Any:
-    """The plain values of a YAML file; None if it is empty.
-
-    Raises:
-        InputError: if it is not valid YAML, or a key occurs twice.
-        OSError: if it cannot be read.
-    """
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            return yaml.load(file, Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-
-
 def check_params(values: Any, path: str | Path) -> Params:
     """Check the values of a parameter file.
 
@@ -249,26 +237,15 @@ def check_params(values: Any, path: str | Path) -> Params:
         params.float_recipe  # noqa: B018 - checks `train` together with the top level
         return params
     except ValidationError as error:
-        raise InputError(f"{path}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """The safe loader, which makes plain values only; it refuses a key that occurs twice instead of taking the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in seen:
-                raise yaml.MarkedYAMLError(f"{name} occurs twice", key.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
+        problems = error.errors(include_url=False)
+        shown = [_explain(problem) for problem in problems[:MOST]] + (["…"] if len(problems) > MOST else [])
+        raise InputError(f"{path}: {'; '.join(shown)}") from None
 
 
 def _explain(problem: ErrorDetails) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
+    name = one_line(".".join(str(part) for part in problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "invalid_key"):
         *parents, key = map(str, problem["loc"])
         allowed = sorted(_section(parents).model_fields)
         near = get_close_matches(key, allowed, n=1)
@@ -279,7 +256,7 @@ def _explain(problem: ErrorDetails) -> str:
     if problem["type"] == "value_error":  # an error of several values together
         return f"{name}: {message}" if name else message
     message = "a block of parameters" if problem["type"] == "model_type" else message
-    return f"{name or 'the file'}: {problem['input']!r} is not allowed, must be {message}"
+    return f"{name or 'the file'}: {one_line(repr(problem['input']))} is not allowed, must be {message}"
 
 
 def _section(path: list[str]) -> type[BaseModel]:

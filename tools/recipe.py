@@ -7,21 +7,25 @@ gives. Nothing of the old params.yaml stays: the same recipe gives the same file
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
+from io import StringIO
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from pipeline.cli import run
-from pipeline.params import check_params, read_yaml
+from pipeline.params import check_params
 from pipeline.paths import require
+from pipeline.yaml_file import parse_yaml, read_yaml
 from storage.errors import InputError
 from storage.files import whole_file
 
-FLOAT, TEXT = "tag:yaml.org,2002:float", "tag:yaml.org,2002:str"
 PARAMS = Path("params.yaml")
 RECIPES = Path("recipes")
 BASE = RECIPES / "fashion_mnist.yaml"  # complete: the sample, as params.yaml is shipped
@@ -34,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     text = recipe(arguments.name)
     before = read_yaml(PARAMS) if PARAMS.exists() else {}
-    changes = difference(before if isinstance(before, dict) else {}, yaml.safe_load(text))
+    changes = difference(before if isinstance(before, dict) else {}, parse_yaml(text, PARAMS))
     print("\n".join(changes) or f"{PARAMS} has the values of {arguments.name}")
     if not arguments.dry_run:
         with whole_file(PARAMS) as partial:
@@ -72,15 +76,15 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def with_values(text: str, values: dict[str, Any]) -> str:
     """A YAML text with other values for its keys; what does not change stays, to the byte."""
     pieces, end = [], 0
-    for node, value in _changed(yaml.compose(text), yaml.safe_load(text), values):
+    for node, value in _changed(YAML(typ="safe", pure=True).compose(text), parse_yaml(text, BASE), values):
         pieces += [text[end : node.start_mark.index], written(value)]
         end = node.end_mark.index
     return "".join([*pieces, text[end:]])
 
 
-def _changed(block: yaml.Node | None, old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[yaml.Node, Any]]:
+def _changed(block: Node, old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[Node, Any]]:
     """Each node of a block whose value changes, in order, and the new value."""
-    assert isinstance(block, yaml.MappingNode)
+    assert isinstance(block, MappingNode)
     for key, node in block.value:
         before, after = old[key.value], new[key.value]
         if _are_blocks(before, after) and not node.flow_style:
@@ -103,18 +107,27 @@ def _are_blocks(*values: object) -> bool:
     return all(isinstance(value, dict) for value in values)
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes floats without an exponent, which YAML 1.1 (PyYAML) and 1.2 (DVC) read alike, and texts on one line."""
+class _OnOneLine(SafeRepresenter):
+    """Writes floats without an exponent, which people and YAML 1.1 read alike, and texts on one line."""
+
+    def float(self, value: float) -> ScalarNode:
+        digits = f"{Decimal(repr(value)):f}"
+        return self.represent_scalar("tag:yaml.org,2002:float", digits if "." in digits else f"{digits}.0")
+
+    def text(self, value: str) -> ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", value, '"' if "\n" in value else None)
 
 
-_Dumper.add_representer(float, lambda dumper, value: dumper.represent_scalar(FLOAT, f"{Decimal(repr(value)):f}"))
-_Dumper.add_representer(str, lambda dumper, value: dumper.represent_scalar(TEXT, value, '"' if "\n" in value else None))
+_OnOneLine.add_representer(float, _OnOneLine.float)
+_OnOneLine.add_representer(str, _OnOneLine.text)
 
 
 def written(value: Any) -> str:
     """A value in YAML, on one line."""
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
+    yaml, stream = YAML(typ="safe", pure=True), StringIO()
+    yaml.default_flow_style, yaml.width, yaml.Representer = True, sys.maxsize, _OnOneLine
+    yaml.dump(value, stream)
+    return stream.getvalue().removesuffix("\n").removesuffix("\n...")
 
 
 if __name__ == "__main__":

@@ -3,17 +3,23 @@ import json
 import os
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
+import lmdb
+import numpy as np
 import pytest
+import torch
 
 from fixedpoint.errors import QuantizationError
-from pipeline.cli import run
+from pipeline.cli import LOWER, run
+from pipeline.params import load_params
 from pipeline.paths import require
 from storage.errors import InputError
 from storage.files import whole_file, write_json
 
 REPOSITORY = Path(__file__).parents[2]
+GOLDEN = "error: out of memory in golden"
 
 
 def raising(error: BaseException):
@@ -64,14 +70,43 @@ def test_faults_that_the_user_cannot_mend_keep_their_traceback(error):
             OSError(errno.ENOSPC, "No space left on device", "a.bin"),
             "error: [Errno 28] No space left on device: 'a.bin'",
         ),
-        (MemoryError("Unable to allocate 9 TiB"), "error: out of memory: Unable to allocate 9 TiB"),
-        (MemoryError(), "error: out of memory: the system gives no more"),
+        (MemoryError("Unable to allocate 9 TiB"), f"{GOLDEN}: Unable to allocate 9 TiB; lower golden.images"),
+        (MemoryError(), f"{GOLDEN}: the system gives no more; lower golden.images"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), f"{GOLDEN}: CUDA out of memory.; lower golden.images"),
+        (RuntimeError("std::bad_alloc"), f"{GOLDEN}: std::bad_alloc; lower golden.images"),
+        (RuntimeError("can't start new thread"), f"{GOLDEN}: can't start new thread; lower golden.images"),
+        (InputError("out of memory.png is a folder"), "error: out of memory.png is a folder"),
     ],
 )
-def test_what_the_machine_lacks_is_one_line(error, line):
+def test_what_the_machine_lacks_is_one_line(error, line, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/somewhere/stages/golden.py"])
     with pytest.raises(SystemExit) as stop:
         run(raising(error))
     assert stop.value.code == line
+
+
+@pytest.mark.parametrize(
+    "allocate", [lambda: torch.zeros(10**14), lambda: np.zeros(10**14), lambda: lmdb.open("x", map_size=2**60)]
+)
+def test_libraries_that_get_no_memory_are_one_line(allocate, monkeypatch, tmp_path):
+    """What they really raise: a RuntimeError, a MemoryError, an lmdb.MemoryError that is none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["predict.py"])
+    with pytest.raises(SystemExit, match="^error: out of memory in predict: .*[aA]llocate"):
+        run(allocate)
+
+
+def test_every_stage_that_has_parameters_of_its_size_says_what_to_lower():
+    names = {word.rstrip(",)") for text in LOWER.values() for word in text.split() if "." in word}
+    values = load_params(REPOSITORY / "params.yaml")
+    assert all(attrgetter(name)(values) is not Ellipsis for name in names)
+    assert {path.stem for path in (REPOSITORY / "stages").glob("*.py")} > LOWER.keys()
+
+
+def test_names_with_line_breaks_and_escapes_leave_it_one_line():
+    with pytest.raises(SystemExit) as stop:
+        run(raising(InputError("a\nb\x1b[31m\udcff.png, Fünf 类, is not an image\n")))
+    assert stop.value.code == r"error: a\nb\x1b[31m\udcff.png, Fünf 类, is not an image"
 
 
 def test_interruption_by_the_keyboard():

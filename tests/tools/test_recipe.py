@@ -100,7 +100,7 @@ def test_the_head_of_a_recipe_says_what_it_needs_and_gives(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pyyaml_and_dvc_read_the_same_numbers(apply, name):
+def test_pyyaml_and_dvc_read_the_same_numbers_in_what_is_shipped(apply, name):
     apply(name)
     for path in (Path("recipes", f"{name}.yaml"), Path("params.yaml")):
         text = path.read_text()
@@ -191,7 +191,7 @@ def test_what_params_refuse_a_recipe_must_not_set(apply, content, mistake):
     ("content", "mistake"),
     [
         ("lr: [\n", "recipes/mine.yaml is not valid YAML: while parsing"),
-        ("lr: 1\nlr: 2\n", "recipes/mine.yaml is not valid YAML: lr occurs twice in"),
+        ("lr: 1\nlr: 2\n", "recipes/mine.yaml is not valid YAML: lr occurs twice, again in line 2, column 1"),
         ("# nothing\n", "recipes/mine.yaml holds no parameters"),
         (None, "no recipes/mine.yaml; there are: cifar10 fashion_mnist imagenet imagenet_modern"),
     ],
@@ -237,6 +237,17 @@ def test_values_of_every_kind_arrive_on_their_line(apply):
     assert (params.model.arguments, params.card.data) == ({"channels": [8, 8]}, "two lines, © 2026\n")
     assert split(text)[1] == split(shipped("fashion_mnist"))[1]
     assert math.isclose(parse_yaml(text, "params.yaml")["lr"], 1e-5)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1e-5, 1e22, 0.1, 10, None, "yes", "5e10", "0o7", "1_000", "12:30:45", "2001-01-01", "~", ".inf", "", "=", "<<"]
+    + ["two\nlines\n", "a: b", "#c", " a ", "x y " * 100, "类 é", {1: 192, "a": {"b": ["x", 2.5, None]}}, [], {}],
+)
+def test_a_written_value_is_one_line_which_dvc_reads_as_that_value(value):
+    text = recipe.written(value)
+    read = parse_yaml(f"key: {text}", "params.yaml")["key"]
+    assert "\n" not in text and (type(read), read) == (type(value), value)
 
 
 def test_the_target_of_make(folder):
