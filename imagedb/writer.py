@@ -40,7 +40,8 @@ class Packed:
         bytes: total size of the encoded images.
         per_class: number of images, or of objects if the source has annotations, in each class.
         bad: for each damaged image, by name, what was done ("kept", "skipped") and why.
-        notes: for each unusual property (see `inspect_image`), the names of the images that have it.
+        notes: for each unusual property (see `inspect_image`), the names of the images that have it; and what the source
+            notes, in the first shard.
         digests: for each record, the 32 bytes of `image_digests`; none after `merge_databases`.
     """
 
@@ -84,7 +85,9 @@ def write_database(
     if source.annotated and encoding and encoding.size is not None:
         raise InputError("annotations are in pixels of the original images, so the images cannot be resized")
     prepare = partial(_prepare, encoding=encoding, on_bad_image=on_bad_image)
-    bad, notes, digests = {}, defaultdict(list), bytearray()
+    noted = source.notes if shard.number == 1 else {}  # once for all shards
+    bad, digests = {}, bytearray()
+    notes = defaultdict(list, {kind: list(names) for kind, names in noted.items()})
     prepared = ordered_map(prepare, source.images(shard), workers)
     with collecting(), closing(prepared), _new_database(path) as writer:
         records = _Records(writer, source.class_names, progress)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from imagedb.class_names import difference, look_alike
 from imagedb.reader import ImageDatabase
 from pipeline.params import Params
 from pipeline.paths import require
@@ -35,8 +36,10 @@ def open_database(params: Params, split: Split) -> ImageDatabase:
     if database.header.annotated:
         raise InputError(f"{path} holds annotations, and networks are trained on labels")
     if len(database.class_names) != params.model.num_classes:
+        alike = look_alike(database.class_names)
         raise InputError(
             f"{path} has {len(database.class_names)} classes, but model.num_classes is {params.model.num_classes}"
+            + (f"; {alike}" if alike else "")
         )
     return database
 
@@ -48,9 +51,8 @@ def check_same_classes(one: ImageDatabase, other: ImageDatabase) -> None:
         InputError: If it does not; names classes that only one of them has.
     """
     if one.class_names != other.class_names:
-        alone = ", ".join(sorted(set(one.class_names) ^ set(other.class_names))[:5])
-        reason = f"only one has {alone}" if alone else "in another order"
-        raise InputError(f"{one.path} and {other.path} have different classes: {reason}")
+        how = difference(one.class_names, other.class_names)
+        raise InputError(f"{one.path} and {other.path} have different classes: {how}")
 
 
 def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:

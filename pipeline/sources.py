@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from imagedb.class_names import check_class_names
 from imagedb.sources.source import Source
 from storage.errors import InputError
 
@@ -17,8 +18,14 @@ def open_source(kind: str, root: str, split: str, dataset: str | None) -> Source
 
     Raises:
         FileNotFoundError: If something of it is missing.
-        InputError: If it is damaged, or there is no such kind, split or dataset.
+        InputError: If it is damaged, has a class name that is not allowed, or there is no such kind, split or dataset.
     """
+    source = _open(kind, root, split, dataset)
+    check_class_names(source.class_names)
+    return source
+
+
+def _open(kind: str, root: str, split: str, dataset: str | None) -> Source:
     match kind:
         case "torchvision":
             from imagedb.sources.torchvision import TorchvisionSource

@@ -1,9 +1,10 @@
 """The interface of a source: an ordered sequence of encoded images with labels or annotations."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from imagedb.record import Annotation
 from storage.errors import InputError
@@ -71,10 +72,12 @@ class Source(ABC):
     Attributes:
         class_names: the names of the classes, by label.
         annotated: whether the images have annotations in place of labels.
+        notes: what the whole source has that a user should know, such as files that are left out; the names by kind.
     """
 
     class_names: list[str]
     annotated: bool = False
+    notes: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     @abstractmethod
     def images(self, shard: Shard = WHOLE) -> Iterator[SourceImage]:

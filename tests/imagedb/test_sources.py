@@ -1,7 +1,10 @@
+import errno
 import gzip
 import io
+import os
 import re
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,12 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
+from imagedb.sources.files import inflate, read_file
 from imagedb.sources.folder import FolderSource
 from imagedb.sources.source import WHOLE, Shard, Survey
 from imagedb.sources.torchvision import TorchvisionSource
+from imagedb.writer import write_database
+from storage.errors import InputError
 
 SAMPLE = Path(__file__).parents[2] / "data" / "fashion_mnist"
 RAW = SAMPLE / "FashionMNIST" / "raw"
@@ -154,6 +160,104 @@ def test_folder_is_ordered_by_name_and_bytes_are_untouched(tmp_path, png):
     assert source.survey() == Survey(3, sum(size))
     assert source.survey(Shard(2, 3)) == Survey(1, size[1])
     assert source.expected(Shard(2, 2)) == (2, "image")
+
+
+def fill(folder, png, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png)
+
+
+NESTED = ("a/day2/1.png", "a/day-2/1.png", "a/day2/x/0.png", "a/9.png", "b/day2/1.png", "b/c.d/1.JPG", "b/1.png")
+
+
+def test_folders_below_a_class_are_read_as_torchvision_reads_them(tmp_path, png):
+    fill(tmp_path / "train", png, *NESTED)
+    fill(tmp_path / "elsewhere", png, "1.png", "y/2.png")
+    (tmp_path / "train" / "b" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "train" / "c").symlink_to(tmp_path / "elsewhere")
+    theirs = torchvision.datasets.ImageFolder(tmp_path / "train")
+    source = FolderSource(tmp_path, "train")
+    assert source.class_names == theirs.classes == ["a", "b", "c"]
+    found = [(str(item.file), item.label) for item in source]
+    assert found == theirs.samples
+    assert len(found) == len(NESTED) + 2 + 2
+    assert [item.name for item in source][:3] == ["a/9.png", "a/day-2/1.png", "a/day2/1.png"]
+    assert source.notes == {}
+
+
+def test_files_that_are_left_out_are_named_once_in_the_first_shard(tmp_path, png):
+    fill(tmp_path / "train", png, "a/1.png", "a/x/2.png", "b/3.png")
+    fill(tmp_path / "train", png, "README", ".cache/1.png", "a/1.txt", "a/x/.2.png", "a/.git/4.png", "a/png", "b/5.svg")
+    source = FolderSource(tmp_path, "train")
+    assert [item.name for item in source] == ["a/1.png", "a/x/2.png", "b/3.png"]
+    expected = {
+        "left out: hidden": [".cache", "a/.git", "a/x/.2.png"],
+        "left out: not named as an image": ["README", "a/1.txt", "a/png", "b/5.svg"],
+    }
+    assert source.notes == expected
+    first, second = (write_database(source, tmp_path / f"{k}.lmdb", shard=Shard(k, 2)) for k in (1, 2))
+    assert (first.notes, second.notes) == (expected, {})
+
+
+def test_loops_of_links_end_and_are_named_once(tmp_path, png):
+    fill(tmp_path / "train", png, "a/x/1.png", "b/2.png")
+    links = {"a/self": "../a", "a/up": "../../train", "a/top": "/", "a/again": "x", "b/to_a": "../a/x", "b/up": ".."}
+    for link, target in links.items():
+        (tmp_path / "train" / link).symlink_to(target)
+    source = FolderSource(tmp_path, "train")
+    assert [item.name for item in source] == ["a/x/1.png", "b/2.png", "b/to_a/1.png"]
+    again = ["a/again", "a/self", "a/top", "a/up", "b/up"]
+    assert source.notes == {"left out: a folder that was reached before, through links": again}
+
+
+def test_links_that_double_the_ways_to_a_folder_are_walked_once(tmp_path, png):
+    """Thirty folders with two links to the next: 2^30 paths, of which torchvision would follow all."""
+    fill(tmp_path / "train", png, "a/1.png")
+    for level in range(30):
+        (tmp_path / f"{level}").mkdir()
+        for name in "xy":
+            (tmp_path / f"{level}" / name).symlink_to(f"../{level + 1}")
+    fill(tmp_path / "30", png, "2.png")
+    (tmp_path / "train" / "a" / "way").symlink_to("../../0")
+    source = FolderSource(tmp_path, "train")
+    assert [item.name for item in source] == ["a/1.png", "a/way" + "/x" * 30 + "/2.png"]
+    assert len(source.notes["left out: a folder that was reached before, through links"]) == 30
+
+
+def test_what_is_no_file_is_named_and_not_opened(tmp_path, png):
+    fill(tmp_path / "train", png, "a/1.png")
+    os.mkfifo(tmp_path / "train" / "a" / "2.png")
+    (tmp_path / "train" / "a" / "3.png").symlink_to("/dev/zero")
+    (tmp_path / "train" / "a" / "4.png").symlink_to("4.png")
+    (tmp_path / "train" / "a" / "5.png").symlink_to("nowhere")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "train" / "a" / "6.png"))
+    _, *others = FolderSource(tmp_path, "train")
+    with error(InputError, f"{tmp_path}/train/a/2.png is a FIFO, a file is expected there"):
+        others[0].image()
+    with error(InputError, f"{tmp_path}/train/a/3.png is a device, a file is expected there"):
+        others[1].image()
+    for other, symbol in ((others[2], "ELOOP"), (others[3], "ENOENT")):
+        with pytest.raises(OSError, match=f"{other.name}'$") as refusal:
+            other.image()
+        assert refusal.value.errno == getattr(errno, symbol)
+    with error(InputError, f"{tmp_path}/train/a/6.png is a socket, a file is expected there"):
+        others[4].image()
+
+
+def test_file_without_end_is_refused_by_its_size(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(2**40)
+    with error(InputError, f"{tmp_path}/a.png has 1099511627776 bytes, allowed: 1073741824"):
+        read_file(tmp_path / "a.png")
+
+
+def test_gzip_file_without_end_is_refused(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(10**6)))
+    assert inflate(tmp_path / "a.gz", 10**6) == bytes(10**6)
+    with error(InputError, f"{tmp_path}/a.gz unpacks to more than 999999 bytes, which are allowed"):
+        inflate(tmp_path / "a.gz", 10**6 - 1)
 
 
 @pytest.mark.parametrize("total", [0, 1, 7, 48])
