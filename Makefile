@@ -4,6 +4,15 @@
 PYTHON ?= python3.11
 NAME ?= fashion_mnist
 
+# What is misspelt stops before anything runs. Names with an underscore are variables of the environment.
+VARIABLES = PYTHON IMAGE STEP AGAINST LR JOBS NAME NETWORKS NETWORK SIZE ONLY DATA UPGRADE YES
+TARGETS = $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
+given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(findstring _,$(name)),,$(name))))
+ifeq ($(MAKELEVEL),0)
+$(foreach name,$(filter-out $(VARIABLES),$(given)),$(error there is no variable $(name), must be one of $(VARIABLES)))
+$(foreach goal,$(filter-out $(TARGETS) .venv/%,$(MAKECMDGOALS)),$(error there is no target $(goal); make help lists them, and values have commas or quotation marks))
+endif
+
 # Stages start as `python`: the one of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
@@ -16,14 +25,16 @@ help:  ## print this list
 setup: repository .venv/.installed .venv/.native  ## install the pinned packages into .venv and compile pixels/native.c
 
 repository:
-	@test -e .git || { echo "error: no git repository, which DVC needs: git init && git add --all && git commit -m start"; exit 1; }
+	@why=$$(LC_ALL=C git rev-parse --git-dir 2>&1) || { case "$$why" in *'not a git repository'*) \
+	  why='no git repository, which DVC needs: git init && git add --all && git commit -m start';; esac; echo "error: $$why"; exit 1; }
 
-.venv/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
-	  { echo "error: $(PYTHON) is not there or not Python 3.11; install that, or call make with PYTHON=/path/to/python3.11"; exit 1; }
+.venv/.installed: requirements/build.txt requirements/environment.txt
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "error: $$PYTHON is not there or not Python 3.11; install that, or call make with PYTHON=/path/to/python3.11"; exit 1; }
 	@echo 'installing the pinned packages into .venv (PyTorch is large: some minutes)'
-	@$(PYTHON) -m venv --clear .venv
-	@.venv/bin/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@"$$PYTHON" -m venv --clear .venv
+	@.venv/bin/python -m pip install -qq --require-hashes --requirement requirements/build.txt
+	@.venv/bin/python -m pip install -qq --require-hashes --no-build-isolation --requirement requirements/environment.txt
 	@touch $@
 
 .venv/.native: .venv/.installed pixels/native.c pixels/build_native.py
@@ -43,17 +54,15 @@ test: setup  ## run the tests
 test-networks: setup  ## take a dozen networks of timm and torchvision through every form of the model (minutes)
 	@python -m pytest -m networks tests/fixedpoint/test_networks.py
 
-RUNTIMES = tflite_micro==0.dev20261023182759 openvino==2026.4.1 openvino-telemetry==2025.2.0 ethos-u-vela==5.2.0
-OLD_ONNXRUNTIME = onnxruntime==1.20.1
-# $(call beside,folder,packages): installs packages into runs/folder, unless it has them; what is missing fails later
-beside = test "$$(cat runs/$(1)/pins 2>/dev/null)" = '$(2)' || { rm -rf runs/$(1) && mkdir -p runs/$(1) && missing=; \
-	  for package in $(2); do python -m pip install -qq --no-deps --target runs/$(1) $$package || { missing=1; echo "error: $$package could not be installed"; }; done; \
-	  test "$$missing" || echo '$(2)' > runs/$(1)/pins; }
+# $(call beside,group): installs a group of pyproject.toml into runs/group, unless it is there; what is missing fails later
+beside = cmp -s requirements/$(1).txt runs/$(1)/pins || { rm -rf runs/$(1) && mkdir -p runs/$(1) && \
+	  python -m pip install -qq --no-deps --no-build-isolation --require-hashes --target runs/$(1) --requirement requirements/$(1).txt && \
+	  cp requirements/$(1).txt runs/$(1)/pins || echo "error: the packages of requirements/$(1).txt could not be installed"; }
 .PHONY: test-runtimes
 test-runtimes: setup  ## compare networks in every runtime, bit by bit: make test-runtimes NETWORKS=sample (default: all, minutes)
-	@$(call beside,runtimes,$(RUNTIMES))
-	@$(call beside,onnxruntime_old,$(OLD_ONNXRUNTIME))
-	@PYTHONPATH=runs/runtimes NETWORKS='$(NETWORKS)' SIZE='$(SIZE)' python -m pytest -rs -m runtimes tests/runtimes
+	@$(call beside,runtimes)
+	@$(call beside,onnxruntime_old)
+	@PYTHONPATH=runs/runtimes python -m pytest -rs -m runtimes tests/runtimes
 
 .PHONY: test-experiments
 test-experiments: setup  ## test experiments, remotes, training by two processes and the documentation's commands (minutes)
@@ -64,8 +73,18 @@ test-faults: setup  ## kill, starve and feed damage to every part: images, files
 	@python -m pytest -m faults
 
 .PHONY: lint
-lint: setup  ## check style, format and types of the code
-	@ruff check . && ruff format --check . && mypy
+lint: setup  ## check style, format, types and declared packages of the code
+	@ruff check . && ruff format --check . && mypy && python -m pip check
+	@found=$$(deptry . 2>&1) || { echo "$$found"; exit 1; }
+
+BESIDE = runtimes onnxruntime_old peers data_peers ffcv
+pins_of = UV_CUSTOM_COMPILE_COMMAND='make pins' uv pip compile --quiet --universal --python-version 3.11 --generate-hashes
+.PHONY: pins licences
+pins: setup  ## write requirements/, versions and digests of all packages, from pyproject.toml; UPGRADE=idna==3.20: of another, too
+	@$(pins_of) pyproject.toml --group build --group dev $(if $(UPGRADE),--upgrade-package "$$UPGRADE") --output-file requirements/environment.txt
+	@for group in build $(BESIDE); do $(pins_of) --no-deps --group $$group --output-file requirements/$$group.txt || exit; done
+licences: setup  ## list the licence of each package; fail if one is not among those of pyproject.toml
+	@pip-licenses
 
 .PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx export-c export-litert golden report model-card validate
 pack: setup  ## pack images into databases in artifacts/db
@@ -103,26 +122,26 @@ watch: setup  ## show curves and speed of the newest training, in the terminal
 STEP ?= int
 .PHONY: predict
 predict: setup  ## classify images: make predict IMAGE='cat.jpg dog.png' STEP=float (default: int)
-	@test -n '$(IMAGE)' || { echo "error: no images; e.g. make predict IMAGE='cat.jpg dog.png'"; exit 1; }
-	@python -m tools.predict --step $(STEP) $(IMAGE)
+	@test -n "$$IMAGE" || { echo "error: no images; e.g. make predict IMAGE='cat.jpg dog.png'"; exit 1; }
+	@python -m tools.predict --step "$$STEP" $(IMAGE)
 
 AGAINST ?= HEAD
 .PHONY: diff gate
 diff: setup  ## compare results and parameters with another revision: make diff AGAINST=main (default: HEAD)
-	@dvc metrics diff --md $(AGAINST)
+	@dvc metrics diff --md "$$AGAINST"
 	@echo
-	@dvc params diff --md $(AGAINST)
+	@dvc params diff --md "$$AGAINST"
 gate: setup  ## fail if the results are worse than params.yaml allows: make gate AGAINST=main (default: HEAD)
-	@python -m tools.gate --against $(AGAINST)
+	@python -m tools.gate --against "$$AGAINST"
 
 JOBS ?= 2
 TABLE = dvc exp show --no-pager --only-changed --drop '.*/|^(compared|macs|params)$$'
 .PHONY: sweep experiments
 sweep: setup  ## run an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
-	@test -n '$(LR)' || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
-	@dvc exp run --queue -S 'lr=$(LR)'
+	@test -n "$$LR" || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
+	@dvc exp run --queue -S "lr=$$LR"
 	@failed() { dvc queue status | grep -cw Failed; }; left() { dvc queue status | grep -qwE 'Queued|Running'; }; \
-	  before=$$(failed); dvc queue start -j $(JOBS); \
+	  before=$$(failed); dvc queue start -j "$$JOBS"; \
 	  while left; do pgrep -f 'exp queue-worker' >/dev/null || ! left || { echo 'error: the workers are gone; dvc queue start resumes the queue'; exit 1; }; sleep 5; done; \
 	  $(TABLE); test $$(failed) -le $$before || { echo 'error: an experiment has failed; dvc queue logs NAME says why'; exit 1; }
 experiments: setup  ## print the table of experiments
@@ -134,30 +153,35 @@ verify: setup  ## read and decode every record of the databases
 
 .PHONY: recipe
 recipe: setup  ## set params.yaml to recipes/NAME.yaml and print what changes: make recipe NAME=imagenet
-	@python -m tools.recipe $(NAME)
+	@python -m tools.recipe "$$NAME"
 
 ONLY ?= deploy
 .PHONY: bench bench-deploy bench-quantize bench-data bench-train
 bench: $(if $(filter $(ONLY),deploy quantize data train),bench-$(ONLY),$(error ONLY=$(ONLY) is not allowed, must be deploy, quantize, data or train))  ## measure speeds beside those of other tools: ONLY=deploy (default; NETWORK=resnet18 SIZE=224), quantize, data, train (DATA=1)
 
 bench-deploy: setup
-	@PYTHONPATH=$(wildcard runs/runtimes) python -m benchmarks deploy $(if $(NETWORK),--network $(NETWORK) --size $(or $(SIZE),224))
+	@PYTHONPATH=$(wildcard runs/runtimes) python -m benchmarks deploy $(if $(NETWORK),--network "$$NETWORK" --size $(or $(SIZE),224))
 
-QUANTIZERS = torchao==0.18.0 brevitas==0.13.4 dependencies==2.0.1 unfoldNd==0.2.3
 bench-quantize: setup
-	@$(call beside,peers,$(QUANTIZERS))
+	@$(call beside,peers)
 	@PYTHONPATH=runs/peers python -m benchmarks quantize
 
-LOADERS = webdataset==1.0.2 braceexpand==0.1.7
-FFCV = ffcv==1.0.2 numba==0.68.1 llvmlite==0.50.0 opencv-python-headless==5.0.0.93 assertpy==1.1 terminaltables==3.1.10
 bench-data: setup
-	@$(call beside,data_peers,$(LOADERS))
-	@$(call beside,ffcv,$(FFCV))
+	@$(call beside,data_peers)
+	@$(call beside,ffcv)
 	@PYTHONPATH=runs/data_peers:runs/ffcv python -m benchmarks data
 
 bench-train: setup
 	@python -m benchmarks train $(if $(DATA),--data)
 
-.PHONY: clean
-clean:  ## remove what make can compute again: artifacts, runs, DVC's cache
-	rm -rf artifacts runs .dvc/cache .dvc/tmp
+# What takes hours to make again stays: the trainings in runs/, the experiments and results in .dvc/cache.
+.PHONY: clean clean-all
+clean:  ## remove artifacts (dvc checkout brings them back), packages of benchmarks and caches of tools
+	rm -rf artifacts $(BESIDE:%=runs/%) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean-all:  ## remove all trainings and experiments, too: runs and DVC's cache; asks first, or make clean-all YES=1
+	@test "$$YES" = 1 || { test -t 0 && printf 'remove all trainings and experiments, runs and .dvc/cache? [y/N] ' && read answer && test "$$answer" = y; } || \
+	  { echo 'error: nothing is removed; make clean-all YES=1 removes runs and .dvc/cache without asking'; exit 1; }
+	rm -rf artifacts runs .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Recipes take values out of the environment, in quotation marks, so that these may hold any character.
+export $(VARIABLES)

@@ -15,16 +15,19 @@ OTHER_PYTHON = "is not the Python 3.11 that has this repository's packages; run 
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A repository of which make needs no more."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(REPOSITORY / name, tmp_path)
-    (tmp_path / ".git").mkdir()
-    return tmp_path
+    folder = tmp_path / "Müller's copy"
+    shutil.copytree(REPOSITORY / "requirements", folder / "requirements")
+    shutil.copy(REPOSITORY / "Makefile", folder)
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    return folder
 
 
 def make(folder: Path, *arguments: str) -> tuple[int, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout.splitlines()[0]
+    done = subprocess.run(
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    return done.returncode, (done.stdout or done.stderr or "\n").splitlines()[0]
 
 
 def other_python(folder: Path) -> Path:
@@ -36,12 +39,67 @@ def other_python(folder: Path) -> Path:
 
 
 def test_a_downloaded_archive_is_no_git_repository(folder):
-    (folder / ".git").rmdir()
+    shutil.rmtree(folder / ".git")
     assert make(folder, "repro") == (
         2,
         "error: no git repository, which DVC needs: git init && git add --all && git commit -m start",
     )
     assert not (folder / ".venv").exists()
+
+
+def test_a_folder_of_another_repository_and_a_worktree_are_in_git(folder):
+    shutil.rmtree(folder / ".git")
+    git = ["git", "-C", folder.parent, "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    assert make(folder, "repository")[0] == 0
+    subprocess.run([*git, "add", folder / "Makefile"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "start"], check=True)
+    subprocess.run([*git, "worktree", "add", "--quiet", folder / "tree"], check=True)
+    assert (folder / "tree/.git").is_file()
+    assert make(folder / "tree" / folder.name, "repository")[0] == 0
+
+
+def test_what_git_says_is_passed_on(folder):
+    (folder / ".git/config").write_text("[core\n")
+    code, message = make(folder, "repository")
+    assert (code, message[:31]) == (2, "error: fatal: bad config line 1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sweep", "LR=0.02", "0.05"), "there is no target 0.05; "),
+        (("tets",), "there is no target tets; "),
+        (("diff", "AGANST=main"), "there is no variable AGANST, must be one of PYTHON "),
+    ],
+)
+def test_what_is_misspelt_stops_before_anything_runs(folder, arguments, message):
+    code, line = make(folder, *arguments)
+    assert code == 2
+    assert message in line
+
+
+def test_variables_of_the_environment_may_be_given_to_make(folder):
+    assert make(folder, "help", "RUNS_DIR=/runs", "IMAGE=a.png my cat.png")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "left"),
+    [
+        (("clean",), 0, {".dvc/cache/x", ".dvc/tmp/x", "runs/float-1/x"}),
+        (("clean-all",), 2, {".dvc/cache/x", ".dvc/tmp/x", "artifacts/x", "runs/float-1/x", "runs/peers/x"}),
+        (("clean-all", "YES=1"), 0, set()),
+    ],
+)
+def test_clean_keeps_trainings_and_experiments(folder, arguments, code, left):
+    """Without a terminal, clean-all cannot ask, and removes nothing."""
+    for name in (".dvc/cache/x", ".dvc/tmp/x", "artifacts/x", "runs/float-1/x", "runs/peers/x"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    assert make(folder, *arguments)[0] == code
+    own = (".git", "requirements", "Makefile")
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {name for name in files if not name.startswith(own)} == left
 
 
 def test_setup_with_another_python(folder):

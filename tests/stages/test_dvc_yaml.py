@@ -84,7 +84,7 @@ def test_every_stage_depends_on_its_code_and_on_no_other(stages):
         assert listed == ({f"artifacts/code/{Path(script(stage)).stem}.txt"} if name != "code" else set()), name
         sources = {path for path in dependencies(stage) if (REPOSITORY / path.split("/")[0] / "__init__.py").exists()}
         assert sources == (CODE if name == "code" else set()), name
-    assert dependencies(stages["code"]) == CODE | {"constraints.txt", "pyproject.toml"}
+    assert dependencies(stages["code"]) == CODE | {"pyproject.toml", "requirements/environment.txt"}
 
 
 class Recorder:
