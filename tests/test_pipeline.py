@@ -156,8 +156,19 @@ def test_one_weight_changed_in_one_onnx_file_is_found(done, tmp_path):
     with pytest.raises(SystemExit) as stop:
         run_stage("compare", folder)
     # one logit of 24 images in the two executions of this file, against qat, int, c, two of qdq and two of qoperator
-    assert stop.value.code.startswith(f"error: {24 * 2 * 7} of ")
-    assert "see metrics/exactness.json" in stop.value.code
+    assert stop.value.code.startswith("error: artifacts/onnx/int8_integer.onnx: logits[0] is ")
+    assert re.search(
+        rf"in onnx_int8_integer \(default\) and not .*, for record 0 \('.*'\); 1 more forms differ; {24 * 2 * 7} of "
+        r"[\d,]+ values differ, see metrics/exactness\.json$",
+        stop.value.code,
+    )
+    assert load(folder / "metrics/exactness.json")["proved"] is False
+    assert not [
+        name for name in ("metrics/summary.json", "metrics/summary.md", "plots/top1.csv") if (folder / name).exists()
+    ]
+    with pytest.raises(SystemExit, match="compare has FAILED"):
+        run_stage("model_card", folder)
+    assert not (folder / "artifacts/MODEL_CARD.md").exists()
 
 
 def test_a_tflite_file_with_exact_filter_scales_is_found(done, tmp_path, monkeypatch):
@@ -170,6 +181,7 @@ def test_a_tflite_file_with_exact_filter_scales_is_found(done, tmp_path, monkeyp
     with pytest.raises(SystemExit) as stop:
         run_stage("compare", folder)
     assert "values differ, see metrics/exactness.json" in stop.value.code
+    assert stop.value.code.startswith("error: artifacts/litert/int8.tflite: ")
     pairs = load(folder / "metrics/exactness.json")["litert_tensors"]["pairs"]
     assert all(pairs[f"int = litert ({name})"]["mismatches"] > 100 for name in ("optimized", "reference"))
     logits = load(folder / "metrics/exactness.json")["litert_logits"]["pairs"]
@@ -180,7 +192,7 @@ def test_scores_and_the_table_of_all_forms(done):
     table = (done / "metrics/summary.md").read_text()
     for form in FORMS:
         scores = load(done / f"metrics/{form}.json")
-        assert scores.keys() == {"top1", "top5", "loss", "images"} | ({"ties"} if form == "litert" else set())
+        assert scores.keys() == {"top1", "top5", "loss", "images", "sha256"} | ({"ties"} if form == "litert" else set())
         assert scores["images"] == 24
         assert scores["top5"] == 100, "three classes"
         assert f"{scores['top1']:.2f}" in table
@@ -194,7 +206,8 @@ def test_scores_and_the_table_of_all_forms(done):
         "| LiteRT int8 |",
     ):
         assert table.count(label) == 1
-    assert load(done / "metrics/qat.json") == load(done / "metrics/int.json") == load(done / "metrics/onnx_int8.json")
+    qat, *others = ({**load(done / f"metrics/{form}.json"), "sha256": ""} for form in ("qat", "int", "onnx_int8"))
+    assert others == [qat, qat]
 
 
 def test_the_model_card_is_that_of_the_files(done):
@@ -376,7 +389,7 @@ MISTAKES = {
     "changed .tflite file": (
         "validate --step litert",
         flipped_byte,
-        "artifacts/litert/int8.tflite was changed after export_litert wrote it; make export-litert writes it again",
+        "artifacts/litert/int8.tflite is damaged or was edited; make export-litert writes it again",
     ),
     "network that is not portable": (
         "calibrate",

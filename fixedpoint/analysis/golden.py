@@ -1,7 +1,8 @@
 """Golden vectors: every integer tensor of a program for a few images, to bring up hardware or another runtime with.
 
 A folder of them holds `<tensor>.bin` for each tensor (little-endian, C order, [images, channels, rows, columns]), all
-of them once more in tensors.npz, and index.json, which describes them in order of computation.
+of them once more in tensors.npz, and index.json, which describes them in order of computation. Names of files are those
+of `names.file_stem`.
 """
 
 import hashlib
@@ -11,7 +12,9 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 import torch
@@ -20,9 +23,11 @@ from torch import Tensor
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, Program
 from fixedpoint.program.integer import IntegerEvaluator
+from fixedpoint.program.names import file_stem
 
 FORMAT_VERSION = 1
 INDEX, ARCHIVE = "index.json", "tensors.npz"
+MOST_HEADER = 2**16  # bytes of an array in an archive besides its values
 
 
 @torch.no_grad()
@@ -54,6 +59,7 @@ def write_golden(
         labels: The label of each image.
 
     Raises:
+        OSError: If a file cannot be written.
         QuantizationError: If the folder holds anything else.
     """
     folder = Path(folder).resolve()
@@ -65,10 +71,10 @@ def write_golden(
     partial.mkdir(parents=True)
     try:
         for name, value in tensors.items():
-            (partial / f"{name}.bin").write_bytes(value.tobytes())
+            (partial / f"{file_stem(name)}.bin").write_bytes(value.tobytes())
         with zipfile.ZipFile(partial / ARCHIVE, "w") as archive:
             for name, value in tensors.items():  # a ZipInfo without a time, which numpy.savez leaves to the library
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                with archive.open(zipfile.ZipInfo(f"{file_stem(name)}.npy"), "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, value, allow_pickle=False)
         index = {"format_version": FORMAT_VERSION, "images": images, "labels": labels}
         index["tensors"] = _entries(program, tensors)
@@ -76,6 +82,8 @@ def write_golden(
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {folder}: {error.strerror}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -91,11 +99,11 @@ def _entries(program: Program, tensors: dict[str, np.ndarray]) -> list[dict]:
             "name": name,
             "kind": ops[name].kind if name in ops else INPUT,
             "inputs": ops[name].inputs if name in ops else [],
-            "file": f"{name}.bin",
+            "file": f"{file_stem(name)}.bin",
             "dtype": value.dtype.name,
             "shape": value.shape,
             "exponent": program.logit_exponent.tolist() if name in program.raw else program.exponents[name],
-            "sha256": hashlib.sha256(value.tobytes()).hexdigest(),
+            "sha256": _digest(value),
         }
         for name, value in tensors.items()
     ]
@@ -112,7 +120,10 @@ def golden_input(folder: str | Path, program: Program) -> np.ndarray:
     if images is None:
         raise FileNotFoundError(f"{folder} holds no golden vectors")
     like = {INPUT: np.empty((len(images), *program.input_shape), np.int8)}
-    for _, _, value in read_tensors(folder, like):
+    for _, path, value in read_tensors(folder, like):
+        _, digests = _read_index(Path(folder, INDEX))
+        if _digest(value) != digests.get(INPUT):
+            raise QuantizationError(f"{path} is damaged or was edited: {INDEX} has another digest of it")
         return value
     raise FileNotFoundError(f"{folder} holds no {INPUT}.bin")
 
@@ -124,18 +135,26 @@ def indexed_images(folder: str | Path) -> list[int] | None:
         QuantizationError: If the index is damaged, or of another version.
     """
     path = Path(folder) / INDEX
-    if not path.exists():
-        return None
+    return _read_index(path)[0] if path.exists() else None
+
+
+def _read_index(path: Path) -> tuple[list[int], dict[str, str]]:
+    """The record numbers of the images, and the digests of the tensors by name."""
     try:
-        index = json.loads(path.read_text())
+        index = json.loads(path.read_bytes())
         version, images = index["format_version"], index["images"]
-    except (ValueError, TypeError, KeyError):
+        digests = {entry["name"]: entry["sha256"] for entry in index.get("tensors", [])}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise QuantizationError(f"{path} is no index of golden vectors") from None
     if version != FORMAT_VERSION:
-        raise QuantizationError(f"{path} has format version {version!r}, supported is {FORMAT_VERSION}")
+        raise QuantizationError(f"{path} has format version {shortened(version)}, supported is {FORMAT_VERSION}")
     if not isinstance(images, list) or not all(type(image) is int for image in images) or not images:
         raise QuantizationError(f"{path}: images must be a list of record numbers")
-    return images
+    return images, digests
+
+
+def _digest(value: np.ndarray) -> str:
+    return hashlib.sha256(value.tobytes()).hexdigest()
 
 
 def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tuple[str, Path, np.ndarray]]:
@@ -152,7 +171,8 @@ def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tu
     """
     archives = {path: _open_archive(path) for path in sorted(Path(folder).glob("*.npz"))}
     for name, expected in like.items():
-        path = Path(folder) / f"{name}.bin"
+        stem = file_stem(name)
+        path = Path(folder) / f"{stem}.bin"
         if path.exists():
             if path.stat().st_size != expected.nbytes:
                 raise QuantizationError(
@@ -161,11 +181,8 @@ def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tu
                 )
             yield name, path, np.fromfile(path, expected.dtype).reshape(expected.shape)
         for path, archive in archives.items():
-            if name in archive:
-                try:
-                    value = archive[name]
-                except (zipfile.BadZipFile, ValueError) as error:
-                    raise QuantizationError(f"{path}: {name}: {error}") from None
+            if stem in archive:
+                value = _member(path, archive, stem, expected)
                 if value.shape != expected.shape or value.dtype.kind not in "iu":
                     raise QuantizationError(
                         f"{path}: {name} is {value.dtype} {list(value.shape)}; expected are integers "
@@ -175,9 +192,25 @@ def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tu
 
 
 def _open_archive(path: Path) -> np.lib.npyio.NpzFile:
-    if not zipfile.is_zipfile(path):
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):
+        archive = None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
         raise QuantizationError(f"{path} is not an npz file")
-    return np.load(path, allow_pickle=False)
+    return archive
+
+
+def _member(path: Path, archive: np.lib.npyio.NpzFile, stem: str, expected: np.ndarray) -> np.ndarray:
+    """The array `stem` of an archive, which may take 8 bytes a value, and some for its header."""
+    assert archive.zip is not None  # it is open
+    try:
+        size = max(info.file_size for info in archive.zip.infolist() if info.filename in (stem, f"{stem}.npy"))
+        if size > 8 * expected.size + MOST_HEADER:
+            raise ValueError(f"{size} bytes are more than {list(expected.shape)} can take")
+        return archive[stem]
+    except Exception as error:  # what damage makes zipfile, zlib and NumPy raise has no common class
+        raise QuantizationError(f"{path}: {stem}: {' '.join(str(error).split())}") from None
 
 
 @dataclass(frozen=True)
@@ -245,5 +278,5 @@ def check_golden(folder: str | Path, ours: dict[str, np.ndarray]) -> Checked:
             f"{name} ({path}): {found.count:,} of {ours[name].size:,} values differ, the first at [{index}]: "
             f"{found.theirs} there, {found.ours} here; {len(differing)} of {len(compared)} tensors differ"
         )
-    others = {path.stem for path in Path(folder).glob("*.bin")} - set(ours)
+    others = {unquote(path.stem) for path in Path(folder).glob("*.bin")} - set(ours)
     return Checked(sum(compared.values()), list(compared), sorted(others))

@@ -9,6 +9,7 @@
  * pictures.bin: any number of pictures, int8 [images][channels][height][width], each value a pixel less 128.
  * logits.bin: int32 [images][classes]. FOLDER/<tensor>.bin: int8 or int32 [images][channels][height][width].
  * FOLDER/tensors.txt: bytes a value and name of each tensor, in order of computation. Integers are little-endian.
+ * Characters of a name other than letters, digits and . _ - ~ are percent-encoded, as in addresses of the web.
  */
 #include <stdio.h>
 #include <stdlib.h>

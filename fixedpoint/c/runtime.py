@@ -1,19 +1,24 @@
 """Runs the C form of a program, compiled by the machine's C compiler as its users compile it."""
 
+import errno
+import os
 import re
 import shutil
 import subprocess
 import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
+from fixedpoint.c.folders import own_folder
 from fixedpoint.errors import QuantizationError
 
 COMPILER = "cc"
 FILES = ("network.c", "network.h", "main.c")
+SIZES = ("CHANNELS", "HEIGHT", "WIDTH")  # of the input, in network.h
+MOST_SHOWN = 500  # characters of what a program says
 
 
 class CModel:
@@ -23,30 +28,44 @@ class CModel:
         sources: The folder of the files, or their texts by name.
         trace: Whether `tensors` can be called.
         options: Options of the compiler.
+        folder: Where to compile and to write tensors, in a folder of its own; None: the system's temporary folder. What
+            killed processes have left in `folder` is removed.
 
     Raises:
-        OSError: If there is no C compiler, or a file is missing.
+        OSError: If there is no C compiler, a file is missing, or one cannot be written.
         QuantizationError: If the files do not compile.
     """
 
-    def __init__(self, sources: str | Path | Mapping[str, str], trace: bool = False, options: Sequence[str] = ("-O3",)):
+    def __init__(
+        self,
+        sources: str | Path | Mapping[str, str],
+        trace: bool = False,
+        options: Sequence[str] = ("-O3",),
+        folder: str | Path | None = None,
+    ):
         if not isinstance(sources, Mapping):
-            sources = {name: Path(sources, name).read_text(encoding="utf-8") for name in FILES}
-        sizes = dict(re.findall(r"#define NETWORK_INPUT_(\w+) (\d+)", sources["network.h"]))
-        self._input_shape = [int(sizes[size]) for size in ("CHANNELS", "HEIGHT", "WIDTH")]
+            sources = {name: Path(sources, name).read_text(encoding="utf-8", errors="replace") for name in FILES}
+        sizes = dict(re.findall(r"#define NETWORK_INPUT_(\w+) (\d{1,9})\b", sources["network.h"]))
+        if not {*SIZES} <= {*sizes}:
+            raise QuantizationError("network.h does not say the sizes of the input: it is not of a program's C form")
+        self._input_shape = [int(sizes[size]) for size in SIZES]
         self._trace = trace
-        self._folder = Path(tempfile.mkdtemp(prefix="c_model_"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._folder = own_folder(self, folder)
         for name, text in sources.items():
             (self._folder / name).write_text(text, encoding="utf-8")
-        command = [COMPILER, "-std=c99", *options, *(["-DNETWORK_TRACE"] if trace else [])]
-        command += ["network.c", "main.c", "-o", "network"]
-        try:
-            compiled = subprocess.run(command, cwd=self._folder, capture_output=True, text=True)
-        except FileNotFoundError:
-            raise OSError(f"there is no C compiler {COMPILER!r}; install one, such as by apt install gcc") from None
-        if compiled.returncode:
-            raise QuantizationError(f"{' '.join(command)}: {compiled.stderr.strip()}")
+        self._compile([*options, *(["-DNETWORK_TRACE"] if trace else [])])
+
+    def _compile(self, options: Sequence[str]) -> None:
+        if not shutil.which(COMPILER):
+            raise OSError(f"there is no C compiler {COMPILER!r}; install one, such as by apt install gcc")
+        command = [COMPILER, "-std=c99", *options, "network.c", "main.c", "-o", "network"]
+        environment = os.environ | {"LC_ALL": "C", "TMPDIR": str(self._folder)}
+        done = subprocess.run(command, cwd=self._folder, env=environment, capture_output=True, errors="replace")
+        if done.returncode:
+            what = f"{' '.join(command)} in {self._folder}: {' '.join(done.stderr.split())[:MOST_SHOWN]}"
+            if os.strerror(errno.ENOSPC) in done.stderr:
+                raise OSError(errno.ENOSPC, what)
+            raise QuantizationError(what)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """The logits, int32 [batch, classes].
@@ -67,11 +86,12 @@ class CModel:
         """
         if not self._trace:
             raise QuantizationError("tensors can be read with trace=True only")
-        with tempfile.TemporaryDirectory(prefix="c_trace_") as folder:
+        with tempfile.TemporaryDirectory(prefix="trace_", dir=self._folder) as folder:
             self._run(x, folder)
             lines = Path(folder, "tensors.txt").read_text(encoding="utf-8").splitlines()
-            types = {name: f"<i{size}" for size, name in (line.split(" ", 1) for line in lines)}
-            return {n: np.fromfile(Path(folder, f"{n}.bin"), dtype).reshape(len(x), -1) for n, dtype in types.items()}
+            types = {stem: f"<i{size}" for size, stem in (line.split(" ", 1) for line in lines)}
+            values = {stem: np.fromfile(Path(folder, f"{stem}.bin"), dtype) for stem, dtype in types.items()}
+        return {unquote(stem): value.reshape(len(x), -1) for stem, value in values.items()}
 
     def _run(self, x: np.ndarray, *arguments: str) -> np.ndarray:
         if x.dtype != np.int8 or [*x.shape[1:]] != self._input_shape or len(x) == 0:
@@ -79,5 +99,8 @@ class CModel:
             raise QuantizationError(f"the input must be int8 [batch, {shape}], not {x.dtype} {list(x.shape)}")
         done = subprocess.run([self._folder / "network", "-", *arguments], input=x.tobytes(), capture_output=True)
         if done.returncode:
-            raise OSError(f"the C program ended with code {done.returncode}: {done.stderr.decode().strip()}")
+            stderr = " ".join(done.stderr.decode(errors="replace").split())[:MOST_SHOWN]
+            raise OSError(f"the C program ended with code {done.returncode}: {stderr}")
+        if not done.stdout or len(done.stdout) % (4 * len(x)):
+            raise OSError(f"the C program gave {len(done.stdout)} bytes for {len(x)} images, not the same for each")
         return np.frombuffer(done.stdout, "<i4").reshape(len(x), -1)

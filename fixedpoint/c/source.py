@@ -18,6 +18,7 @@ from fixedpoint.c.memory_plan import is_depthwise, is_view, plan
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, AvgPool, Conv, MaxPool, Op, Pad, Program
 from fixedpoint.program.bounds import check_exactness
+from fixedpoint.program.names import file_stem
 
 FOLDER = Path(__file__).parent
 # Shifts of a number below 2**24: at the first it saturates unless it is zero, at the second it rounds to zero.
@@ -85,7 +86,7 @@ class CWriter:
             self._run.append(f"\n    /* {self._index[op.name]}: {_comment(f'{op.kind} {op.name} {list(op.shape)}')} */")
             getattr(self, op.kind)(op, *(self._places[name] for name in op.inputs))
             shape, size = _map(self._layouts[op.name]), 4 if op.name in program.raw else 1
-            self._call("TRACE", self._index[op.name], _string(op.name), *shape, size, self._places[op.name])
+            self._call("TRACE", self._index[op.name], f'"{file_stem(op.name)}"', *shape, size, self._places[op.name])
 
     @property
     def flash_bytes(self) -> int:
@@ -104,7 +105,7 @@ class CWriter:
 
     def header(self, metadata: Mapping[str, object]) -> str:
         """network.h."""
-        entries = [_comment(f"{key}: {json.dumps(value)}") for key, value in metadata.items()]
+        entries = [_comment(f"{json.dumps(key)[1:-1]}: {json.dumps(value)}") for key, value in metadata.items()]
         lines = [line for entry in entries for line in textwrap.wrap(entry, WIDTH, subsequent_indent="  ")]
         channels, height, width = self.program.input_shape
         return Template((FOLDER / "network.h").read_text(encoding="utf-8")).substitute(
@@ -271,12 +272,7 @@ def c_array(declaration: str, value: np.ndarray) -> str:
     return "\n".join([f"{declaration} = {{", *lines, "};"])
 
 
-def _string(name: str) -> str:
-    """A C string; what is not a plain character becomes its bytes in octal."""
-    octal = re.sub(r"[^\w .:/+-]", lambda c: "".join(f"\\{b:03o}" for b in c[0].encode()), name, flags=re.ASCII)
-    return f'"{octal}"'
-
-
 def _comment(text: str) -> str:
-    """`text` without what would begin or end a comment."""
-    return text.replace("*/", "* /").replace("/*", "/ *")
+    """`text` without what would begin or end a comment, or continue it on another line."""
+    plain = re.sub(r"[^\x20-\x7e]", "?", text)
+    return plain.replace("*/", "* /").replace("/*", "/ *")

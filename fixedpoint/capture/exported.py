@@ -10,6 +10,7 @@ from torch.fx import Node
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, Op, Program
+from fixedpoint.program.names import allowed_name
 
 Operand = Node | str  # a node of the graph, or a tensor that the program has already
 
@@ -62,8 +63,7 @@ class ExportedGraph:
         """Append an operation and give its name; its result has the shape of the node's unless `shape` is given."""
         tensors = tuple(self.tensor(node, operand) for operand in inputs)
         stem = _path(node) if _path(node) and _is_leaf(node) else f"{_path(node)}.{op.kind}".removeprefix(".")
-        taken = {INPUT} | {o.name for o in self.ops}
-        name = next(n for i in range(len(taken) + 1) if (n := f"{stem}_{i}" if i else stem) not in taken)
+        name = allowed_name(stem, {o.name for o in self.ops})
         self.ops.append(op(name=name, inputs=tensors, **{"shape": shape(node)} | attributes))
         self.constants |= {f"{name}.{key}": value.float().contiguous() for key, value in (constants or {}).items()}
         return name

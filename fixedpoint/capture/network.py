@@ -16,8 +16,8 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
 
     Raises:
         QuantizationError: If no program has an operation; it names the kind, the place in the module and what is
-            supported; if the module or torch.export fails on such inputs; or if the program does not compute
-            what the module does.
+            supported; if the module or torch.export fails on such inputs; if a constant is not finite; or if the
+            program does not compute what the module does.
     """
     module = copy.deepcopy(module).eval().cpu()
     probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -30,11 +30,12 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
             sizes, reason = ", ".join(map(str, input_shape)), next(iter(str(error).splitlines()), type(error).__name__)
             raise QuantizationError(f"the network cannot be captured for inputs [batch, {sizes}]: {reason}") from error
         program = AtenOperations(exported).program(input_shape)
+        program.check()
         found = FloatEvaluator(program).logits(probe)
         # an untrained network may amplify the last bits without limit
         rounding = (expected - module.double()(probe.double())).abs().max()
     # such as an in-place operation on a view, which the exported graph does not show
-    if float((expected - found).abs().max()) > 1e-3 * float(expected.abs().max()) + 10 * float(rounding):
+    if not float((expected - found).abs().max()) <= 1e-3 * float(expected.abs().max()) + 10 * float(rounding):
         raise QuantizationError(
             "the captured program computes something else than the network; is a view changed in place?"
         )

@@ -178,10 +178,31 @@ def read_metadata(content: bytes, path: object) -> dict[str, Any]:
         raise QuantizationError(f"{path} is not a .tflite file of this repository")
     blank = content[: found.start(1)] + b"0" * 64 + content[found.end(1) :]
     if _digest(blank) != found[1]:
-        raise QuantizationError(f"{path} was changed after export_litert wrote it; make export-litert writes it again")
+        raise QuantizationError(f"{path} is damaged or was edited; make export-litert writes it again")
     entries, _ = json.JSONDecoder().raw_decode(content[found.start() :].decode("latin-1"))
     del entries["digest"]
     return entries
+
+
+def check_operators(content: bytes, path: object) -> None:
+    """Refuse what `LiteRtGraph` does not write: other operators, further graphs, as of a loop, constants elsewhere.
+
+    Raises:
+        OSError: If LiteRT is not installed.
+        QuantizationError: If the file has such, or is no .tflite file.
+    """
+    schema = litert_module("schema_py_generated")
+    try:
+        model = schema.Model.GetRootAs(content)
+        codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+        found = {(code.BuiltinCode(), code.Version()) for code in codes}
+        graphs = model.SubgraphsLength()
+        elsewhere = any(model.Buffers(i).Offset() for i in range(model.BuffersLength()))
+    except Exception as error:  # what a wrong offset makes flatbuffers raise has no common class
+        raise QuantizationError(f"{path} is not a whole .tflite file: {type(error).__name__}") from None
+    known = {(getattr(schema.BuiltinOperator, kind), version) for kind, version in OPERATORS}
+    if graphs != 1 or elsewhere or not found <= known:
+        raise QuantizationError(f"{path} has operators or parts that no .tflite file of this repository has")
 
 
 def _digest(content: bytes) -> bytes:

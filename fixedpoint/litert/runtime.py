@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fixedpoint.errors import QuantizationError
-from fixedpoint.litert.graph import OUTPUT, litert_module, read_metadata
+from fixedpoint.litert.graph import OUTPUT, check_operators, litert_module, read_metadata
 from fixedpoint.program import INPUT
 
 # Kernels by name, as in LiteRT's OpResolverType: XNNPACK's (LiteRT's default), LiteRT's optimized ones, and its
@@ -42,13 +42,17 @@ class LitertModel:
             raise QuantizationError("xnnpack keeps no tensors between input and logits; optimized and reference do")
         path, content = ("the content", source) if isinstance(source, bytes) else (source, Path(source).read_bytes())
         self.metadata = read_metadata(content, path)
+        check_operators(content, path)
         interpreter = litert_module("interpreter")
-        self._interpreter = interpreter.Interpreter(
-            model_content=content,
-            num_threads=threads,
-            experimental_op_resolver_type=interpreter.OpResolverType[KERNELS[kernels]],
-            experimental_preserve_all_tensors=tensors,
-        )
+        try:
+            self._interpreter = interpreter.Interpreter(
+                model_content=content,
+                num_threads=threads,
+                experimental_op_resolver_type=interpreter.OpResolverType[KERNELS[kernels]],
+                experimental_preserve_all_tensors=tensors,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise QuantizationError(f"{path}: {' '.join(str(error).split())}") from None
         self._keeps_tensors = tensors
         self._input, self._output = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()[0]
         self._batch = 0

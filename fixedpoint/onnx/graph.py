@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
 from fixedpoint.errors import QuantizationError
+from fixedpoint.onnx.seal import BLANK, KEY, seal
 from fixedpoint.program import INPUT, AvgPool, Conv, Lookup, MaxPool, Op, Pad, Program
 
 # A pair of 2022 that every ONNX Runtime since 1.12 loads; no operator used here has a newer version that adds anything.
@@ -74,7 +75,7 @@ class Graph:
         return self.node("ReduceSum", [x, axes], output)
 
     def finish(self, inputs: list, outputs: list, metadata: Mapping[str, object]) -> ModelProto:
-        """The checked model; `metadata` values are stored as JSON.
+        """The checked and sealed model; `metadata` values are stored as JSON.
 
         Raises:
             onnx.checker.ValidationError: If the graph is not valid ONNX, a bug of the writer.
@@ -86,8 +87,10 @@ class Graph:
             ir_version=IR_VERSION,
             producer_name="vargconvnet-int8",
         )
-        helper.set_model_props(model, {key: json.dumps(value) for key, value in sorted(metadata.items())})
+        entries = {**metadata, KEY: BLANK}
+        helper.set_model_props(model, {key: json.dumps(value) for key, value in sorted(entries.items())})
         checker.check_model(model, full_check=True)
+        seal(model)
         return model
 
     def _claim(self, name: str) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.onnx.graph import OUTPUT
+from fixedpoint.onnx.seal import read_sealed
 from fixedpoint.program import INPUT, Program
 
 
@@ -43,7 +43,8 @@ class OnnxModel:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        QuantizationError: If the mode or a tensor is unknown, ONNX Runtime refuses the file, or it is not ours.
+        QuantizationError: If the mode or a tensor is unknown, the file is damaged or not ours (`seal.read_sealed`), or
+            ONNX Runtime refuses it.
     """
 
     def __init__(self, path: str | Path, mode: str = "default", threads: int = 1, outputs: Sequence[str] = ()):
@@ -55,18 +56,15 @@ class OnnxModel:
         options.add_session_config_entry("session.force_spinning_stop", "1")  # idle threads leave the CPU to others
         ONNX_MODES[mode](options)
         content = Path(path).read_bytes()
-        self.outputs = tuple(outputs)
+        model = read_sealed(content, path)
+        self.outputs, self._path = tuple(outputs), path
         if outputs:
-            content = _with_outputs(path, content, outputs)
+            content = _with_outputs(path, model, outputs)
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors share no other base class
             raise QuantizationError(f"{path}: {' '.join(str(error).split())}") from None
         metadata = self._session.get_modelmeta().custom_metadata_map
-        if "input_normalization" not in metadata:
-            raise QuantizationError(
-                f"{path} has no input_normalization in its metadata: it was not exported from a program"
-            )
         self._integer = "logit_exponent" in metadata
         if self._integer:
             self._logit_scale = np.ldexp(np.float32(1), -np.array(json.loads(metadata["logit_exponent"])))
@@ -88,7 +86,10 @@ class OnnxModel:
     def _run(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
         if self._integer != (x.dtype == np.int8):
             x = (x * 128).astype(np.int8) if self._integer else x.astype(np.float32) / 128
-        return self._session.run(names, {INPUT: x})
+        try:
+            return self._session.run(names, {INPUT: x})
+        except Exception as error:  # ONNX Runtime's errors share no other base class
+            raise QuantizationError(f"{self._path}: {' '.join(str(error).split())}") from None
 
     def _logits(self, value: np.ndarray) -> np.ndarray:
         value = value.reshape(len(value), -1)
@@ -107,11 +108,7 @@ def saturating_weights(program: Program) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _with_outputs(path: str | Path, content: bytes, names: Sequence[str]) -> bytes:
-    try:
-        model = onnx.load_from_string(content)
-    except DecodeError:
-        raise QuantizationError(f"{path} is not an ONNX file") from None
+def _with_outputs(path: str | Path, model: onnx.ModelProto, names: Sequence[str]) -> bytes:
     known = {name for node in model.graph.node for name in node.output}
     for name in names:
         if name not in known:

@@ -1,30 +1,13 @@
-"""Elementwise functions of a network, each of which becomes a table of 256 integers."""
+"""Elementwise functions in an integer program, each as a table of 256 integers."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
 from fixedpoint.program import Lookup, Program
-
-# By the name of the ATen operation, each called as f(x, *arguments).
-FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "elu": F.elu,
-    "gelu": F.gelu,
-    "gelu_tanh": partial(F.gelu, approximate="tanh"),
-    "hardsigmoid": F.hardsigmoid,
-    "hardswish": F.hardswish,
-    "leaky_relu": F.leaky_relu,
-    "mish": F.mish,
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-    "softplus": F.softplus,
-    "tanh": torch.tanh,
-}
+from fixedpoint.program.elementwise import FUNCTIONS
 
 
 def evaluate(op: Lookup, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from fixedpoint.program import (
     Program,
     per_input,
 )
-from fixedpoint.program.bounds import layer_bounds
+from fixedpoint.program.bounds import check_exactness, layer_bounds
 from fixedpoint.program.constants import layer_grid
 
 WEIGHT_LIMIT = 126
@@ -148,6 +148,19 @@ def _in_pairs(program: Program, op: Add) -> Program:
         first = ops[-1].name
     ops.append(replace(op, inputs=(first, others[-1])))
     return replace(program, ops=tuple(new for old in program.ops for new in (ops if old is op else [old])))
+
+
+def prove(program: Program) -> None:
+    """Prove that an integer program is exact in float32 and, in portable arithmetic, the same in every runtime.
+
+    Raises:
+        QuantizationError: If it is not (`bounds.check_exactness`, `check_portable`), or has float weights.
+    """
+    if not program.is_integer:
+        raise QuantizationError("the program has float weights, where integers must be")
+    check_exactness(program)
+    if program.is_portable:
+        check_portable(program)
 
 
 def check_portable(program: Program) -> None:

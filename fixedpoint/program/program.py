@@ -10,15 +10,22 @@ tensor `t` stands for the real numbers `t * 2**-exponents[t]`, the weight of out
 
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
 from fixedpoint.errors import QuantizationError
-from fixedpoint.program.ops import Flatten, Lookup, Op, Pad, op_from_json
+from fixedpoint.program.checks import check_operations
+from fixedpoint.program.names import INPUT
+from fixedpoint.program.ops import Flatten, Lookup, Mul, Op, Pad
+from fixedpoint.program.reading import attributes
 
-INPUT = "input"
 INPUT_EXPONENT = 7  # an 8-bit pixel p is carried as p - 128 and read as (p - 128) / 128
 PORTABLE, EXACT8 = "portable", "exact8"  # the arithmetics, docs/arithmetic.md
+WEIGHT_LIMITS = {PORTABLE: (126,), EXACT8: (63, 127)}
+# Of the scale of a tensor or of accumulators, a normal float32 number; and of a rescaling, which float32 holds even
+# of accumulators that reach 2**24.
+MOST_EXPONENT, MOST_SHIFT = 126, 100
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,12 @@ class Program:
     def is_portable(self) -> bool:
         """Whether the arithmetic is PORTABLE."""
         return self.arithmetic == PORTABLE
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether its weights are integers."""
+        weights = (self.constants.get(f"{op.name}.weight") for op in self.ops if op.weighted)
+        return any(weight is not None and not weight.is_floating_point() for weight in weights)
 
     @property
     def weight_step(self) -> int:
@@ -179,14 +192,66 @@ class Program:
         }
 
     @classmethod
-    def from_json(cls, value: dict | None, constants: dict[str, Tensor]) -> "Program":
-        """The inverse of `to_json`.
+    def from_json(cls, value: Any, constants: dict[str, Tensor]) -> "Program":
+        """The inverse of `to_json`, for a calibrated or an integer program.
 
         Raises:
-            QuantizationError: If `value` is None, or an operation has a kind or attributes that are unknown.
+            QuantizationError: If `value` is None or of another version, or the program is not as `check` wants it.
         """
         if value is None:
             raise QuantizationError("the model file holds no program")
-        ops = tuple(op_from_json(entry) for entry in value["ops"])
-        rest = {key: value[key] for key in ("exponents", "weight_limit", "arithmetic", "int8_logit_exponent")}
-        return cls(tuple(value["input_shape"]), ops, constants, **rest)
+        program = cls(**attributes(cls, value, {"constants"}, "the program"), constants=constants)
+        if not program.exponents:
+            raise QuantizationError("the program in the model file has no exponents: it is not calibrated")
+        program.check()
+        return program
+
+    def check(self) -> None:
+        """Prove that names, operands, attributes, constants and exponents are allowed and fit together.
+
+        That no accumulator can leave the exact range is another proof: `fixedpoint.program.portable.prove`.
+
+        Raises:
+            QuantizationError: If one is not; names the operation and what of it.
+        """
+        check_operations(self.input_shape, self.ops, self.constants, bool(self.exponents), self.is_integer)
+        if self.exponents:
+            self._check_arithmetic()
+            if odd := {INPUT, *(op.name for op in self.ops)} - self.raw ^ {*self.exponents}:
+                raise QuantizationError(f"exponents must be those of all int8 tensors; not so that of {min(odd)}")
+            for op in self.ops:
+                self._check_exponents(op)
+
+    def _check_arithmetic(self) -> None:
+        limits = WEIGHT_LIMITS.get(self.arithmetic)
+        if limits is None or self.weight_limit not in limits:
+            allowed = "; ".join(f"{name} with {' or '.join(map(str, of))}" for name, of in WEIGHT_LIMITS.items())
+            raise QuantizationError(
+                f"arithmetic and weight_limit must be {allowed}; not {ascii(self.arithmetic)[:80]} with "
+                f"{self.weight_limit}"
+            )
+        if (self.int8_logit_exponent is None) == self.is_portable or abs(self.int8_logit_exponent or 0) > MOST_EXPONENT:
+            raise QuantizationError(f"int8_logit_exponent of {self.arithmetic} cannot be {self.int8_logit_exponent}")
+        if self.exponents.get(INPUT) != INPUT_EXPONENT:
+            raise QuantizationError(f"the exponent of {INPUT} must be {INPUT_EXPONENT}")
+
+    def _check_exponents(self, op: Op) -> None:
+        """Prove that the scales of an operation are normal float32 numbers, and those by which it rescales, too."""
+        of_operands, own = [self.exponents.get(name, 0) for name in op.inputs], self.exponents.get(op.name)
+        scales, shifts = [own or 0], [0 if own is None else e - own for e in of_operands]
+        if op.weighted:
+            weight, exponent = (self.constants[f"{op.name}.{name}"] for name in ("weight", "weight_exponent"))
+            scales += [each for e in exponent.tolist() for each in (e, e + of_operands[0])]
+            result = self.int8_logit_exponent if own is None else own
+            shifts = [] if result is None else [e + of_operands[0] - result for e in exponent.tolist()]
+            if self.is_integer:
+                largest = int(weight.int().abs().max())
+                op.require(largest <= self.weight_limit, f"a weight of {largest} exceeds {self.weight_limit}")
+        elif isinstance(op, Mul):
+            shifts = [sum(of_operands) - (own or 0)]
+        worst = max(scales, key=abs)
+        op.require(abs(worst) <= MOST_EXPONENT, f"an exponent of {worst} exceeds {MOST_EXPONENT}")
+        worst = max(shifts, key=abs, default=0)
+        op.require(abs(worst) <= MOST_SHIFT, f"a shift by {worst} exceeds {MOST_SHIFT}")
+        keeps = own is None or not op.keeps_exponent or own == of_operands[0]
+        op.require(keeps, f"its exponent must be that of its operand, {of_operands[0]}, not {own}")

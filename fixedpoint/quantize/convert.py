@@ -5,9 +5,8 @@ from dataclasses import replace
 import torch
 
 from fixedpoint.program import Program
-from fixedpoint.program.bounds import check_exactness
 from fixedpoint.program.constants import integer_biases, integer_weights, layer_grid
-from fixedpoint.program.portable import check_portable
+from fixedpoint.program.portable import prove
 
 
 def convert(program: Program) -> Program:
@@ -16,8 +15,8 @@ def convert(program: Program) -> Program:
     Nothing is estimated here, so it computes exactly what the QAT model computes.
 
     Raises:
-        QuantizationError: If an operation would not be exact (`bounds.check_exactness`) or, in portable arithmetic, not
-            the same in every runtime (`portable.check_portable`), naming it.
+        QuantizationError: If an operation would not be exact or, in portable arithmetic, not the same in every runtime
+            (`portable.prove`), naming it.
     """
     constants = dict(program.constants)
     for op in program.ops:
@@ -28,7 +27,5 @@ def convert(program: Program) -> Program:
             wide = integer_biases(bias, program.accumulator_exponent(op), layer_grid(program, op))
             constants[f"{op.name}.bias"] = wide.clamp(-(2**31), 2**31 - 1).to(torch.int32)
     converted = replace(program, constants=constants)
-    check_exactness(converted)
-    if converted.is_portable:
-        check_portable(converted)
+    prove(converted)
     return converted

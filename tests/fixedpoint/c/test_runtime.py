@@ -1,4 +1,7 @@
+import errno
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ from programs import PROGRAMS, hard_inputs
 from fixedpoint.c import runtime as c_runtime
 from fixedpoint.c.runtime import CModel
 from fixedpoint.c.source import c_source
+from fixedpoint.errors import QuantizationError
 
 PROGRAM = PROGRAMS["conv_logits"]
 X = hard_inputs(PROGRAM, 1)
@@ -95,13 +99,54 @@ def test_tensors_need_the_trace(folder):
 
 def test_what_fails_is_named(folder, tmp_path, monkeypatch):
     sources = c_source(PROGRAM, {})
-    with pytest.raises(ValueError, match=r"cc -std=c99 -O0 network.c main.c -o network: (?s:.*)mistake"):
+    with pytest.raises(ValueError, match=r"^cc -std=c99 -O0 network.c main.c -o network in .*: .*mistake.*$"):
         CModel(sources | {"main.c": "mistake"}, options=FAST)
     broken = CModel(sources | {"main.c": "int main(void) { return 7; }"}, options=FAST)
     with pytest.raises(OSError, match="the C program ended with code 7"):
         broken(X)
+    short = CModel(sources | {"main.c": "int putchar(int c); int main(void) { return putchar(7) != 7; }"}, options=FAST)
+    with pytest.raises(OSError, match=f"the C program gave 1 bytes for {len(X)} images, not the same for each"):
+        short(X)
+    with pytest.raises(QuantizationError, match=r"network\.h does not say the sizes of the input"):
+        CModel(sources | {"network.h": "#define NETWORK_INPUT_WIDTH 3\n"})
     with pytest.raises(FileNotFoundError, match=r"network\.c"):
         CModel(tmp_path)
     monkeypatch.setattr(c_runtime, "COMPILER", "no-such-compiler")
     with pytest.raises(OSError, match="there is no C compiler 'no-such-compiler'; install one"):
         CModel(folder)
+
+
+def test_a_full_disk_is_named_and_not_a_missing_compiler(tmp_path, monkeypatch):
+    """A compiler that says what gcc says when the disk is full."""
+    full = tmp_path / "cc"
+    full.write_text("#!/bin/sh\necho 'fatal error: error writing to /tmp/x.s: No space left on device' >&2; exit 1\n")
+    full.chmod(0o755)
+    monkeypatch.setattr(c_runtime, "COMPILER", str(full))
+    with pytest.raises(OSError, match=r"/cc -std=c99 -O3 network.c main.c -o network in .*: .*No space left") as caught:
+        CModel(c_source(PROGRAM, {}))
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_model_lives_in_the_folder_that_is_given_and_leaves_nothing(folder, tmp_path):
+    model = CModel(folder, trace=True, options=FAST, folder=tmp_path / "runs")
+    (own,) = (tmp_path / "runs").glob("c_model_*/")
+    other = CModel(folder, options=FAST, folder=tmp_path / "runs")  # takes nothing from a model that lives
+    assert np.array_equal(model(X), other(X)) and len(model.tensors(X)) == 4
+    assert {path.name for path in own.iterdir()} == {"lock", "main.c", "network", "network.c", "network.h"}
+    del model, other
+    assert [*(tmp_path / "runs").glob("c_model_*/")] == []
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_start(folder, tmp_path):
+    script = (
+        "import os, signal; from fixedpoint.c.runtime import CModel\n"
+        f"model = CModel({str(folder)!r}, options=['-O0'], folder={str(tmp_path)!r})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    repository = Path(__file__).parents[3]
+    assert subprocess.run([sys.executable, "-c", script], cwd=repository).returncode == -signal.SIGKILL
+    (left,) = tmp_path.glob("c_model_*/")
+    assert (left / "network").exists()
+    model = CModel(folder, options=FAST, folder=tmp_path)
+    (own,) = tmp_path.glob("c_model_*/")
+    assert own != left and len(model(X)) == len(X)

@@ -168,9 +168,15 @@ def test_equal_programs_give_equal_bytes():
 
 
 def test_names_and_metadata_of_any_characters():
-    name = 'x "a" *é ??! \\ %d'
+    name = '../x "a" *é ??! \\ %d*\\\n/ int y; /*'
     program = build((3, 4, 4), Clamp(name, (INPUT,), (3, 4, 4)))
-    sources = c_source(program, {"class_names": ["*/ int x; /*", "ü\n" * 99], "note": "??/"})
+    metadata = {
+        "class_names": ["*/ int x; /*", "ü\n" * 99, "*\\"],
+        "note": "??/",
+        "*\\\n/ int x; /*": "",
+        "*": "\\\n/ int y;",
+    }
+    sources = c_source(program, metadata)
     assert check(program, sources=sources) == []
 
 

@@ -87,7 +87,7 @@ def test_a_changed_or_foreign_file_is_refused(tmp_path):
     path.write_bytes(CONTENT)
     assert LitertModel(path).metadata == read_metadata(CONTENT, path) == LitertModel(str(path)).metadata
     path.write_bytes(CONTENT[:-100] + bytes(100))
-    with pytest.raises(ValueError, match=r"int8\.tflite was changed after export_litert wrote it; make export-litert"):
+    with pytest.raises(ValueError, match=r"int8\.tflite is damaged or was edited; make export-litert"):
         LitertModel(path)
     foreign = CONTENT.replace(b'{"digest"', b'{"sha256"')
     for content in (foreign, b"", b"TFL3", CONTENT.replace(b"TFL3", b"TFL2")):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -45,6 +46,7 @@ def test_the_file_says_how_to_feed_it_and_nothing_of_when_it_was_made():
     model, again = (FloatWriter.export(program, {"color_space": "rgb"}) for _ in range(2))
     assert model.SerializeToString(deterministic=True) == again.SerializeToString(deterministic=True)
     properties = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert re.fullmatch("[0-9a-f]{64}", properties.pop("digest"))
     assert properties == {"color_space": "rgb", "input_normalization": {"offset": 128, "divisor": 128}}
     assert [entry.version for entry in model.opset_import] == [OPSET]
 

@@ -1,13 +1,21 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 import torch
 from programs import PROGRAMS, hard_inputs
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.onnx.integer import IntegerWriter
 from fixedpoint.onnx.qoperator import QOperatorWriter
 from fixedpoint.onnx.runtime import ONNX_MODES, OnnxModel, saturating_weights
+from fixedpoint.onnx.seal import seal
 
+REPOSITORY = Path(__file__).parents[3]
 PROGRAM = PROGRAMS["network"]
 
 
@@ -63,19 +71,25 @@ def test_a_file_that_is_not_onnx_is_named(tmp_path, outputs):
 def test_a_file_that_onnx_runtime_refuses_is_named(path, tmp_path):
     model = onnx.load(path)
     model.opset_import[0].version = 999
+    seal(model)
     future = tmp_path / "future.onnx"
     onnx.save(model, future)
     with pytest.raises(ValueError, match=r"future\.onnx: [^\n]*opset[^\n]*$"):
         OnnxModel(future)
 
 
-def test_a_file_from_elsewhere_is_named(path, tmp_path):
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    other = tmp_path / "other.onnx"
-    onnx.save(model, other)
-    with pytest.raises(ValueError, match=r"other\.onnx has no input_normalization in its metadata"):
-        OnnxModel(other)
+def test_a_batch_that_onnx_runtime_refuses_is_one_line(path):
+    with pytest.raises(QuantizationError, match=r"model\.onnx: [^\n]*[Ii]nvalid dimensions[^\n]*$"):
+        OnnxModel(path)(pixels()[:, :, :4])
+
+
+def test_telemetry_is_off(path, tmp_path):
+    """ONNX Runtime leaves a device id and a queue of events in the user's cache where it is on."""
+    script = f"import fixedpoint.onnx.runtime as r; r.OnnxModel({str(path)!r})"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=REPOSITORY, check=True)
+    assert [*tmp_path.rglob("*")] == []
 
 
 def test_saturating_weights_are_those_beyond_64():
