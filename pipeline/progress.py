@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -10,7 +11,9 @@ import torch
 from dvclive import Live
 from tqdm import tqdm
 
+from storage.errors import InputError, cannot_write
 from storage.files import whole_file, write_json
+from storage.json_file import parse_json
 from training.engine import EpochSteps, Observer, Request
 from training.figures import Figures, Row
 
@@ -39,9 +42,22 @@ class Now(Figures, Speed):
     seconds_left: float
 
 
-def curves(stage: str) -> Live:
+@contextmanager
+def curves(stage: str) -> Iterator[Live]:
     """DVCLive's files in plots/<stage>: they hold figures only, nothing about the machine or the time."""
-    return Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+    live = Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+    yield live
+    with _written(live):
+        live.end()
+
+
+@contextmanager
+def _written(live: Live) -> Iterator[None]:
+    """A block that writes the files of `live`: an error names their folder, which DVCLive's own does not."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(Path(live.dir), error) from None
 
 
 class CheckpointTimer(Observer):
@@ -94,8 +110,7 @@ class Display(CheckpointTimer):
         self.speed: Speed = {}  # of the last epoch that this process has trained
         self.step_seconds, self.validation_seconds = 0.0, 0.0
         self.log = folder / "log.jsonl"
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        self.rows: dict[int, LogRow] = {row["epoch"]: row for row in map(json.loads, lines)}
+        self.rows = _read(self.log)
 
     def epoch(self, steps: EpochSteps, epoch: int, done: int) -> EpochSteps:
         label = f"epoch {epoch}/{self.epochs}"
@@ -132,9 +147,10 @@ class Display(CheckpointTimer):
         super().row(row)
         self.live.step = row["epoch"]
         figures = {name: cast(float, value) for name, value in row.items() if name != "epoch"}
-        for name, value in figures.items():
-            self.live.log_metric(name, value, timestamp=False)
-        self.live.make_summary()
+        with _written(self.live):
+            for name, value in figures.items():
+                self.live.log_metric(name, value, timestamp=False)
+            self.live.make_summary()
         text = "  ".join(f"{name} {value:.6g}" for name, value in figures.items())
         if self.speed:
             self.validation_seconds = time.monotonic() - self.ended
@@ -163,6 +179,19 @@ class Display(CheckpointTimer):
     def _seconds_left(self, validations: int) -> float:
         steps = (self.epochs - self.number + 1) * self.steps - self.done
         return round(steps * self.step_seconds + validations * self.validation_seconds)
+
+
+def _read(log: Path) -> dict[int, LogRow]:
+    """The lines of log.jsonl by epoch; none if it does not exist.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    lines = log.read_bytes().splitlines() if log.exists() else []
+    rows = [parse_json(line, log) for line in lines]
+    if not all(isinstance(row, dict) and isinstance(row.get("epoch"), int) for row in rows):
+        raise InputError(f"{log} is damaged: remove it")
+    return {row["epoch"]: row for row in rows}
 
 
 def _duration(seconds: float) -> str:

@@ -38,10 +38,10 @@ class Schedule:
     """
 
     def __init__(self, optimizer: Optimizer, recipe: Recipe, steps: int):
-        self.warmup = round(recipe.warmup_epochs * steps)
+        self.warmup = round(min(recipe.warmup_epochs, recipe.epochs) * steps)
         options: dict[str, Any] = {"warmup_t": self.warmup, "warmup_prefix": True, "t_in_epochs": False}
         if recipe.schedule == "step":
-            interval = max(round(recipe.decay_epochs * steps), 1)
+            interval = max(round(min(recipe.decay_epochs, recipe.epochs + 1) * steps), 1)
             self.by_step: Scheduler = StepLRScheduler(optimizer, interval, recipe.decay_rate, **options)
         else:
             length = max(recipe.epochs * steps - self.warmup, 1)

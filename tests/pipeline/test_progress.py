@@ -5,6 +5,7 @@ import pytest
 
 from pipeline import progress
 from pipeline.progress import Display
+from storage.errors import InputError
 
 STEPS, BATCH = 10, 8
 FIGURES = {"train_loss": 0.5, "train_top1": 80.0, "lr": 0.1}
@@ -76,3 +77,10 @@ def test_the_log_has_each_epoch_once_whatever_interrupts_it(tmp_path, clock):
     train(going_on, clock, 3)
     assert [line["epoch"] for line in log(tmp_path)] == [0, 1, 2, 3]
     assert ["images_per_second" in line for line in log(tmp_path)] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b"{}", b'{"epoch": "1"}', b"\xff", b"[" * 100_000])
+def test_a_damaged_log_is_named(tmp_path, text):
+    (tmp_path / "log.jsonl").write_bytes(b'{"epoch": 0}\n' + text)
+    with pytest.raises(InputError, match=rf"^{tmp_path}/log.jsonl"):
+        display(tmp_path)

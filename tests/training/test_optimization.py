@@ -34,6 +34,17 @@ def test_plateau_multiplies_when_the_loss_has_not_fallen_for_more_than_its_patie
     assert rates(given, losses) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("schedule", ["step", "plateau"])
+def test_decays_beyond_the_run_are_none(schedule):
+    given = recipe(schedule=schedule, epochs=3, warmup_epochs=0, decay_epochs=1e308)
+    assert rates(given, [1, 1, 1]) == [given.lr] * 30
+
+
+def test_a_run_without_epochs_has_no_warmup():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+    assert Schedule(optimizer, recipe(epochs=0, warmup_epochs=1e308), STEPS).warmup == 0
+
+
 def test_the_state_of_a_plateau_goes_on():
     given = recipe(schedule="plateau", epochs=9, warmup_epochs=0, decay_epochs=1)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=given.lr)
