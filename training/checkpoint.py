@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from storage.errors import InputError, cannot_write
-from storage.files import sync
+from storage.files import sync, whole_file
 from storage.sealed import SealedWriter, is_whole
 from training.distributed import Group
 from training.figures import Row
@@ -128,13 +128,13 @@ class Checkpoints:
                 os.fsync(file.fileno())
             partial.replace(path)
             sync(self.folder)
-            if state["is_best"]:
-                self._copy_to_best(path)
         except (OSError, RuntimeError) as error:  # PyTorch's writer wraps the error of a full disk
             reason = error if isinstance(error, OSError) else error.__context__ or error
             raise cannot_write(path, reason) from None
         finally:
             partial.unlink(missing_ok=True)
+        if state["is_best"]:
+            self._copy_to_best(path)
         for old in self._states()[: -self.count]:
             old.unlink()
 
@@ -167,8 +167,5 @@ class Checkpoints:
         return sorted(self.folder.glob("step_*.pt"))
 
     def _copy_to_best(self, path: Path) -> None:
-        partial = self.best.with_suffix(".partial")
-        shutil.copyfile(path, partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.best)
+        with whole_file(self.best, durable=True) as partial:
+            shutil.copyfile(path, partial)
