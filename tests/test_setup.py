@@ -110,7 +110,7 @@ def test_setup_with_another_python(folder):
 
 
 def test_setup_compiles_what_has_changed_and_only_that(folder):
-    for package in ("pixels", "imagedb"):
+    for package in ("pixels", "imagedb", "storage"):
         shutil.copytree(REPOSITORY / package, folder / package)
     (folder / ".venv").mkdir()
     (folder / ".venv/.installed").touch()  # the packages are those of this Python
