@@ -1,10 +1,12 @@
 import json
+import os
 import re
 
 import pytest
 
 from imagedb.sources.image_list import ImageListSource, read_class_names
 from imagedb.sources.source import Shard, Survey
+from storage.errors import InputError
 
 IMAGES = {"b/2.png": b"two", "a/1, big.png": b"one", "b/10.png": b"ten!"}
 
@@ -134,12 +136,15 @@ def test_bad_csv_is_refused(root, content, message):
 @pytest.mark.parametrize(
     "line",
     [
-        "a,1",
         '["a", 1]',
         '"path label"',
         '{"path": "a"}',
         '{"path": "a", "label": 1, "labels": [1]}',
-        '{"path": "a", "label": 1.0}',
+        '{"path": "a", "label": 1.5}',
+        '{"path": "a", "label": NaN}',
+        '{"path": "a", "label": Infinity}',
+        '{"path": "a", "label": null}',
+        '{"path": "a", "label": " "}',
         '{"path": "a", "label": true}',
         '{"path": "a", "label": ""}',
         '{"path": "", "label": 1}',
@@ -148,8 +153,108 @@ def test_bad_csv_is_refused(root, content, message):
 )
 def test_bad_jsonl_is_refused(root, line):
     file = write(root, "val.jsonl", f'{{"path": "a", "label": 1}}\n\n{line}\n')
-    with refused(ValueError, f'{file} line 3: expected {{"path": string, "label": integer or string}}'):
+    with refused(ValueError, f'{file} line 3: expected {{"path": string, "label": whole number or string}}'):
         ImageListSource(root, "val.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a,1", "Expecting value: line 1 column 1 (char 0)"),
+        ("[" * 100_000, "maps and lists are nested too deep, allowed: 100"),
+        (
+            '{"path": "a\\u0000", "label": 1}',
+            "{'path': 'a\\x00', 'label': 1} has a character that is not allowed in a name",
+        ),
+        (
+            '{"path": "a", "label": "\\ud800"}',
+            "{'path': 'a', 'label': '\\ud800'} has a character that is not allowed in",
+        ),
+        (f'{{"path": "a", "label": {10**400}}}', f"label 1{'0' * 79}..., allowed: 0 to 999999"),
+        ('{"path": "a", "label": "b"}', "label 'b', unlike the lines before; labels must be all whole numbers or all"),
+        (" " * 2**20, "more than 1048576 bytes, which are allowed"),
+    ],
+)
+def test_hostile_jsonl_is_refused_in_one_line(root, line, message):
+    file = write(root, "val.jsonl", f'{{"path": "a", "label": 1}}\n{line}\n')
+    with pytest.raises(InputError, match=f"^{re.escape(f'{file} line 2: {message}')}.*$"):
+        ImageListSource(root, "val.jsonl")
+
+
+@pytest.mark.parametrize("form", ["{}.0", " {}", "+{}."])
+def test_numbers_in_csv_are_numbers_as_pandas_and_people_write_them(root, form):
+    write(root, "train.csv", as_csv((f"{n}.png", form.format(n)) for n in range(11)))
+    source = ImageListSource(root, "train.csv")
+    assert [item.label for item in source] == list(range(11))
+    assert source.class_names == [str(n) for n in range(11)]
+    blanks = [f"{n}.png" for n in range(11)] if form.startswith(" ") else []
+    assert source.notes == ({"label with blanks around it, which are left out": blanks} if blanks else {})
+
+
+def test_whole_numbers_in_jsonl_and_blanks_around_names(root):
+    write(root, "a.jsonl", '{"path": "a", "label": 2.0}\n{"path": "b", "label": 10}\n')
+    assert [item.label for item in ImageListSource(root, "a.jsonl")] == [2, 10]
+    write(root, "b.csv", 'path,label\na,Bag\nb,"Bag "\nc,\u00a0Bag\n')
+    write(root, "b.jsonl", as_jsonl({"a": "Bag", "b": "Bag ", "c": " Bag"}.items()))
+    for name in ("b.csv", "b.jsonl"):
+        source = ImageListSource(root, name)
+        assert (source.class_names, [item.label for item in source]) == (["Bag"], [0, 0, 0])
+        assert source.notes == {"label with blanks around it, which are left out": ["b", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            "a,1\nb,cat",
+            "line 3: label 'cat', unlike the lines before; labels must be all whole numbers or all class names",
+        ),
+        (
+            "a,cat\nb,1.0",
+            "line 3: label 1, unlike the lines before; labels must be all whole numbers or all class names",
+        ),
+        (
+            "a,1\nb,nan",
+            "line 3: label 'nan', unlike the lines before; labels must be all whole numbers or all class names",
+        ),
+        ("a,1\nb,", "line 3: 'b,', expected a path and a label"),
+        ("a,1\nb, ", "line 3: 'b, ', expected a path and a label"),
+        ("a,1\nb,1.5", "line 3: label '1.5', must be a whole number or a name"),
+        ("a,1\nb,1.0000000000000001", "line 3: label '1.0000000000000001', must be a whole number or a name"),
+        (f"a,{'9' * 5000}", f"line 2: label '{'9' * 79}..., must be a whole number or a name"),
+        ("a,1\nb\0,1", "line 3: a character NUL, which no text in UTF-8 has"),
+        (f"a,1\n{'b' * 200_000},1", "line 3: field larger than field limit (131072)"),
+        (f"a,1\n{'b' * 10_000_000},1", "line 3: more than 1048576 bytes, which are allowed"),
+        ('a,1\n"b,1\nc,1', "line 4: unexpected end of data"),
+        ('a,1\n"b"c,1', "line 3: ',' expected after '\"'"),
+    ],
+)
+def test_labels_and_lines_that_cannot_be_meant_are_named(root, rows, message):
+    file = write(root, "train.csv", f"path,label\n{rows}\n")
+    must = "labels must be all whole numbers or all class names"
+    with refused(InputError, f"{file} {message.replace('{must}', must)}"):
+        ImageListSource(root, "train.csv")
+
+
+def test_other_encodings_are_named(root):
+    file = write(root, "train.csv", "path,label\né,1\n".encode("latin-1"))
+    with refused(InputError, f"{file} line 2: not UTF-8"):
+        ImageListSource(root, "train.csv")
+    write(root, "train.csv", "path,label\na,1\n".encode("utf-16"))
+    with refused(InputError, f"{file} line 1: not UTF-8"):
+        ImageListSource(root, "train.csv")
+    write(root, "train.csv", "path,label\na,1\n".encode("utf-16-le"))
+    with refused(InputError, f"{file} line 1: a character NUL, which no text in UTF-8 has"):
+        ImageListSource(root, "train.csv")
+
+
+@pytest.mark.parametrize("name", ["train.csv", "classes.txt"])
+def test_fifos_are_named_and_not_opened(root, name):
+    write(root, "train.csv", as_csv([("a", 1)]))
+    (root / name).unlink(missing_ok=True)
+    os.mkfifo(root / name)
+    with refused(InputError, f"{root / name} is a FIFO, a file is expected there"):
+        ImageListSource(root, "train.csv")
 
 
 def test_missing_list_and_other_kinds(root):
