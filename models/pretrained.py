@@ -1,6 +1,5 @@
 """Weights from a file of timm, of torchvision or of this repository."""
 
-import hashlib
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from models.layers import find_layers
 from models.normalization import Normalized
+from storage import files
 from storage.errors import InputError
 from storage.model_file import check_weights, refuse_pointer
 
@@ -33,8 +33,7 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
     if not path.is_file():
         raise FileNotFoundError(f"train.init_from.file {path} does not exist")
     refuse_pointer(path)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = files.sha256(path)
     if found != sha256:
         raise InputError(f"train.init_from.file {path} has sha256 {found}, but train.init_from.sha256 is {sha256}")
     weights = _read(path)

@@ -20,6 +20,7 @@ from pipeline.forms import Form, stored_program
 from pipeline.logits import Logits, float_logits, qat_logits
 from pipeline.params import Params
 from storage.errors import InputError
+from storage.files import sha256
 from storage.model_file import ModelInfo, StoredModel, read_info
 
 
@@ -34,6 +35,7 @@ class Classifier(ABC):
 
     Attributes:
         path: The file.
+        digest: Its SHA-256.
         info: The file's description of the model.
 
     Raises:
@@ -43,7 +45,7 @@ class Classifier(ABC):
     info: ModelInfo
 
     def __init__(self, form: Form, path: Path, device: torch.device, params: Params):
-        self.path = path
+        self.path, self.digest = path, sha256(path)
 
     @abstractmethod
     def __call__(self, pixels: Tensor) -> Tensor:

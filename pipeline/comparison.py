@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from evaluation.exactness import Agreement
+from evaluation.exactness import Agreement, Difference
 from evaluation.score import predict
-from fixedpoint.c.runtime import CModel
+from fixedpoint.c.runtime import FILES, CModel
 from fixedpoint.litert.runtime import KERNELS, LitertModel
 from fixedpoint.onnx.runtime import OnnxModel, saturating_weights
 from fixedpoint.program import Program, power_of_two
@@ -24,7 +26,7 @@ from fixedpoint.program.integer import (
 from fixedpoint.quantize.qat import FakeQuantModel
 from models.normalization import normalize
 from pipeline.databases import plain_batches
-from pipeline.forms import LITERT, ONNX, C
+from pipeline.forms import FORMS, INT, LITERT, ONNX, QAT, C
 from pipeline.logits import Logits, qat_logits
 from pipeline.params import Params
 from pipeline.paths import require
@@ -37,6 +39,36 @@ ONNX_VARIANTS = {
 } | {f"onnx_int8_integer ({mode})": ("integer", mode) for mode in ("default", "off")}
 UNSAFE = "onnx_int8_qdq (default)"  # unless no weight saturates there
 LITERT_VARIANTS = {f"litert ({kernels})": kernels for kernels in KERNELS}
+C_FILES = [C / name for name in FILES]
+# The files of each form; where there are several, the first holds what is computed.
+FILES_OF = (
+    {"qat": [QAT.path], "int": [INT.path], "c": C_FILES}
+    | {name: [ONNX / f"int8_{form}.onnx"] for name, (form, _) in ONNX_VARIANTS.items()}
+    | {name: [LITERT.path] for name in LITERT_VARIANTS}
+)
+
+
+def files_of_all(has_litert: bool) -> list[Path]:
+    """The files of all forms: those that are compared, and those that are scored alone."""
+    files = {file for form, each in FILES_OF.items() if has_litert or form not in LITERT_VARIANTS for file in each}
+    return sorted(files | {form.path for form in FORMS.values() if not form.absence})
+
+
+class Located(NamedTuple):
+    """A difference with the form's file, and with the number and the name of the image's record."""
+
+    file: str
+    record: int
+    name: str
+    difference: Difference
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.difference}, for record {self.record} ({self.name!r})"
+
+    def to_json(self) -> dict[str, object]:
+        """Its entry in metrics/exactness.json."""
+        found = {key: value for key, value in self.difference._asdict().items() if key != "image"}
+        return {"file": self.file, "record": self.record, "name": self.name} | found
 
 
 class Comparison:
@@ -79,7 +111,7 @@ class Comparison:
     @torch.no_grad()
     def tensors(self) -> Agreement:
         """The agreement of all forms in every int8 tensor."""
-        agreement = Agreement(self.forms)
+        agreement, start = Agreement(self.forms, "int"), 0
         models = {name: self._onnx(name, self.names) for name in ONNX_VARIANTS if name in self.forms}
         fake = FakeQuantModel(self.qat).to(self.device).eval()
         integer, c = IntegerEvaluator(self.program).to(self.device), CModel(C, trace=True)
@@ -96,7 +128,9 @@ class Comparison:
             }
             found |= {name: model.tensors(x) for name, model in models.items()}
             for name in self.names:
-                agreement.add({form: torch.as_tensor(values[name]).flatten(1).int() for form, values in found.items()})
+                values = {form: torch.as_tensor(of[name]).int() for form, of in found.items() if name in of}
+                agreement.add(values, name, start)
+            start += len(x)
         return agreement
 
     @torch.no_grad()
@@ -108,7 +142,7 @@ class Comparison:
         integer, parts = IntegerEvaluator(self.program), self.params.execution.threads
         models = {name: [_litert(kernels) for _ in range(parts)] for name, kernels in LITERT_VARIANTS.items()}
         first = next(iter(models.values()))[0]
-        agreement = Agreement(["int", *models])
+        agreement, start = Agreement(["int", *models], "int"), 0
         batches = plain_batches(self.params, images=self.params.compare.images)
         with ThreadPoolExecutor(parts) as pool:
             for pixels, _ in tqdm(batches, desc="litert", unit="batch", leave=False, disable=None):
@@ -118,7 +152,8 @@ class Comparison:
                 values = {name: torch.from_numpy(np.concatenate([*results])) for name, results in running.items()}
                 dtype = next(iter(values.values())).dtype
                 values["int"] = rounded_logits(self.program, integer(x).flatten(1), first.exponent, dtype)
-                agreement.add(values)
+                agreement.add(values, "logits", start)
+                start += len(x)
         return agreement
 
     def litert_tensors(self) -> Agreement:
@@ -126,14 +161,34 @@ class Comparison:
         models = {
             name: _litert(kernels, tensors=True) for name, kernels in LITERT_VARIANTS.items() if kernels != "xnnpack"
         }
-        integer, agreement = IntegerEvaluator(self.program), Agreement(["int", *models])
+        integer, agreement, start = IntegerEvaluator(self.program), Agreement(["int", *models], "int"), 0
         for pixels, _ in plain_batches(self.params, images=self.params.compare.intermediate_images):
             x = signed_pixels(pixels)
             expected, found = dict(integer.run(x)), {name: model.tensors(x.numpy()) for name, model in models.items()}
             for tensor in next(iter(found.values())):
                 values = {name: torch.from_numpy(tensors[tensor].copy()) for name, tensors in found.items()}
-                agreement.add({"int": expected[tensor]} | values)
+                if tensor in expected:
+                    values["int"] = expected[tensor]
+                agreement.add(values, tensor, start)
+            start += len(x)
         return agreement
+
+    def first_differences(self, found: Mapping[str, Agreement]) -> list[Located]:
+        """Where each form that is not equal to the integer model differs first; inner tensors come before logits.
+
+        Args:
+            found: Agreements by name; those whose names end in "tensors" compared fewer images.
+        """
+        located: dict[str, Located] = {}
+        for name in sorted(found, key=lambda name: name.endswith("logits")):
+            inner = name.endswith("tensors")
+            images = self.params.compare.intermediate_images if inner else self.params.compare.images
+            batches = plain_batches(self.params, images=images)
+            for form, difference in found[name].differences.items():
+                record = int(batches.indices[difference.image])
+                where = Located(str(FILES_OF[form][0]), record, batches.pixels.database[record].name, difference)
+                located.setdefault(form, where)
+        return [*located.values()]
 
     def _c_logits(self) -> Logits:
         model, scale = CModel(require(C, "make export-c")), power_of_two(-self.program.logit_exponent)

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 
@@ -20,6 +20,14 @@ from fixedpoint.program import Program
 from reports.summary import Headline, forms_table, qdq_verdict, tie_note
 from reports.templates import environment
 from storage.model_file import ModelInfo
+
+
+class Packed(TypedDict):
+    """What metrics/pack_<split>.json says of a database, in part."""
+
+    images: int
+    images_per_class: dict[str, int]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Card:
     scores: Mapping[str, Scores]
     labels: Mapping[str, str]
     short: Headline
-    packed: Mapping[str, Mapping[str, Any]]
+    packed: Mapping[str, Packed]
     files: Mapping[str, bytes]
     resize: int | None
     litert_logits: str

@@ -7,6 +7,13 @@ from evaluation.exactness import Compared, Count
 from evaluation.score import Scores
 
 
+class Operations(TypedDict):
+    """metrics/ops.json: the network's multiply-accumulates and parameters."""
+
+    macs: int
+    params: int
+
+
 class Headline(TypedDict):
     """metrics/summary.json: top-1 in percent, its drop by quantization in points, loss in nats, values, operations."""
 
@@ -22,7 +29,7 @@ class Headline(TypedDict):
     params: int
 
 
-def headline(scores: Mapping[str, Scores], ops: Mapping[str, int], compared: int, mismatches: int) -> Headline:
+def headline(scores: Mapping[str, Scores], ops: Operations, compared: int, mismatches: int) -> Headline:
     """The numbers of metrics/summary.json.
 
     Args:

@@ -2,50 +2,56 @@
 
     python -m stages.compare
 
-Writes metrics/exactness.json (each pair of forms, by mode or kernels), metrics/summary.json (the few numbers to watch),
-metrics/summary.md and plots/top1.csv. The logits of int8.tflite have fewer bits than the others: they are compared with
-the integer model's rounded to as many. What int8_qdq.onnx does under ONNX Runtime's default options depends on the
-processor if weights leave [-64, 64]: then it is printed, but not part of the results. Fails if any two values differ.
+Writes metrics/exactness.json (each pair of forms, by mode or kernels, and the digests of their files),
+metrics/summary.json (the few numbers to watch), metrics/summary.md and plots/top1.csv. If any two values differ, it
+fails, and of the four leaves exactness.json alone, with "proved": false and the first difference of each form. The
+logits of int8.tflite have fewer bits than the others: they are compared with the integer model's rounded to as many.
+What int8_qdq.onnx does under ONNX Runtime's default options depends on the processor if weights leave [-64, 64]: then
+it is printed, but not part of the results.
 """
 
 import argparse
 import json
+from pathlib import Path
 
 from evaluation.exactness import Agreement, Compared
 from evaluation.score import score
 from pipeline.cli import run
-from pipeline.comparison import UNSAFE, Comparison
+from pipeline.comparison import UNSAFE, Comparison, files_of_all
 from pipeline.databases import check_model
 from pipeline.forms import FORMS, INT, QAT, stored_program
 from pipeline.machine import prepare
 from pipeline.params import load_params
-from pipeline.paths import require
-from reports.summary import headline, summary
+from pipeline.results import PROOF, Proof, read_metrics, read_scores
+from reports.summary import Operations, headline, summary
 from storage.errors import InputError
-from storage.files import whole_file, write_csv, write_json
+from storage.files import sha256, whole_file, write_csv, write_json
+
+SUMMARY, TABLES, PLOT = Path("metrics/summary.json"), Path("metrics/summary.md"), Path("plots/top1.csv")
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    for result in (PROOF, SUMMARY, TABLES, PLOT):  # those of another comparison
+        result.unlink(missing_ok=True)
     params = load_params()
     device = prepare(params.execution)
     stored = {form: form.load() for form in (QAT, INT)}
     for form, contents in stored.items():
         check_model(form.path, contents.info, params)
     qat, program = map(stored_program, stored.values())
-    scores = {name: json.loads(require(f"metrics/{name}.json", "make validate").read_text()) for name in FORMS}
-    ops = json.loads(require("metrics/ops.json", "make count-ops").read_text())
+    digests = {str(file): sha256(file) for file in files_of_all(program.is_portable)}
 
     comparison = Comparison(qat, program, params, device)
     logits, labels = comparison.logits()
-    by_logits = Agreement(comparison.forms)
-    by_logits.add(logits)
+    by_logits = Agreement(comparison.forms, "int")
+    by_logits.add(logits, "logits")
     found = {"logits": by_logits, "tensors": comparison.tensors()}
     if program.is_portable:
         found |= {"litert_logits": comparison.litert_logits(), "litert_tensors": comparison.litert_tensors()}
     if comparison.saturating:
-        unsafe = Agreement(["int", UNSAFE])
-        unsafe.add(logits)
+        unsafe = Agreement(["int", UNSAFE], "int")
+        unsafe.add(logits, "logits")
         on_this_cpu = {**score(logits.pop(UNSAFE), labels), **unsafe.by_pair()}
         print(f"int8_qdq.onnx with ONNX Runtime's default options on this processor: {json.dumps(on_this_cpu)}")
 
@@ -57,15 +63,21 @@ def main() -> None:
     exactness["tensors"]["names"] = comparison.names
     compared = sum(agreement.elements for agreement in found.values())
     mismatches = sum(agreement.mismatches for agreement in found.values())
-    write_json("metrics/exactness.json", exactness)
-    write_json("metrics/summary.json", headline(scores, ops, compared, mismatches))
-    labels_of = {name: form.label for name, form in FORMS.items()}
-    write_csv("plots/top1.csv", [("form", "top1"), *((labels_of[name], s["top1"]) for name, s in scores.items() if s)])
-    onnx_scores = {name: score(values, labels) for name, values in logits.items() if name.startswith("onnx")}
-    with whole_file("metrics/summary.md") as partial:
-        partial.write_text(summary(scores, labels_of, onnx_scores, exactness, comparison.saturating))
+    differences = comparison.first_differences(found)
+    proof = Proof(proved=not mismatches, files=digests)
     if mismatches:
-        raise InputError(f"{mismatches} of {compared} values differ, see metrics/exactness.json")
+        write_json(PROOF, {**proof, "differences": [each.to_json() for each in differences], **exactness})
+        more = f"; {len(differences) - 1} more forms differ" if len(differences) > 1 else ""
+        raise InputError(f"{differences[0]}{more}; {mismatches:,} of {compared:,} values differ, see {PROOF}")
+    write_json(PROOF, {**proof, **exactness})
+    scores = {name: read_scores(form) for name, form in FORMS.items()}
+    ops = read_metrics("ops", "count-ops", Operations)
+    write_json(SUMMARY, headline(scores, ops, compared, mismatches))
+    labels_of = {name: form.label for name, form in FORMS.items()}
+    write_csv(PLOT, [("form", "top1"), *((labels_of[name], s["top1"]) for name, s in scores.items() if s)])
+    onnx_scores = {name: score(values, labels) for name, values in logits.items() if name.startswith("onnx")}
+    with whole_file(TABLES) as partial:
+        partial.write_text(summary(scores, labels_of, onnx_scores, exactness, comparison.saturating), encoding="utf-8")
     print(f"{compared:,} values compared, none differs")
 
 

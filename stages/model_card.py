@@ -1,18 +1,21 @@
 """Write the model card, artifacts/MODEL_CARD.md: what users of the int8 files must know without this repository.
 
 python -m stages.model_card
+
+It speaks of the files that compare has proved equal to the bit, and of no others: if compare has failed, or a file is
+another one by now, there is no card.
 """
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 from pipeline.cli import run
 from pipeline.forms import FORMS, INT, LITERT, ONNX, C, stored_program
 from pipeline.params import Params, load_params
 from pipeline.paths import require
-from reports.model_card import Card, markdown
+from pipeline.results import check_proved, read_metrics, read_scores
+from reports.model_card import Card, Packed, markdown
+from reports.summary import Headline
 from storage.files import whole_file
 
 CARD = "artifacts/MODEL_CARD.md"
@@ -29,18 +32,21 @@ SHIPPED = {  # file: the target of make that makes it
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    Path(CARD).unlink(missing_ok=True)
     params = load_params()
     stored = INT.load()
     program = stored_program(stored)
-    shipped = SHIPPED | ({LITERT.path: LITERT.target} if program.is_portable else {})
+    made_by = SHIPPED | ({LITERT.path: LITERT.target} if program.is_portable else {})
+    shipped = [require(file, f"make {target}") for file, target in made_by.items()]
+    check_proved(shipped)
     card = Card(
         info=stored.info,
         program=program,
-        scores={form: metrics(form, "validate") for form in FORMS},
+        scores={name: read_scores(form) for name, form in FORMS.items()},
         labels={name: form.label for name, form in FORMS.items()},
-        short=metrics("summary", "validate"),
-        packed={split: metrics(f"pack_{split}", "pack") for split in ("train", "val")},
-        files={str(file): require(file, f"make {target}").read_bytes() for file, target in shipped.items()},
+        short=read_metrics("summary", "validate", Headline),
+        packed={split: read_metrics(f"pack_{split}", "pack", Packed) for split in ("train", "val")},
+        files={str(file): file.read_bytes() for file in shipped},
         resize=params.input.resize,
         litert_logits=params.litert.logits,
         data=params.card.data,
@@ -50,10 +56,6 @@ def main() -> None:
     with whole_file(CARD) as partial:
         partial.write_text(markdown(card), encoding="utf-8")
     print(f"wrote {CARD}")
-
-
-def metrics(name: str, made_by: str) -> Any:
-    return json.loads(require(Path(f"metrics/{name}.json"), f"make {made_by}").read_text())
 
 
 def recipe(params: Params) -> dict:

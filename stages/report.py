@@ -6,7 +6,6 @@ It is one page without other files; its table of operations is printed, too.
 """
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,9 +21,10 @@ from models.normalization import normalize
 from pipeline.cli import run
 from pipeline.databases import Split, check_model, plain_batches
 from pipeline.float_model import float_program
-from pipeline.forms import FLOAT, INT, PTQ, QAT, stored_program
+from pipeline.forms import FLOAT, INT, PTQ, QAT, Form, stored_program
 from pipeline.machine import prepare
 from pipeline.params import Params, load_params
+from pipeline.results import read_scores
 from reports.quantization import covering_program, measure
 from reports.quantization_page import page
 from reports.quantization_table import table
@@ -52,7 +52,7 @@ def main() -> None:
         reference = lower(reference)
     check_origins(reference, programs)
     covering = covering_program(reference, programs["int"], lambda: inputs(params, "train", params.calibrate.images))
-    scores = {form: stored_scores(form) for form in ("float", "ptq", "int")}
+    scores = {form.name: stored_scores(form) for form in (FLOAT, PTQ, INT)}
     scores["covering"] = score(*predict(integer_logits(covering, device), batches(params)))
     info = stored["int"].info
     report = measure(reference, programs, covering, scores, info, images, lambda: inputs(params, "val", images))
@@ -86,10 +86,9 @@ def inputs(params: Params, split: Split, images: int) -> Iterator[Tensor]:
     return (normalize(pixels) for pixels, _ in batches(params, split, images))
 
 
-def stored_scores(form: str) -> Scores | None:
-    """The scores that the validate stage has written; None if there are none."""
-    path = Path(f"metrics/{form}.json")
-    return json.loads(path.read_text()) if path.exists() else None
+def stored_scores(form: Form) -> Scores | None:
+    """The scores that the validate stage has written of the form's file; None if there are none."""
+    return read_scores(form) if Path(f"metrics/{form.name}.json").exists() else None
 
 
 if __name__ == "__main__":

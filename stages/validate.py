@@ -23,6 +23,7 @@ from pipeline.databases import plain_batches
 from pipeline.forms import FORMS
 from pipeline.machine import prepare
 from pipeline.params import load_params
+from pipeline.results import FileScores
 from reports.predictions import hardest_sheet
 from storage.files import whole_file, write_csv, write_json
 
@@ -50,10 +51,12 @@ def main() -> None:
         scores["ties"] = tied(logits)
     classes = class_rows(counts, database.class_names)
     print(json.dumps(scores))
+    if form.is_integer:
+        print("the form is not proved by its score: `make validate` holds it against the others, bit by bit")
     print(worst_classes(classes))
     if arguments.checkpoint and not arguments.output:
         return
-    write_json(files["metrics"], scores)
+    write_json(files["metrics"], FileScores(**scores, sha256=classifier.digest))
     write_csv(files["classes"], [CLASS_HEADER, *classes])
     write_csv(files["confusion"], [CONFUSION_HEADER, *confusion_rows(counts, database.class_names)])
     with whole_file(files["worst"]) as partial:

@@ -23,9 +23,10 @@ from models.registry import create_model
 from pipeline.cli import run
 from pipeline.databases import plain_batches
 from pipeline.float_model import float_program
-from pipeline.forms import FLOAT, INT, PTQ, QAT, Form, stored_program
+from pipeline.forms import FLOAT, FORMS, INT, PTQ, QAT, Form, stored_program
 from pipeline.params import load_params
 from stages import report
+from storage.files import sha256
 from storage.model_file import ModelInfo, save_model
 
 ARGUMENTS = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
@@ -141,6 +142,16 @@ def test_the_score_of_covering_exponents_is_that_of_a_model_without_finer_ones(s
     assert forms()["covering exponents"][0] == f"{100 * right / total:.2f}"
 
 
+def test_the_score_of_another_file_is_refused(stage):
+    Path("metrics").mkdir()
+    Path("metrics/int.json").write_text(json.dumps(SCORES | {"sha256": sha256(FLOAT.path)}))
+    with pytest.raises(
+        SystemExit, match=r"^error: metrics/int.json has the score of another file than artifacts/int/mo"
+    ):
+        stage("--images", "5")
+    Path("metrics/int.json").unlink()
+
+
 def test_the_same_bytes_twice_and_nothing_from_elsewhere(stage):
     stage("--images", "5")
     first = report.PAGE.read_bytes()
@@ -151,9 +162,9 @@ def test_the_same_bytes_twice_and_nothing_from_elsewhere(stage):
 
 def test_scores_where_there_are_some(stage):
     assert "float: top-1 not scored" in stage("--images", "5")
-    Path("metrics").mkdir()
+    Path("metrics").mkdir(exist_ok=True)
     for form, top1 in {"float": 91.25, "ptq": 87.0, "int": 89.5}.items():
-        Path(f"metrics/{form}.json").write_text(json.dumps(SCORES | {"top1": top1}))
+        Path(f"metrics/{form}.json").write_text(json.dumps(SCORES | {"top1": top1, "sha256": sha256(FORMS[form].path)}))
     printed = stage("--images", "5")
     assert "float: top-1 91.25 %" in printed and "QAT = integer: top-1 89.50 %" in printed
     sentence = text(section(tree(report.PAGE.read_text()), "What each step gained").find("p"))

@@ -87,8 +87,8 @@ def test_the_qat_model_and_the_integer_model_give_the_same_bits(case):
     fake, whole = FakeQuantModel(program).train().run(x), IntegerEvaluator(converted).run(integer_input(x))
     compared = {}
     for (name, real), (_, value) in zip(fake, whole, strict=True):
-        agreement = Agreement(["qat", "int"])
-        agreement.add({"qat": integer_tensor(converted, name, real), "int": value})
+        agreement = Agreement(["qat", "int"], "int")
+        agreement.add({"qat": integer_tensor(converted, name, real), "int": value}, name)
         assert agreement.mismatches == 0, name
         compared[name] = value.float().std()
     assert list(compared) == [op.name for op in program.ops]
