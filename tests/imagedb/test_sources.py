@@ -2,6 +2,7 @@ import errno
 import gzip
 import io
 import os
+import pickle
 import re
 import shutil
 import socket
@@ -127,6 +128,102 @@ def test_unusable_torchvision_datasets_are_refused(shapes, tmp_path, monkeypatch
     monkeypatch.setattr(Shapes, "classes", ())
     with error(ValueError, "torchvision.datasets.Shapes gives no class names, so it cannot be packed"):
         TorchvisionSource("Shapes", tmp_path, "test")
+
+
+def write_idx(file, values):
+    """A file of the MNIST family: two zeros, type uint8, number of sides, sides, values (LeCun's description)."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    head = bytes([0, 0, 8, values.ndim]) + b"".join(side.to_bytes(4, "big") for side in values.shape)
+    file.write_bytes(head + values.astype(np.uint8).tobytes())
+
+
+@pytest.mark.parametrize("split", ["letters", "balanced"])
+def test_emnist_has_a_training_and_a_test_part_of_each_split(tmp_path, split):
+    labels = {"train": [1, 2, 3], "test": [4, 5]}
+    for part, found in labels.items():
+        stem = tmp_path / "EMNIST" / "raw" / f"emnist-{split}-{part}"
+        write_idx(stem.with_name(f"{stem.name}-images-idx3-ubyte"), np.full((len(found), 28, 28), found[0]))
+        write_idx(stem.with_name(f"{stem.name}-labels-idx1-ubyte"), np.array(found))
+    for part in ("train", "test"):
+        source = TorchvisionSource("EMNIST", tmp_path, f"{split}/{part}")
+        assert [item.label for item in source] == labels[part]
+        assert source[1].name == f"{split}/{part}/00001"
+        assert Image.open(io.BytesIO(source[0].image())).getpixel((0, 0)) == labels[part][0]
+    for wrong in (split, "train"):
+        with error(InputError, f"split '{wrong}' of torchvision's EMNIST is not allowed, must be <split>/train or .*"):
+            TorchvisionSource("EMNIST", tmp_path, wrong)
+    with error(InputError, f"split '{split}/extra' of torchvision's EMNIST is not allowed, must be train, test or val"):
+        TorchvisionSource("EMNIST", tmp_path, f"{split}/extra")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Kinetics", "needs frames_per_clip, so it cannot be packed"),
+        ("PhotoTour", "needs name, so it cannot be packed"),
+        ("CocoDetection", "has no argument train or split, so it cannot be packed"),
+    ],
+)
+def test_datasets_that_need_more_are_refused(tmp_path, name, message):
+    with error(InputError, f"torchvision.datasets.{name} {message}"):
+        TorchvisionSource(name, tmp_path, "train")
+
+
+def test_every_dataset_of_torchvision_is_opened_or_refused_in_one_line(tmp_path):
+    """None has both parts in one split without a word, or raises anything else where its files are missing."""
+    names = [name for name in torchvision.datasets.__all__ if name not in ("wrap_dataset_for_transforms_v2",)]
+    assert len(names) > 60
+    for name in names:
+        with pytest.raises((FileNotFoundError, InputError)):
+            TorchvisionSource(name, tmp_path, "train")
+
+
+def test_a_pickle_that_is_not_the_original_is_not_loaded(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "run"),)
+
+    for name, folder, files in (
+        ("CIFAR10", "cifar-10-batches-py", [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta"]),
+        ("CIFAR100", "cifar-100-python", ["train", "test", "meta"]),
+    ):
+        (tmp_path / folder).mkdir()
+        for file in files:
+            (tmp_path / folder / file).write_bytes(pickle.dumps(Code()))
+        with pytest.raises(FileNotFoundError, match=f"does not hold {name} .train.: Dataset not found or corrupted"):
+            TorchvisionSource(name, tmp_path, "train")
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_files_of_torchvision_are_one_line(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    for part in ("train", "t10k"):
+        write_idx(raw / f"{part}-images-idx3-ubyte", np.zeros((2, 28, 28)))
+        write_idx(raw / f"{part}-labels-idx1-ubyte", np.array([1, 2]))
+    assert len(TorchvisionSource("MNIST", tmp_path, "train")) == 2
+    images = raw / "train-images-idx3-ubyte"
+    data = images.read_bytes()
+    images.write_bytes(data[:-1])
+    with error(
+        FileNotFoundError, f"{tmp_path} does not hold MNIST .train.: shape .* is invalid for .* of size 1567; .*"
+    ):
+        TorchvisionSource("MNIST", tmp_path, "train")
+    images.write_bytes(b"\1" + data[1:])
+    with error(InputError, f"torchvision's MNIST .train. in {tmp_path}: .*"):
+        TorchvisionSource("MNIST", tmp_path, "train")
+    images.unlink()
+    os.mkfifo(images)
+    with error(InputError, f"{images} is a FIFO, a file is expected there"):
+        TorchvisionSource("MNIST", tmp_path, "train")
+
+
+def test_files_of_torchvision_are_opened_by_our_rules(tmp_path, png):
+    fill(tmp_path / "country211", png, "train/a/1.png")
+    os.mkfifo(tmp_path / "country211" / "train" / "a" / "2.png")
+    source = TorchvisionSource("Country211", tmp_path, "train")
+    assert Image.open(io.BytesIO(source[0].image())).tobytes() == Image.open(io.BytesIO(png)).tobytes()
+    with error(InputError, f"{tmp_path}/country211/train/a/2.png is a FIFO, a file is expected there"):
+        source[1]
 
 
 def test_missing_torchvision_data_is_named(tmp_path):
