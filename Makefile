@@ -148,7 +148,7 @@ experiments: setup  ## print the table of experiments
 	@$(TABLE)
 
 .PHONY: verify
-verify: setup  ## read and decode every record of the databases
+verify: setup  ## read every record of the databases, and compare results and DVC's cache with their digests
 	@python -m tools.verify
 
 .PHONY: recipe

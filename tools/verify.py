@@ -1,10 +1,16 @@
-"""Make sure that image databases are whole: every record is read and decoded, and the digest compared.
+"""Make sure that nothing has rotted or was edited: image databases, DVC's cache, and the results of dvc.lock.
 
-python -m tools.verify                                  # both splits of params.yaml
-python -m tools.verify artifacts/db/train.lmdb --num-workers 8
+    python -m tools.verify                                  # all of these
+    python -m tools.verify artifacts/db/train.lmdb --num-workers 8
+
+Of a database, every record is read and decoded, and the digest compared. Files that DVC tracks are compared with their
+MD5: DVC itself trusts its cache, and compares a file again only if its size or its time has changed.
 """
 
 import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,22 +20,67 @@ from pipeline.cli import run
 from pipeline.databases import database_path
 from pipeline.params import load_params
 from pipeline.paths import require
+from pipeline.tracked import LOCK, Tracked, cached, is_whole, outputs
+from storage.errors import InputError
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("databases", nargs="*", type=Path, help="default: those of params.yaml")
+    parser.add_argument("databases", nargs="*", type=Path, help="default: those of params.yaml, and what DVC tracks")
     parser.add_argument("--num-workers", type=int, help="threads (default: machine.workers)")
     arguments = parser.parse_args()
     params = load_params()
     workers = params.machine.workers if arguments.num_workers is None else arguments.num_workers
+    if not arguments.databases and LOCK.exists():
+        verify_tracked()
     for path in arguments.databases or [database_path(params, split) for split in ("train", "val")]:
         database = ImageDatabase(require(path, "python -m stages.pack"))
         with tqdm(total=len(database), unit="image", disable=None) as bar:
             database.verify(workers, lambda record: bar.update())
         print(f"{path}: {len(database)} records are whole, digest {database.header.digest}")
+
+
+def verify_tracked() -> None:
+    """Compare DVC's cache and the results with their digests.
+
+    Raises:
+        InputError: If one differs; all are printed before.
+    """
+    cache = cache_folder()
+    objects = damaged("DVC's cache", list(cached(cache)))
+    for path in objects:
+        print(f"{path} is damaged: remove it, and `dvc pull` or `make repro` makes it again")
+    if objects:
+        raise InputError(f"{len(objects)} files in DVC's cache are damaged")
+    files = damaged(str(LOCK), [file for file in outputs(cache) if file.path.is_file()])
+    for path in files:
+        print(f"{path} is not what {LOCK} has: remove it, and `dvc checkout` or `make repro` makes it again")
+    if files:
+        raise InputError(f"{len(files)} results are damaged, or were edited")
+
+
+def cache_folder() -> Path:
+    """The folder of DVC's cache, which .dvc/config may have moved.
+
+    Raises:
+        InputError: If DVC does not say.
+    """
+    found = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True)
+    if found.returncode:
+        raise InputError(f"dvc cache dir: {found.stderr.strip().splitlines()[0].removeprefix('ERROR: ')}")
+    return Path(found.stdout.strip())
+
+
+def damaged(name: str, files: Sequence[Tracked]) -> list[Path]:
+    """The files that do not have their digest; `name` stands for all of them."""
+    sizes = sum(file.path.stat().st_size for file in files)
+    with tqdm(total=sizes, desc=name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+        wrong = [file.path for file in files if not is_whole(file, bar.update)]
+    if not wrong:
+        print(f"{name}: {len(files)} files are whole, {sizes:,} bytes")
+    return wrong
 
 
 if __name__ == "__main__":
