@@ -78,8 +78,10 @@ def _try_out(model: nn.Module, network: str, parameter: str, size: int, classes:
         try:
             with torch.no_grad():
                 logits = mode(torch.zeros(2, 3, size, size))
-        except (RuntimeError, ValueError, AssertionError) as error:
-            reason = str(error).partition("\n")[0]
+        except MemoryError:
+            raise
+        except Exception as error:  # a network may raise anything, such as an IndexError or a bare AssertionError
+            reason = str(error).partition("\n")[0] or type(error).__name__
             raise InputError(f"{network} does not take images of {parameter} {size}: {reason}") from None
         if not isinstance(logits, Tensor) or logits.shape != (2, classes):
             given = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
