@@ -3,8 +3,10 @@
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fixedpoint.errors import QuantizationError
@@ -38,14 +40,20 @@ def run(main: Callable[[], None]) -> None:
 
     That is an InputError, a QuantizationError, a lack of memory or threads, and an OSError of MENDABLE or with a
     message of ours (without errno). TRACEBACK=1 in the environment shows where it was raised. Other exceptions keep
-    their traceback.
+    their traceback. It ends in silence, as by SIGPIPE, when nobody reads its output any more.
     """
     mistakes = os.environ.get(MISTAKES)
+    _open_standard_files()
     try:
         main()
+        _flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        with suppress(OSError):
+            _flush()
+        if isinstance(error, BrokenPipeError) and "RANK" not in os.environ:
+            sys.exit(128 + signal.SIGPIPE)
         lost = isinstance(error, (ConnectionError, TimeoutError))  # another process has ended
         if mistakes and any(Path(mistakes).glob("*.txt")):
             sys.exit(1)  # it has written the mistake that ended it
@@ -56,6 +64,27 @@ def run(main: Callable[[], None]) -> None:
         if os.environ.get("TRACEBACK") == "1":
             raise
         sys.exit(1 if mistakes and not lost else f"error: {message(error)}")
+
+
+def _open_standard_files() -> None:
+    """Open those that are closed (`>&-`): a database would get their number, and what libraries print."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def _flush() -> None:
+    """Write what was printed; what cannot be written is dropped, so that the end of Python does not try again."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        error.filename = "standard output"
+        raise
 
 
 def mendable(error: Exception) -> bool:
