@@ -1,14 +1,12 @@
 """ImageNet (ILSVRC2012) from its original archives, without extracting them, or from its extracted images."""
 
-import gzip
 import io
 import re
-import tarfile
-import zlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
@@ -16,12 +14,16 @@ from typing import BinaryIO
 import numpy as np
 import scipy.io
 
+from imagedb.limits import MAX_BYTES
+from imagedb.sources.files import inflate, read_file
 from imagedb.sources.folder import FolderSource
 from imagedb.sources.source import WHOLE, IndexedSource, Shard, Source, SourceImage, Survey
+from imagedb.sources.tar import members
 from storage.errors import InputError
 
 DEVKIT = "ILSVRC2012_devkit_t12"
-PADDING = 2**20  # bytes; most zeros at the end of an archive, more than any tar program writes
+DEVKIT_FILES = ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
+DEVKIT_BYTES = 2**26  # of the unpacked devkit, several times as many as it has
 
 
 def imagenet_source(root: str | Path, split: str) -> Source:
@@ -51,7 +53,7 @@ def imagenet_source(root: str | Path, split: str) -> Source:
     if flat:
         return _FlatFolder(flat, _read_devkit(root))
     source = FolderSource(root, split)
-    if (root / f"{DEVKIT}.tar.gz").is_file() or (root / DEVKIT).is_dir():
+    if (root / f"{DEVKIT}.tar.gz").exists() or (root / DEVKIT).is_dir():
         devkit = _read_devkit(root)
         _check_classes(folder, source.class_names, devkit.wnids)
         source.class_names = devkit.class_names
@@ -95,6 +97,8 @@ class _Archive(Source):
     def images(self, shard: Shard = WHOLE) -> Iterator[SourceImage]:
         with self._path.open("rb") as file:
             for name, label, offset, size in self._entries(file, shard):
+                if size > MAX_BYTES:
+                    raise InputError(f"{self._path}: {name} has {size} bytes, allowed: {MAX_BYTES}")
                 file.seek(offset)
                 yield SourceImage(name, label, file.read(size), self._path)
 
@@ -110,16 +114,16 @@ class _TrainArchive(_Archive):
     def __init__(self, path: Path, devkit: _Devkit):
         super().__init__(path, devkit)
         with path.open("rb") as file:
-            members = [
+            tars = [
                 (name.removesuffix(".tar"), offset, size)
-                for name, offset, size in _members(file, 0, path.stat().st_size, path)
+                for name, offset, size in members(file, 0, path.stat().st_size, path)
             ]
-        _check_classes(path, [wnid for wnid, _, _ in members], devkit.wnids)
-        self._tars = [(wnid, devkit.wnids.index(wnid), offset, size) for wnid, offset, size in members]
+        _check_classes(path, [wnid for wnid, _, _ in tars], devkit.wnids)
+        self._tars = [(wnid, devkit.wnids.index(wnid), offset, size) for wnid, offset, size in tars]
 
     def _entries(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
         for wnid, label, start, size in self._part(shard):
-            for name, offset, length in _members(file, start, start + size, f"{self._path}: {wnid}.tar"):
+            for name, offset, length in members(file, start, start + size, f"{self._path}: {wnid}.tar"):
                 yield f"{wnid}/{name}", label, offset, length
 
     def expected(self, shard: Shard = WHOLE) -> tuple[int, str]:
@@ -145,7 +149,7 @@ class _ValArchive(_Archive):
 
     def _entries(self, file: BinaryIO, shard: Shard) -> Iterator[tuple[str, int, int, int]]:
         part, total, count = shard.of(len(self._devkit.truth)), len(self._devkit.truth), 0
-        for name, offset, size in _members(file, 0, self._path.stat().st_size, self._path):
+        for name, offset, size in members(file, 0, self._path.stat().st_size, self._path):
             if count in part:
                 yield *self._devkit.val_image(name, self._path), offset, size
             count += 1
@@ -170,33 +174,7 @@ class _FlatFolder(IndexedSource):
 
     def __getitem__(self, index: int) -> SourceImage:
         name, label, file = self._images[index]
-        return SourceImage(name, label, file.read_bytes, file)
-
-
-def _members(file: BinaryIO, start: int, end: int, where: str | Path) -> Iterator[tuple[str, int, int]]:
-    """The name (without folders), offset and size in bytes of each file in the tar archive file[start:end].
-
-    Unlike tarfile, which treats a damaged header as the end of the archive, this gives all members or raises.
-    """
-    offset = start
-    while True:
-        file.seek(offset)
-        try:
-            block = file.read(min(tarfile.BLOCKSIZE, end - offset))
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed lacks it
-            if end - offset > PADDING or file.read(end - offset - tarfile.BLOCKSIZE).strip(b"\0"):
-                raise InputError(f"{where} is damaged: data follow its end at byte {offset - start}") from None
-            return
-        except tarfile.HeaderError:
-            state = "truncated" if end - offset < tarfile.BLOCKSIZE else "damaged"
-            raise InputError(f"{where} is {state}: no tar header at byte {offset - start} of {end - start}") from None
-        offset += tarfile.BLOCKSIZE
-        if offset + header.size > end:
-            raise InputError(f"{where} is truncated: {header.name} extends beyond its {end - start} bytes")
-        if header.isreg():
-            yield header.name.rpartition("/")[2], offset, header.size
-        offset += -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        return SourceImage(name, label, partial(read_file, file), file)
 
 
 def _check_classes(where: Path, found: list[str], wnids: list[str]) -> None:
@@ -235,19 +213,16 @@ def _read_devkit(root: Path) -> _Devkit:
 
 def _devkit_files(root: Path) -> tuple[Path, bytes, bytes]:
     """The path of the devkit, and the contents of its meta.mat and ground truth."""
-    names = [f"{DEVKIT}/data/{name}" for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")]
     archive, folder = root / f"{DEVKIT}.tar.gz", root / DEVKIT
-    if archive.is_file():
-        try:
-            data = io.BytesIO(gzip.decompress(archive.read_bytes()))  # the whole file, so that its checksum is compared
-            with tarfile.open(fileobj=data) as tar:
-                meta, truth = (file.read() for name in names if (file := tar.extractfile(name)))
-                return archive, meta, truth
-        except KeyError as error:
-            raise InputError(f"{archive}: {error.args[0]}") from None
-        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InputError(f"{archive} is damaged: {' '.join(str(error).split())}") from None
+    if archive.exists():
+        data = inflate(archive, DEVKIT_BYTES)
+        found = {name: (at, size) for name, at, size in members(io.BytesIO(data), 0, len(data), archive)}
+        for name in DEVKIT_FILES:
+            if name not in found:
+                raise InputError(f"{archive}: {DEVKIT}/data/{name} is missing")
+        meta, truth = (data[at : at + size] for at, size in map(found.__getitem__, DEVKIT_FILES))
+        return archive, meta, truth
     if not folder.is_dir():
         raise FileNotFoundError(f"neither {archive} nor the folder {folder} exists; either defines ImageNet's classes")
-    meta, truth = ((root / name).read_bytes() for name in names)
+    meta, truth = (read_file(folder / "data" / name, DEVKIT_BYTES) for name in DEVKIT_FILES)
     return folder, meta, truth

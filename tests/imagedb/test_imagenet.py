@@ -1,4 +1,5 @@
 import gzip
+import os
 import re
 import tarfile
 
@@ -9,6 +10,7 @@ from imagenet_archives import SYNSETS, add, jpeg, meta_mat, tar, write_devkit, w
 from imagedb.sources.folder import FolderSource
 from imagedb.sources.imagenet import imagenet_source
 from imagedb.sources.source import WHOLE, Shard, Survey
+from storage.errors import InputError
 
 WNIDS = ["n02100735", "n02110185", "n02119789"]  # English setter, Siberian husky, kit fox
 TRAIN = {  # unordered, with about equal numbers of bytes per image
@@ -308,7 +310,7 @@ def test_devkit_without_a_file(root):
     archive = root / "ILSVRC2012_devkit_t12.tar.gz"
     for file in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
         write_devkit(root, SYNSETS, TRUTH, without=f"data/{file}")
-        with refused(ValueError, f"{archive}: filename 'ILSVRC2012_devkit_t12/data/{file}' not found"):
+        with refused(ValueError, f"{archive}: ILSVRC2012_devkit_t12/data/{file} is missing"):
             imagenet_source(root, "train")
 
 
@@ -328,8 +330,32 @@ def test_damaged_devkit(root):
     middles = [data[:at] + b"????" + data[at + 4 :] for at in range(60, len(data), 50)]
     for damaged in (data[: len(data) // 2], b"<html>", gzip.compress(b"<html>"), *middles):
         archive.write_bytes(damaged)
-        with pytest.raises(ValueError, match=f"^{archive} is damaged: .+$"):
+        with pytest.raises(ValueError, match=f"^{archive} is (damaged|truncated): .+$"):
             imagenet_source(root, "train")
+
+
+def test_devkit_that_inflates_without_end_is_refused_in_little_memory(root):
+    archive = root / "ILSVRC2012_devkit_t12.tar.gz"
+    archive.write_bytes(gzip.compress(bytes(2**24)) * 100)  # 1.6 MB that would be 1.6 GB
+    with refused(InputError, f"{archive} unpacks to more than 67108864 bytes, which are allowed"):
+        imagenet_source(root, "train")
+
+
+def test_fifo_in_place_of_the_devkit_or_an_image_is_named(root):
+    archive = root / "ILSVRC2012_devkit_t12.tar.gz"
+    content = gzip.decompress(archive.read_bytes())
+    archive.unlink()
+    os.mkfifo(archive)
+    with refused(InputError, f"{archive} is a FIFO, a file is expected there"):
+        imagenet_source(root, "train")
+    archive.unlink()
+    archive.write_bytes(gzip.compress(content))
+    (root / "ILSVRC2012_img_val.tar").unlink()
+    (root / "val").mkdir()
+    for number in range(1, 6):
+        os.mkfifo(root / "val" / f"ILSVRC2012_val_{number:08d}.JPEG")
+    with refused(InputError, f"{root}/val/ILSVRC2012_val_00000001.JPEG is a FIFO, a file is expected there"):
+        next(imagenet_source(root, "val").images()).image()
 
 
 @pytest.mark.parametrize("line", ["5", "6", "0", "x"])
