@@ -25,7 +25,7 @@ class Ended:
 
     @property
     def line(self) -> str:
-        """The one line, without "error: ", by which it failed; any other end, such as a traceback, is asserted not to be."""
+        """The one line, without "error: ", by which it failed; an AssertionError if it ended in any other way."""
         lines = [line for line in self.errors.splitlines() if not line.startswith("warning: ")]
         assert self.code == 1, f"{self.code}: {self.errors}"
         assert len(lines) == 1, self.errors

@@ -1,4 +1,4 @@
-"""Starts stages in forks of one process that has imported what they need: an attack costs its own time, not an import's.
+"""Starts stages in forks of one process that has imported what they need, so that an attack costs its own time alone.
 
 Each line of its input is a JSON object, of its output the answer:
     module, arguments: the script and its arguments; folder: where it runs; out, err: files of its output
@@ -57,7 +57,7 @@ def _exit_with(task: dict) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(task["folder"])
     os.environ |= task["environment"]
-    sys.argv = [task["module"], *task["arguments"]]
+    sys.argv = [str(importlib.import_module(task["module"]).__file__), *task["arguments"]]
     for name, limit in task["limits"].items():
         resource.setrlimit(getattr(resource, name), (limit, limit))
     if task["extra_memory"] is not None:
