@@ -35,9 +35,12 @@ class Lock:
             None if this process holds it now, else who holds it, in words.
 
         Raises:
-            InputError: If the file system has no locks.
+            InputError: If the file system has no locks, or the folder is a file.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(f"{self.path.parent} is not a folder") from None
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -142,6 +142,17 @@ def test_a_sweep_in_temporary_workspaces_and_one_killed_in_the_queue(clone):
     assert (clone / SAFETENSORS).read_bytes() == swept, "the same bytes as without interruption"
 
 
+def test_a_sweep_whose_experiments_share_a_run(clone):
+    """The two with one `lr` want one float training: one of them trains, and the other one awaits and takes it over."""
+    shell(clone, "dvc exp run --queue -S lr=0.02,0.05 -S qat.lr=0.001,0.002 train_qat")
+    assert succeeds(clone, "dvc queue start -j 2")
+    wait_for(lambda: not {"Queued", "Running"} & {*shell(clone, "dvc queue status").split()}, seconds=600)
+    assert shell(clone, "dvc queue status").count("Success") == 4
+    swept = {(row["lr"], row["qat.lr"]) for row in experiments(clone).values()}
+    assert swept >= {(lr, qat_lr) for lr in ("0.02", "0.05") for qat_lr in ("0.001", "0.002")}
+    assert [len(list((clone / "runs").glob(f"{stage}-*"))) for stage in ("float", "qat")] == [2, 4]
+
+
 def test_a_remote_in_a_folder_gives_everything_back(project, tmp_path):
     folder = clone_of(project, tmp_path / "folder")
     shell(folder, f"dvc remote add --default store {tmp_path / 'store'}")

@@ -76,6 +76,13 @@ def test_its_holder_has_just_removed_it(tmp_path, monkeypatch):
         assert lock.take() == f"process {os.getpid()} on {socket.gethostname()}"
 
 
+@pytest.mark.parametrize("folder", ["file", "file/new"])
+def test_a_file_in_place_of_the_folder(tmp_path, folder):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=f"^{tmp_path}/{folder} is not a folder$"):
+        Lock(tmp_path / folder / "lock").take()
+
+
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOLCK, InputError), (errno.EIO, OSError)])
 def test_a_file_system_without_locks_and_one_that_fails(tmp_path, monkeypatch, number, kind):
     def fails(descriptor, how):
