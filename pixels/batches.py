@@ -70,7 +70,7 @@ class Pixels(Dataset):
         try:
             generator = seeded_generator(self.seed, epoch, index)
             return render(record.image, self.views, self.input_format, generator), cast(int, record.label)
-        except ValueError as error:
+        except InputError as error:
             raise InputError(f"{self.database.path}: record {index} ({record.name}): {error}") from None
 
     def batch(self, keys: list[Key]) -> Batch:
@@ -111,7 +111,7 @@ def decode_rgb(image: bytes, name: str) -> Tensor:
     """
     try:
         return torch.from_numpy(np.array(decode_image(image, tolerant=True))).permute(2, 0, 1)
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{name}: {error}") from None
 
 

@@ -3,7 +3,8 @@
 python -m pixels.build_native
 
 The result is an extension module in site-packages, shared by all checkouts that use the environment. Its name holds a
-digest of everything that it is made from, so no checkout loads a module that was made from other source.
+digest of everything that it is made from, so no checkout loads a module that was made from other source. Its last 32
+bytes are the SHA-256 of those before: a module that is cut short would end the process without a word.
 """
 
 import hashlib
@@ -18,9 +19,13 @@ from types import ModuleType
 
 from cffi import FFI
 
+from storage.files import sync
+
 SOURCE = Path(__file__).with_name("native.c")
 FOLDER = Path(sysconfig.get_path("platlib"))
 PREFIX = "_pixels_native_"  # start of the module's name
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+SEAL = 32  # bytes at the end of the file
 COMPILER = "cc"
 # Without contraction of floating-point operations, every compiler gives the same results.
 OPTIONS = ("-std=gnu11", "-O3", "-mavx2", "-ffp-contract=off", "-shared", "-fPIC")
@@ -32,7 +37,7 @@ INSTALL = (
 INTERFACE = """
 typedef struct { double left, top, right, bottom; } Box;
 typedef struct { int32_t left, top, width, height; } Rectangle;
-int jpeg_size(const uint8_t *data, size_t bytes, int32_t size[2]);
+int jpeg_size(const uint8_t *data, size_t bytes, int32_t max_scans, int32_t size[2]);
 int jpeg_pixels(const uint8_t *data, size_t bytes, int32_t reduce, const Box *box, int clipped, const Rectangle *target,
                 int flip, int32_t size, uint8_t *out);
 int rgb_pixels(const uint8_t *picture, int32_t width, int32_t height, const Box *box, int clipped,
@@ -56,11 +61,15 @@ def load() -> ModuleType:
         OSError: If it has not been built, was built from other source, or cannot be loaded.
     """
     name = _module_name()
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
+    file = FOLDER / (name + SUFFIX)
+    if not file.exists():
         state = "has changed since it was built" if any(FOLDER.glob(f"{PREFIX}*")) else "has not been built"
-        raise OSError(f"pixels/native.c {state}: run make setup") from None
+        raise OSError(f"pixels/native.c {state}: run make setup")
+    content = file.read_bytes()
+    try:
+        if _seal(content[:-SEAL]) != content[-SEAL:]:
+            raise ImportError(f"{file} is damaged")
+        return importlib.import_module(name)
     except ImportError as error:
         rebuild = "touch pixels/native.c and run make setup"
         raise OSError(f"the module built from pixels/native.c cannot be loaded: {error}; {rebuild}") from None
@@ -82,11 +91,15 @@ def build() -> None:
     ffi.cdef(INTERFACE)
     ffi.set_source(name, SOURCE.read_text(encoding="utf-8"), compiler_verbose=False)
     with TemporaryDirectory(dir=FOLDER, prefix=".") as temporary:
-        made = Path(temporary, name + sysconfig.get_config_var("EXT_SUFFIX"))
+        made = Path(temporary, "made.so")
         generated = made.with_suffix(".c")
         ffi.emit_c_code(str(generated))
         _compile(generated, made)
-        made.replace(FOLDER / made.name)  # in one step, because other processes may do the same
+        content = made.read_bytes()
+        made.write_bytes(content + _seal(content))
+        sync(made)
+        made.replace(FOLDER / (name + SUFFIX))  # in one step, because other processes may do the same
+        sync(FOLDER)
     importlib.invalidate_caches()
     load()
 
@@ -102,6 +115,10 @@ def _compile(source: Path, product: Path) -> None:
         lines = compiled.stderr.splitlines()
         reason = next((line for line in lines if "error" in line or "cannot find" in line), "").strip()
         raise OSError(f"pixels/native.c cannot be compiled: {reason}; {INSTALL}")
+
+
+def _seal(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
 
 
 def _module_name() -> str:

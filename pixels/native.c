@@ -197,8 +197,25 @@ static void open_jpeg(struct jpeg_decompress_struct *jpeg, Errors *errors, const
     jpeg_read_header(jpeg, TRUE);
 }
 
-/* Width and height of a JPEG file that is grey or YCbCr, of 8 bits; 0 and 0 of any other. */
-int jpeg_size(const uint8_t *data, size_t bytes, int32_t size[2]) {
+/* Whether `bytes` behind the header of a first scan hold few more scans: each passes over the whole picture. */
+static int few_scans(const uint8_t *at, size_t bytes, int32_t max_scans) {
+    const uint8_t *end = at + bytes;
+    int32_t scans = 1;
+    while (end - at >= 4 && scans <= max_scans) {
+        if (at[0] != 0xFF || at[1] <= 1 || at[1] == 0xFF || (at[1] >= 0xD0 && at[1] <= 0xD8)) {
+            at++; /* coded data, fill, or a marker without a segment */
+            continue;
+        }
+        if (at[1] == 0xD9) break;
+        scans += at[1] == 0xDA;
+        ptrdiff_t segment = 2 + (at[2] << 8 | at[3]);
+        at += segment < end - at ? segment : end - at;
+    }
+    return scans <= max_scans;
+}
+
+/* Width and height of a JPEG file that is grey or YCbCr, of 8 bits and at most `max_scans`; 0 and 0 of any other. */
+int jpeg_size(const uint8_t *data, size_t bytes, int32_t max_scans, int32_t size[2]) {
     struct jpeg_decompress_struct jpeg;
     Errors errors;
     memset(&jpeg, 0, sizeof jpeg);
@@ -208,6 +225,8 @@ int jpeg_size(const uint8_t *data, size_t bytes, int32_t size[2]) {
     }
     open_jpeg(&jpeg, &errors, data, bytes);
     int known = jpeg.data_precision == 8 && (jpeg.jpeg_color_space == JCS_GRAYSCALE || jpeg.jpeg_color_space == JCS_YCbCr);
+    if (jpeg_has_multiple_scans(&jpeg))
+        known = known && few_scans(jpeg.src->next_input_byte, jpeg.src->bytes_in_buffer, max_scans);
     size[0] = known ? (int32_t)jpeg.image_width : 0;
     size[1] = known ? (int32_t)jpeg.image_height : 0;
     jpeg_destroy_decompress(&jpeg);

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from imagedb.images import MAX_PIXELS
+from imagedb.limits import MAX_PIXELS, MAX_SCANS
 from pixels.build_native import load
 from pixels.views import View
 from storage.errors import InputError
@@ -14,11 +14,11 @@ from storage.errors import InputError
 def jpeg_size(image: bytes) -> tuple[int, int] | None:
     """The width and height of a JPEG file that `jpeg_pixels` can decode: 8 bits, grey or YCbCr; None for other data.
 
-    It is also None for a file that claims more than MAX_PIXELS, so that `decode_image` refuses it.
+    It is also None for a file of more than MAX_PIXELS or MAX_SCANS, so that `decode_image` refuses it.
     """
     native = _native()
     size = native.ffi.new("int32_t[2]")
-    failed = native.lib.jpeg_size(_bytes(image), len(image), size)
+    failed = native.lib.jpeg_size(_bytes(image), len(image), MAX_SCANS, size)
     return None if failed or not 0 < size[0] * size[1] <= MAX_PIXELS else (size[0], size[1])
 
 

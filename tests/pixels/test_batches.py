@@ -1,7 +1,9 @@
 import pytest
 import torch
+from PIL import Image
 from sample_images import difference, encode, noise
 
+from imagedb import writer
 from imagedb.reader import ImageDatabase
 from imagedb.sources.source import IndexedSource, SourceImage
 from imagedb.writer import write_database
@@ -9,6 +11,7 @@ from pixels.augmentation import Augmentation, InputFormat
 from pixels.batches import BatchPartition, OrderedBatches, Pixels, TrainingBatches
 from pixels.gpu import DeviceRenderer
 from pixels.views import center_views, random_views
+from storage.errors import InputError
 
 RGB = InputFormat(size=8, color_space="rgb", resize=None)
 AUGMENTATION = Augmentation(
@@ -214,7 +217,7 @@ def test_more_images_than_there_are(database):
 
 
 class Damaged(IndexedSource):
-    """A whole image, and one that looks whole to the packer but has no quantization tables."""
+    """A whole image, and one without quantization tables, which packing refuses."""
 
     class_names = ("a",)
 
@@ -229,8 +232,11 @@ class Damaged(IndexedSource):
 @RENDERERS
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.filterwarnings("ignore:The image decoding")  # torchvision's will move to TorchCodec
-def test_a_damaged_record_is_named(tmp_path, workers, renderer):
+def test_a_damaged_record_is_named(tmp_path, workers, renderer, monkeypatch):
     path = tmp_path / "train.lmdb"
+    with pytest.raises(InputError, match=r"^image damaged: the image cannot be decoded: "):
+        write_database(Damaged(), path)
+    monkeypatch.setattr(writer, "inspect_image", lambda data, name: (Image.new("RGB", (8, 8)), []))
     write_database(Damaged(), path)
     message = r"train\.lmdb: record 1 \(damaged\): the image cannot be decoded: "
     with pytest.raises(ValueError, match=message):

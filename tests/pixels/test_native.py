@@ -1,3 +1,4 @@
+import hashlib
 import shutil
 import struct
 import subprocess
@@ -14,11 +15,14 @@ from PIL import Image
 from sample_images import decode_planes, difference, encode, look, noise, photo, resize
 from torchvision.transforms import v2
 
+from imagedb.limits import MAX_SCANS
 from pixels import build_native, native
 from pixels.augmentation import InputFormat
 from pixels.colors import color_map
 from pixels.native import jpeg_pixels, jpeg_size, map_colors, mean_color, rgb_pixels
+from pixels.render import render
 from pixels.views import View, center_views
+from storage.errors import InputError
 
 REPOSITORY = Path(__file__).parents[2]
 BLACK = (0, 128, 128)
@@ -365,12 +369,27 @@ def test_what_has_not_been_built(fresh, monkeypatch, tmp_path):
                 jpeg_size(b"")
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a library"])
-def test_a_damaged_module_is_built_again(fresh, damage):
+def flipped(content):
+    return content[:2000] + bytes([content[2000] ^ 1]) + content[2001:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"not a library",
+        lambda content: content[:5000],  # without the seal, loading it is a SIGBUS
+        lambda content: content[:-32],
+        flipped,
+        lambda content: b"not a library" + hashlib.sha256(b"not a library").digest(),
+    ],
+)
+def test_a_damaged_module_is_named_and_built_again(fresh, damage):
     build_native.build()
     (module,) = fresh.iterdir()
+    content = module.read_bytes()
     module.unlink()  # a process reads a file that it has loaded only once
-    module.write_bytes(damage)
+    module.write_bytes(damage(content))
     command = (
         "import sys; from pathlib import Path; from pixels import build_native as b; b.FOLDER = Path(sys.argv[1]); "
     )
@@ -379,6 +398,7 @@ def test_a_damaged_module_is_built_again(fresh, damage):
         arguments = [sys.executable, "-c", f"{command}{call}()", str(fresh)]
         done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True)
         assert (says in done.stderr) and bool(done.stderr) == bool(says)
+        assert done.returncode == bool(says), "not a signal"
 
 
 @pytest.mark.parametrize(
@@ -404,9 +424,28 @@ def test_what_the_compiler_lacks(fresh, monkeypatch, tmp_path, name, value, mess
 
 
 def test_another_checkout_of_the_same_content_finds_the_module(tmp_path):
-    for folder in ("pixels", "imagedb"):
+    for folder in ("pixels", "imagedb", "storage"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder)
     command = "from pixels import build_native, native; build_native.subprocess = None; build_native.build(); "
     command += "print(native.jpeg_size(b''), build_native.SOURCE)"
     done = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (f"None {tmp_path / 'pixels/native.c'}\n", "")
+
+
+def test_many_scans_are_left_to_pillow_which_names_them():
+    """Each passes over the whole picture: 500 of them in 320 KB take 20 s and 1 GB."""
+    given = InputFormat(size=24, color_space="yuv444", resize=20)
+    scan, scans = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00", MAX_SCANS - 10
+    jpeg, one = encode(noise(40, 24), "JPEG", progressive=True), encode(noise(40, 24), "JPEG")
+    assert jpeg.count(b"\xff\xda") == 10
+    for hidden in (b"", b"\xff\xfe\x00\x04\xff\xd9", b"\xff\xd0", b"\xff\x01", b"\0\xff\xff\xff"):
+        few, many = (jpeg[:-2] + hidden + scan * count + jpeg[-2:] for count in (scans, scans + 1))
+        assert jpeg_size(few) == (40, 24)
+        assert jpeg_size(many) is None
+        with pytest.raises(InputError, match=r"^a JPEG file of more than 100 scans$"):
+            render(many, center_views(given), given, torch.Generator())
+    for behind in (jpeg, one):  # such as a video that phones append
+        assert jpeg_size(behind + scan * 200) == (40, 24)
+    assert jpeg_size(jpeg[:-2] + scan * scans) == (40, 24), "without an end"
+    for end in range(20):
+        jpeg_size(jpeg[:-2] + scan + b"\xff\xda\xff"[: end % 4] + bytes(end // 4))
