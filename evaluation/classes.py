@@ -1,9 +1,12 @@
 """Tables of a confusion matrix: the classes, the worst classes, and as what each class is predicted."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
+
+from storage.printable import printable
 
 CONFUSED = 50  # most classes of a confusion matrix: those with the most mistakes
 PRINTED = 10  # worst classes that are printed
@@ -31,12 +34,19 @@ CLASS_HEADER = ("class", "images", "top1", "taken_for", "taken_for_images")
 CONFUSION_HEADER = ("class", "taken_for", "images")
 
 
+def shown_names(names: Sequence[str]) -> list[str]:
+    """Names for tables and plots: short, all different, and without <, which would be HTML in DVC's page of plots."""
+    shown = [printable(name).replace("<", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}") for name in names]
+    often = Counter(shown)
+    return [name if often[name] == 1 else f"{name} ({label})" for label, name in enumerate(shown)]
+
+
 def class_rows(counts: Tensor, names: list[str]) -> list[ClassRow]:
     """A row for each class.
 
     Args:
         counts: Number of images of class i that are predicted as class j, int64 [classes, classes].
-        names: Names of the classes.
+        names: Names of the classes, as `shown_names` gives them.
     """
     wrong = counts - counts.diag().diag()
     columns = counts.sum(dim=1), counts.diag(), wrong.argmax(dim=1), wrong.amax(dim=1)

@@ -11,6 +11,7 @@ from imagedb.images import decode_image
 from imagedb.reader import ImageDatabase
 from imagedb.record import Object, Record
 from storage.errors import InputError
+from storage.printable import printable
 
 FONT_SIZE, LINE = 12, 16  # pixels: size of text, and from one line to the next
 GAP = 8  # pixels between tiles
@@ -71,7 +72,7 @@ def scaled(image: Image.Image, longest: int) -> tuple[Image.Image, float]:
 
 def cut(text: str, width: int, font: Font) -> str:
     """The text in one line, cut to `width` pixels."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()), width)  # no character is narrower than a pixel
     if font.getlength(text) > width:
         while text and font.getlength(f"{text}…") > width:
             text = text[:-1]

@@ -6,7 +6,7 @@ After M. Mitchell et al., Model Cards for Model Reporting, 2019; its first block
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -20,6 +20,9 @@ from fixedpoint.program import Program
 from reports.summary import Headline, forms_table, qdq_verdict, tie_note
 from reports.templates import environment
 from storage.model_file import ModelInfo
+from storage.printable import printable
+
+LONGEST_TEXT = 2000  # characters
 
 
 class Packed(TypedDict):
@@ -66,7 +69,7 @@ class Card:
 def markdown(card: Card) -> str:
     """The text of the card."""
     templates = environment(autoescape=False)
-    templates.filters |= {"json": json.dumps, "sha256": _sha256, "text": text, "yaml": _yaml}
+    templates.filters |= {"json": json.dumps, "sha256": _sha256, "text": text, "listed": listed, "yaml": _yaml}
     return templates.get_template("model_card.md").render(
         card=card,
         metadata=_metadata(card),
@@ -79,8 +82,15 @@ def markdown(card: Card) -> str:
 
 
 def text(words: str) -> str:
-    """Foreign text as Markdown, on one line and escaped, so that it also fits into a cell of a table."""
-    return re.sub(r"\s*[\r\n]+\s*", " ", re.sub(r"([\\|`<])", r"\\\1", words))
+    """Foreign text as Markdown, on one line and without markup, links or HTML, for a cell of a table, too."""
+    line = re.sub(r"\s*[\r\n]+\s*", " ", words)
+    return re.sub(r"[\\|`<&*~$\[\]]|\b_|_\b|:(?=//)", r"\\\g<0>", printable(line, LONGEST_TEXT))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Foreign names as Markdown; one with a comma or a quote is quoted, so that the names do not run together."""
+    shown = (printable(name) for name in names)
+    return ", ".join(text(json.dumps(name, ensure_ascii=False) if re.search('[,"]', name) else name) for name in shown)
 
 
 def _metadata(card: Card) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pipeline.forms import GOLDEN, INT, stored_program
 from pipeline.machine import prepare
 from pipeline.params import load_params
 from storage.errors import InputError
+from storage.printable import printable
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
     missing = [name for name in tensors if name not in found.names]
     for label, names in {"not compared": missing, "no tensors of the model": found.others}.items():
         if names:
-            print(f"{label}: {', '.join(names)}")
+            print(f"{label}: {printable(', '.join(names), None)}")
 
 
 if __name__ == "__main__":

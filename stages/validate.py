@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from evaluation.classes import CLASS_HEADER, CONFUSION_HEADER, class_rows, confusion_rows, worst_classes
+from evaluation.classes import CLASS_HEADER, CONFUSION_HEADER, class_rows, confusion_rows, shown_names, worst_classes
 from evaluation.score import confusion, predict, score, tied
 from pipeline.classifiers import load_classifier
 from pipeline.cli import run
@@ -49,7 +49,8 @@ def main() -> None:
     scores, counts = score(logits, labels), confusion(logits, labels)
     if form.has_ties:
         scores["ties"] = tied(logits)
-    classes = class_rows(counts, database.class_names)
+    names = shown_names(database.class_names)
+    classes = class_rows(counts, names)
     print(json.dumps(scores))
     if form.is_integer:
         print("the form is not proved by its score: `make validate` holds it against the others, bit by bit")
@@ -58,7 +59,7 @@ def main() -> None:
         return
     write_json(files["metrics"], FileScores(**scores, sha256=classifier.digest))
     write_csv(files["classes"], [CLASS_HEADER, *classes])
-    write_csv(files["confusion"], [CONFUSION_HEADER, *confusion_rows(counts, database.class_names)])
+    write_csv(files["confusion"], [CONFUSION_HEADER, *confusion_rows(counts, names)])
     with whole_file(files["worst"]) as partial:
         # no PNG: what deflate makes of the same pixels may differ between processors
         hardest_sheet(database, logits, labels).save(partial, "JPEG", quality=90, subsampling=0)

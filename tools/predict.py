@@ -27,6 +27,7 @@ from pixels.views import center_views
 from reports.predictions import labelled
 from storage.errors import InputError
 from storage.files import whole_file
+from storage.printable import printable
 
 LIKELIEST = 5
 
@@ -54,7 +55,8 @@ def main() -> None:
         seen = center_views(params.input)(*image.size, torch.Generator()).box
         with whole_file(drawing) as partial:
             labelled(image, seen, path.name, classes).save(partial, "PNG")
-        print(path, *(f"  {100 * p:6.2f} %  {name}" for name, p in classes), f"  drawn in {drawing}", sep="\n")
+        lines = [f"  {100 * p:6.2f} %  {printable(name)}" for name, p in classes]
+        print(printable(str(path), None), *lines, f"  drawn in {printable(str(drawing), None)}", sep="\n")
 
 
 def read_pixels(path: Path, params: Params) -> Tensor:

@@ -22,6 +22,7 @@ from pipeline.params import load_params
 from pipeline.paths import require
 from pipeline.tracked import LOCK, Tracked, cached, is_whole, outputs
 from storage.errors import InputError
+from storage.printable import printable
 
 
 def main() -> None:
@@ -49,16 +50,12 @@ def verify_tracked() -> None:
         InputError: If one differs; all are printed before.
     """
     cache = cache_folder()
-    objects = damaged("DVC's cache", list(cached(cache)))
-    for path in objects:
-        print(f"{path} is damaged: remove it, and `dvc pull` or `make repro` makes it again")
+    objects = damaged("DVC's cache", list(cached(cache)), "`dvc pull` or `make repro`")
     if objects:
-        raise InputError(f"{len(objects)} files in DVC's cache are damaged")
-    files = damaged(str(LOCK), [file for file in outputs(cache) if file.path.is_file()])
-    for path in files:
-        print(f"{path} is not what {LOCK} has: remove it, and `dvc checkout` or `make repro` makes it again")
-    if files:
-        raise InputError(f"{len(files)} results are damaged, or were edited")
+        raise InputError(f"{objects} files in DVC's cache are damaged")
+    results = [file for file in outputs(cache) if file.path.is_file()]
+    if files := damaged(str(LOCK), results, "`dvc checkout` or `make repro`"):
+        raise InputError(f"{files} results are damaged, or were edited")
 
 
 def cache_folder() -> Path:
@@ -73,14 +70,21 @@ def cache_folder() -> Path:
     return Path(found.stdout.strip())
 
 
-def damaged(name: str, files: Sequence[Tracked]) -> list[Path]:
-    """The files that do not have their digest; `name` stands for all of them."""
+def damaged(name: str, files: Sequence[Tracked], made_by: str) -> int:
+    """Print which files do not have their digest, and return how many.
+
+    Args:
+        name: What stands for all of them.
+        made_by: The commands that make one again.
+    """
     sizes = sum(file.path.stat().st_size for file in files)
     with tqdm(total=sizes, desc=name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
         wrong = [file.path for file in files if not is_whole(file, bar.update)]
+    for path in wrong:
+        print(f"{printable(str(path), None)} is damaged: remove it, and {made_by} makes it again")
     if not wrong:
         print(f"{name}: {len(files)} files are whole, {sizes:,} bytes")
-    return wrong
+    return len(wrong)
 
 
 if __name__ == "__main__":

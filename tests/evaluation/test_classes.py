@@ -3,7 +3,7 @@
 import torch
 
 from evaluation import classes
-from evaluation.classes import class_rows, confusion_rows, worst_classes
+from evaluation.classes import class_rows, confusion_rows, shown_names, worst_classes
 
 
 def test_every_class_with_the_one_it_is_most_often_predicted_as():
@@ -33,3 +33,11 @@ def test_of_many_classes_those_with_the_most_mistakes(monkeypatch):
     counts = torch.tensor([[5, 0, 0, 0], [0, 1, 0, 4], [1, 0, 5, 0], [0, 2, 0, 3]])
     rows = confusion_rows(counts, ["a", "b", "c", "d"])
     assert rows == [("b", "b", 1), ("b", "d", 4), ("d", "b", 2), ("d", "d", 3)]
+
+
+def test_names_that_are_shown_are_short_plain_and_differ():
+    long = "x" * 10_000
+    shown = shown_names(["ant", f"{long}1", f"{long}2", "</script><script>alert(1)</script>", "\x1b[2J", "a\nb"])
+    cut = "x" * 80 + "…"
+    assert shown[:3] == ["ant", f"{cut} (1)", f"{cut} (2)"]
+    assert shown[3:] == ["\u2039/script>\u2039script>alert(1)\u2039/script>", r"\x1b[2J", r"a\nb"]

@@ -1,11 +1,12 @@
 import io
+import time
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from imagedb.record import Annotation, Object, Record
-from reports.contact_sheet import class_color, contact_sheet
+from reports.contact_sheet import FONT_SIZE, class_color, contact_sheet, cut
 
 GREY, RED = (100, 100, 100), (255, 0, 0)
 TILE, GAP, LINE = 40, 8, 16
@@ -167,3 +168,12 @@ def test_mistakes_are_one_line():
     for damaged in (annotated(masks={"class": b"?"}), annotated([Object(0, (0, 0, 1, 1), mask=image(9, 9)[:-30])])):
         with pytest.raises(ValueError, match=r"^record 0 \(name\): a mask is not a whole PNG file$"):
             contact_sheet(Database([damaged]), [0], 1, TILE)
+
+
+def test_a_caption_of_any_length_is_cut_at_once():
+    font = ImageFont.load_default(FONT_SIZE)
+    start = time.process_time()
+    for text in ("x" * 10_000, "\x1b" * 10_000):
+        assert font.getlength(cut(text, 160, font)) <= 160
+    assert time.process_time() - start < 2
+    assert cut("\x1b[2J\u202e", 160, font) == r"\x1b[2J\u202e"

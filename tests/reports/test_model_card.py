@@ -19,7 +19,7 @@ SCORES = {
 }
 RECIPE = {"seed": 3, "train": {"init_from": {"file": "é.safetensors"}, "freeze": []}, "qat": {"lr": 0.01}}
 CARD = Card(
-    info=ModelInfo("net_x", {"widths": [8, 16]}, 3, 24, "rgb", ["ant", "bee", "a|b`c\n<i>"]),
+    info=ModelInfo("net_x", {"widths": [8, 16]}, 3, 24, "rgb", ["ant", "bee, or wasp", "a|b`c\n<i>"]),
     program=programs.network(),
     scores=SCORES,
     labels={"float": "the float one", "int": "the integer one", "litert": "LiteRT"},
@@ -52,12 +52,12 @@ def table(text: str) -> list[list[str]]:
 
 def test_network_and_preparation():
     network = dict(table(sections(CARD)["Network"]))
-    assert network["network"] == 'net_x, arguments {"widths": [8, 16]}'
+    assert network["network"] == 'net_x, arguments {"widths": \\[8, 16\\]}'
     assert network["parameters, multiply-accumulates"] == "4,321, 7,654,321"
     assert network["input"].startswith("24 x 24 rgb pixels p of 8 bits")
     assert network["preparation"] == "the centre 24 x 24 pixels, black where there are none, to rgb"
     assert network["output"] == "3 logits: int32 accumulators, or float32"
-    assert network["classes"] == "ant, bee, a\\|b\\`c \\<i>"
+    assert network["classes"] == r'ant, "bee, or wasp", a\|b\`c\\n\<i>'
     resized = dict(table(sections(replace(CARD, resize=30))["Network"]))["preparation"]
     assert resized == "short side to 30, the centre 24 x 24 pixels, black where there are none, to rgb"
 
@@ -128,6 +128,11 @@ def test_one_empty_line_at_most_and_no_space_at_the_end_of_a_line(card):
         ("a\\|b", r"a\\\|b"),
         ("`x` \r\n y", r"\`x\` y"),
         ("<b>", r"\<b>"),
+        ("&lt;b&gt;", r"\&lt;b\&gt;"),
+        ("**x** _y_ snake_case ~~z~~ $1$", r"\*\*x\*\* \_y\_ snake_case \~\~z\~\~ \$1\$"),
+        ("![x](http://y)", r"!\[x\](http\://y)"),
+        ("\x1b[2J\u202e", r"\\x1b\[2J\\u202e"),
+        ("x" * 3000, "x" * 2000 + "…"),
     ],
 )
 def test_words_of_others_stay_in_their_cell(words, escaped):

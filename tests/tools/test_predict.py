@@ -20,6 +20,7 @@ from pipeline.forms import FORMS
 from pipeline.params import load_params
 from reports.predictions import BARS, BLUE, MARGIN, ROW, labelled
 from tools import predict
+from training.checkpoint import write_state
 
 
 @pytest.fixture
@@ -89,8 +90,15 @@ def test_the_five_likeliest_of_many_classes(stage, monkeypatch, capsys):
     assert len(drawings()) == 6
 
 
+def test_names_do_not_command_the_terminal(stage, capsys):
+    Path("b/\x1b[2J\udcff.png").write_bytes(Path("b/x.bmp").read_bytes())
+    stage("b/\x1b[2J\udcff.png")
+    assert capsys.readouterr().out.splitlines()[0] == r"b/\x1b[2J\udcff.png"
+
+
 def test_a_checkpoint_and_another_folder(stage, capsys):
-    torch.save(brightest.checkpoint(), "best.pt")
+    with Path("best.pt").open("wb") as file:
+        write_state(file, brightest.checkpoint())
     brightest.image(160, 200, 0).save("b/y.png")
     stage("b/y.png", "--step", "qat", "--output", "out")
     stage("b/y.png", "--step", "qat", "--output", "out", "--checkpoint", "best.pt")
@@ -155,7 +163,7 @@ def test_files_of_all_kinds_are_rendered_as_in_validation(folder, size):
         ("a/x.png params.yaml", "params.yaml: not an image, allowed: JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM"),
         ("a/x.png --step float", "artifacts/float/model.safetensors does not exist; `make train-float` makes it"),
         ("a/x.png --checkpoint none", "model file none does not exist"),
-        ("a/x.png --checkpoint params.yaml --step onnx_int8", "params.yaml: .*"),
+        ("a/x.png --checkpoint params.yaml --step onnx_int8", "params.yaml is not an ONNX file .*"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(stage, capsys, arguments, message):

@@ -111,7 +111,7 @@ def test_one_flipped_bit_of_what_dvc_tracks_is_found(call, tracked, capsys, name
     tracked[name].write_bytes(contents[:-1] + bytes([contents[-1] ^ 1]))
     with pytest.raises(SystemExit, match=f"^error: {message}$"):
         call()
-    assert f"{tracked[name]} is " in capsys.readouterr().out
+    assert f"{tracked[name]} is damaged: remove it, and `dvc " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
