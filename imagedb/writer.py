@@ -40,8 +40,8 @@ class Packed:
         bytes: total size of the encoded images.
         per_class: number of images, or of objects if the source has annotations, in each class.
         bad: for each damaged image, by name, what was done ("kept", "skipped") and why.
-        notes: for each unusual property (see `inspect_image`), the names of the images that have it; and what the source
-            notes, in the first shard.
+        notes: for each unusual property (see `inspect_image`), the names of the images that have it; and what the
+            source notes, in the first shard.
         digests: for each record, the 32 bytes of `image_digests`; none after `merge_databases`.
     """
 

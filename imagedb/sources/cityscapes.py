@@ -1,12 +1,13 @@
 """Cityscapes: street scenes with fine annotations, as polygons and as masks."""
 
-import json
 from functools import partial
 from pathlib import Path
 
-from imagedb.record import Annotation, Object
+from imagedb.record import MAX_SIDE, Annotation, Object
+from imagedb.sources.files import read_file
 from imagedb.sources.source import IndexedSource, SourceImage
-from storage.errors import InputError
+from storage.errors import InputError, shown
+from storage.json_file import read_json
 
 # Ids 0 to 33 of cityscapesscripts/helpers/labels.py.
 CLASS_NAMES = [
@@ -72,7 +73,7 @@ class CityscapesSource(IndexedSource):
             raise FileNotFoundError(f"{folder} holds no images; expected {folder}/<city>/<id>{SUFFIX}")
         for file in self._files:
             for path in (self._fine(file, "polygons.json"), *self._masks(file).values()):
-                if not path.is_file():
+                if not path.exists():
                     raise FileNotFoundError(f"{path} does not exist; it should describe {file}")
 
     def __len__(self) -> int:
@@ -80,7 +81,8 @@ class CityscapesSource(IndexedSource):
 
     def __getitem__(self, index: int) -> SourceImage:
         file = self._files[index]
-        return SourceImage(file.name.removesuffix(SUFFIX), None, file.read_bytes, file, partial(self._annotation, file))
+        name, read = file.name.removesuffix(SUFFIX), partial(read_file, file)
+        return SourceImage(name, None, read, file, partial(self._annotation, file))
 
     def _fine(self, image: Path, kind: str) -> Path:
         split, city, name = image.parts[-3:]
@@ -90,13 +92,14 @@ class CityscapesSource(IndexedSource):
         return {mask: self._fine(image, f"{kind}.png") for mask, kind in MASKS.items()}
 
     def _annotation(self, image: Path) -> Annotation:
-        masks = {mask: path.read_bytes() for mask, path in self._masks(image).items()}
+        masks = {mask: read_file(path) for mask, path in self._masks(image).items()}
         return Annotation(_objects(self._fine(image, "polygons.json")), masks)
 
 
 def _objects(file: Path) -> tuple[Object, ...]:
+    content = read_json(file)
     try:
-        polygons = [polygon for polygon in json.loads(file.read_bytes())["objects"] if not polygon.get("deleted")]
+        polygons = [polygon for polygon in content["objects"] if not polygon.get("deleted")]
         objects = (_object(polygon["label"], polygon["polygon"]) for polygon in polygons)
         return tuple(obj for obj in objects if obj)
     except (AttributeError, KeyError, TypeError):
@@ -112,8 +115,8 @@ def _object(name: str, polygon: list[list[float]]) -> Object | None:
     if single == "license plate":
         return None
     if single not in CLASS_NAMES:
-        raise InputError(f"an object of class {name!r}, allowed: {', '.join(CLASS_NAMES)}")
-    if not polygon:
-        raise InputError(f"a polygon of {name!r} has no points")
+        raise InputError(f"an object of class {shown(name)}, allowed: {', '.join(CLASS_NAMES)}")
+    if not polygon or not all(len(point) == 2 and all(abs(side) < MAX_SIDE for side in point) for point in polygon):
+        raise InputError(f"polygon {shown(polygon)} of {name!r}, must be pairs of numbers below {MAX_SIDE}")
     x, y = zip(*polygon, strict=True)
     return Object(CLASS_NAMES.index(single), (min(x), min(y), max(x), max(y)), ("crowd",) if group else ())

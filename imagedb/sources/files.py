@@ -3,10 +3,10 @@
 import gzip
 import stat
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from imagedb.limits import MAX_BYTES
-from storage.errors import InputError
+from storage.errors import InputError, shown
 
 CHUNK = 2**20
 KINDS = {
@@ -62,3 +62,19 @@ def inflate(path: Path, longest: int = MAX_BYTES) -> bytes:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged: {' '.join(str(error).split())}") from None
     return bytes(data)
+
+
+def check_inside(name: str) -> None:
+    """Make sure that a name that a file gives is that of a file below the folder it belongs to.
+
+    Raises:
+        InputError: if it is absolute, leads upwards, or cannot be the name of a file.
+    """
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or not is_file_name(name):
+        raise InputError(f"the file name {shown(name)} is not allowed, must be a path below the folder")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether `name` can be a path, and be stored as UTF-8: it has no NUL and no half of a Unicode character."""
+    return "\0" not in name and not any("\ud800" <= each <= "\udfff" for each in name)

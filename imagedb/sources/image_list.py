@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeAlias
 
-from imagedb.sources.files import check_file, read_file
+from imagedb.sources.files import check_file, is_file_name, read_file
 from imagedb.sources.source import IndexedSource, SourceImage
 from storage.errors import InputError, shown
 from storage.json_file import parse_json
@@ -133,13 +133,9 @@ def _read_jsonl(file: Path) -> Iterator[Row]:
             label = int(found)
         if not path or not isinstance(path, str) or label == "":
             raise InputError(f'{where}: expected {{"path": string, "label": whole number or string}}')
-        if not _is_unicode(path) or (isinstance(label, str) and not _is_unicode(label)):
+        if not is_file_name(path) or (isinstance(label, str) and not is_file_name(label)):
             raise InputError(f"{where}: {shown(row)} has a character that is not allowed in a name")
         yield number, path, label, label != found
-
-
-def _is_unicode(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def _lines(file: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@ import pytest
 
 from imagedb.record import Object
 from imagedb.sources.cityscapes import CityscapesSource
+from storage.errors import InputError
 
 
 def write(path, content):
@@ -110,7 +111,7 @@ def test_missing_files_are_named(root):
         (b'{"objects": [', ": Expecting value: line 1 column 14"),
         (polygons(polygon("tram", (1, 2))), ": an object of class 'tram', allowed: unlabeled, ego vehicle, "),
         (polygons(polygon("tramgroup", (1, 2))), ": an object of class 'tramgroup', allowed: unlabeled, ego vehicle, "),
-        (polygons(polygon("car")), ": a polygon of 'car' has no points"),
+        (polygons(polygon("car")), ": polygon [] of 'car', must be pairs"),
         (polygons({"label": "car"}), " does not hold polygons; expected objects with label and polygon"),
         (polygons("car"), " does not hold polygons; expected objects with label and polygon"),
         (b"[]", " does not hold polygons; expected objects with label and polygon"),
@@ -118,4 +119,25 @@ def test_missing_files_are_named(root):
 )
 def test_bad_polygons_name_the_file(objects, content, message):
     with pytest.raises(ValueError, match=f"^{re.escape(f'{objects.file}{message}')}"):
+        objects(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, ": maps and lists are nested too deep, allowed: 100"),
+        (b"\xff", ": 'utf-8' codec can't decode byte 0xff"),
+        (polygons(polygon("car", (1, 2), (float("nan"), 3))), ": polygon [[1, 2], [nan, 3]] of 'car', must be"),
+        (polygons(polygon("car", (1, 2), (float("inf"), 3))), ": polygon [[1, 2], [inf, 3]] of 'car', must be"),
+        (polygons(polygon("car", (1, 2), (10**400, 3))), ": polygon [[1, 2], [10000"),
+        (
+            polygons(polygon("car", (1, 2, 3))),
+            ": polygon [[1, 2, 3]] of 'car', must be pairs of numbers below 2147483648",
+        ),
+        (polygons(polygon("car", ("a", "b"))), " does not hold polygons; expected objects with label and polygon"),
+        (polygons(polygon("x" * 10**6, (1, 2))), f": an object of class '{'x' * 79}..., allowed: unlabeled, "),
+    ],
+)
+def test_hostile_polygons_are_one_line(objects, content, message):
+    with pytest.raises(InputError, match=f"^{re.escape(f'{objects.file}{message}')}.*$"):
         objects(content)

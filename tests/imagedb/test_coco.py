@@ -1,12 +1,15 @@
 import io
 import json
+import os
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as rle
 
-from imagedb.sources.coco import CocoSource
+from imagedb.sources.coco import CocoSource, _drawn, _run_lengths
+from storage.errors import InputError
 
 HEIGHT, WIDTH = 4, 5
 
@@ -153,6 +156,12 @@ def without(part, key):
     return content
 
 
+def changed(part, key, value):
+    content = instances([])
+    content[part][0][key] = value
+    return content
+
+
 OTHER = " does not hold the instances of COCO; expected images with id, file_name, height, width; annotations with id,"
 
 
@@ -168,11 +177,49 @@ OTHER = " does not hold the instances of COCO; expected images with id, file_nam
         (instances([], category_id=2), ": annotation 40: category_id 2 is not among the categories"),
         (instances([], [], image_id=4), ": annotation 40: image_id 4 is not among the images"),
         (instances() | {"images": []}, ": no images"),
+        (changed("images", "file_name", "../8.jpg"), ": the file name '../8.jpg' is not allowed"),
+        (changed("images", "file_name", "/8.jpg"), ": the file name '/8.jpg' is not allowed"),
+        (
+            changed("images", "file_name", "8\0.jpg"),
+            ": the file name '8\\x00.jpg' is not allowed",
+        ),
+        (changed("images", "file_name", "\ud800"), ": the file name '\\ud800' is not allowed"),
+        (changed("images", "file_name", ""), ": the file name '' is not allowed"),
+        (changed("images", "file_name", 7), OTHER),
+        (changed("images", "height", -4), ": the height or width -4 of an image, must be a whole number from 1"),
+        (changed("images", "width", 5.0), ": the height or width 5.0 of an image, must be a whole number from 1"),
+        (changed("images", "id", []), OTHER),
+        (changed("images", "id", "a"), OTHER),
+        (changed("categories", "name", 7), ": the categories ['person', 'train', 7], must have text as name"),
+        (
+            changed("annotations", "segmentation", [2**64]),
+            ": segmentation [18446744073709551616] with integers",
+        ),
+        (changed("annotations", "bbox", [2**64, 0, 1, 1]), OTHER),
+        ('{"images":' + "[" * 100_000, ": maps and lists are nested too deep, allowed: 100"),
     ],
 )
 def test_bad_files_are_refused(opened, tmp_path, content, message):
     with refused(ValueError, f"{tmp_path}/annotations/instances_val2017.json{message}"):
         opened(content)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_run_lengths_as_text_are_those_of_pycocotools(seed):
+    draw = np.random.default_rng(seed)
+    pixels = (draw.random((97, 103)) < draw.random()).astype(np.uint8)
+    pixels[draw.integers(97) :, draw.integers(103) :] = draw.integers(2)
+    text = rle.encode(np.asfortranarray(pixels))["counts"].decode()
+    np.testing.assert_array_equal(_drawn(_run_lengths(text), 97, 103), pixels)
+
+
+@pytest.mark.parametrize("name", ["annotations/instances_val2017.json", "val2017/000009.jpg"])
+def test_fifos_are_named_and_not_opened(opened, tmp_path, name):
+    opened(instances([]))
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path / name))} is (a FIFO|not a file), "):
+        CocoSource(tmp_path, "val2017")[1].image()
 
 
 @pytest.mark.parametrize(
@@ -183,7 +230,47 @@ def test_bad_files_are_refused(opened, tmp_path, content, message):
         ({"segmentation": [[1, 2, "a", 4, 5, 6]]}, "could not convert string to float"),
         ({"segmentation": {"size": [4, 5]}}, "'counts'"),
         ({"segmentation": {"size": [5, 4], "counts": [20]}}, "run lengths of size [5, 4], the image's is [4, 5]"),
-        ({"segmentation": {"size": [4, 5], "counts": [2, 40]}}, "Invalid RLE mask representation"),
+        ({"segmentation": {"size": [4, 5], "counts": [2, 40]}}, "the run lengths do not cover the image"),
+        (
+            {"bbox": [1, 2, float("nan"), 1]},
+            "box (1.0, 2.0, nan, 3.0), must be left <= right",
+        ),
+        (
+            {"bbox": [1, 2, float("inf"), 1]},
+            "box (1.0, 2.0, inf, 3.0), must be left <= right",
+        ),
+        ({"bbox": [1, 2, 1e308, 1]}, "box (1.0, 2.0, 1e+308, 3.0), must be left <= right"),
+        ({"bbox": [1, 2, -1, 1]}, "box (1.0, 2.0, 0.0, 3.0), must be left <= right"),
+        ({"bbox": {"a": 1}}, "could not convert string to float: 'a'"),
+        (
+            {"segmentation": [rectangle(1, 1, float("inf"), 3)]},
+            "polygon [1, 1, inf, 1, inf, 3, 1, 3], must be",
+        ),
+        (
+            {"segmentation": [rectangle(1, 1, float("nan"), 3)]},
+            "polygon [1, 1, nan, 1, nan, 3, 1, 3], must be",
+        ),
+        ({"segmentation": [rectangle(1, 1, 1e30, 3)]}, "polygon [1, 1, 1e+30, 1, 1e+30, 3, 1, 3], must be"),
+        ({"segmentation": [rectangle(1, 1, 2**31, 3)]}, "polygon [1, 1, 2147483648, 1, 2147483648, 3, 1, 3], must be"),
+        (
+            {"segmentation": [[1, 1, 2, 2, 3, 3, 4]]},
+            "polygon [1, 1, 2, 2, 3, 3, 4], must be pairs",
+        ),
+        (
+            {"segmentation": [[0, 0, 1e6, 1e6] * 1000]},
+            "polygon with an outline of 2,000,000,000 pixels",
+        ),
+        ({"segmentation": {"size": [4, 5], "counts": [-1, 21]}}, "the run lengths do not cover the image"),
+        ({"segmentation": {"size": [4, 5], "counts": [10.0, 10.0]}}, "the run lengths do not cover the image"),
+        ({"segmentation": {"size": [4, 5], "counts": [2**63, 20]}}, "the run lengths do not cover the image"),
+        ({"segmentation": {"size": [4, 5], "counts": "2o"}}, "run lengths '2o', which are cut short"),
+        ({"segmentation": {"size": [4, 5], "counts": "\u00ff"}}, "run lengths '\u00ff', which are not COCO's text"),
+        (
+            {"segmentation": {"size": [4, 5], "counts": "o" * 50}},
+            f"run lengths {'o' * 50!r}, which",
+        ),
+        ({"segmentation": {"size": [4, 5], "counts": 7}}, "'int' object is not iterable"),
+        ({"segmentation": 7}, "'int' object is not iterable"),
     ],
 )
 def test_bad_objects_name_the_file_and_the_annotation(opened, tmp_path, fields, message):

@@ -4,6 +4,7 @@ import pytest
 
 from imagedb.record import Annotation, Object
 from imagedb.sources.voc import VocSource
+from storage.errors import InputError
 
 # The elements of the real files, in the different orders that occur in them.
 XML = """<annotation>
@@ -131,3 +132,48 @@ def test_bad_annotations_name_the_file(root, old, new, message):
     file.write_text(XML.replace(old, new))
     with pytest.raises(ValueError, match=f"^{re.escape(str(file))}: {message}$"):
         VocSource(root, "train")[1].annotation()
+
+
+@pytest.mark.parametrize("line", ["../../etc/passwd", "/etc/passwd", "a/b", "a\0b"])
+def test_ids_are_no_paths(root, line):
+    file = root / "ImageSets" / "Main" / "val.txt"
+    write(file, line)
+    with refused(InputError, f"{file} holds the line {line!r}; expected one id a line, as in Main/train.txt"):
+        VocSource(root, "val")
+
+
+def test_list_that_is_not_unicode_is_named(root):
+    file = root / "ImageSets" / "Main" / "val.txt"
+    write(file, b"\xff\n")
+    with refused(InputError, f"{file} is not UTF-8"):
+        VocSource(root, "val")
+
+
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
+BOX = "<bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox>"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f'<!DOCTYPE annotation [<!ENTITY l0 "ha">{LAUGHS}]><annotation>&l11;</annotation>',
+        '<!DOCTYPE annotation [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</annotation>',
+        '<?xml version="1.0" encoding="nonsense"?><annotation/>',
+        b"\xff\xfe\0\0",
+        "<a>" * 100_000 + "</a>" * 100_000,
+        *(
+            f"<annotation><object><name>cat</name>{BOX.format(x)}</object></annotation>"
+            for x in ("nan", "inf", "1e99", "9")
+        ),
+    ],
+)
+def test_hostile_annotations_are_one_line(root, content):
+    file = root / "Annotations" / "2008_000001.xml"
+    write(file, content)
+    with pytest.raises(InputError, match=f"^{re.escape(str(file))}: .+$"):
+        VocSource(root, "train")[0].annotation()
+
+
+def test_deep_annotations_are_read(root):
+    write(root / "Annotations" / "2008_000001.xml", f"<annotation>{'<a>' * 100_000}{'</a>' * 100_000}</annotation>")
+    assert VocSource(root, "train")[0].annotation() == Annotation()
