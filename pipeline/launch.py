@@ -95,7 +95,7 @@ def _until_done(processes: int, command: list[str], folder: Path) -> None:
             return
         except ChildFailedError as error:
             if mistakes := sorted(folder.glob("*.txt")):
-                raise InputError(mistakes[0].read_text()) from None
+                raise InputError(mistakes[0].read_text(encoding="utf-8")) from None
             number, first = error.get_first_failure()
             if first.exitcode > 128:  # it alone got a signal and stopped
                 sys.exit(first.exitcode)
