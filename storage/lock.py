@@ -54,8 +54,9 @@ class Lock:
             if not isinstance(error, BlockingIOError):
                 raise
             return holder or "another process"
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        with suppress(OSError):  # a full disk; who holds the lock is for messages alone
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         self.descriptor = descriptor
         return None
 

@@ -26,7 +26,7 @@ class Ended:
     @property
     def line(self) -> str:
         """The one line, without "error: ", by which it failed; an AssertionError if it ended in any other way."""
-        lines = [line for line in self.errors.splitlines() if not line.startswith("warning: ")]
+        lines = [line for line in self.errors.splitlines() if not line.startswith(("warning: ", "INFO: "))]  # INFO: LiteRT
         assert self.code == 1, f"{self.code}: {self.errors}"
         assert len(lines) == 1, self.errors
         assert lines[0].startswith("error: "), self.errors
@@ -77,15 +77,18 @@ class StageServer:
     """Runs stages in forks of one process (stage_server.py), each within a fraction of a second.
 
     Args:
-        variables: Further variables of its environment, such as LD_PRELOAD.
+        prefix: Words of a command that starts it, such as `taskset -c 0`.
+        variables: Further variables of its environment, such as LD_PRELOAD; None: not set.
     """
 
-    def __init__(self, **variables: str):
+    def __init__(self, *prefix: str, **variables: str | None):
         modules = [f"stages.{path.stem}" for path in sorted((REPOSITORY / "stages").glob("[!_]*.py"))]
         path = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"}
         self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("stage_server.py"), json.dumps(modules)],
-            env=environment(REPOSITORY) | path | variables,
+            [*prefix, sys.executable, Path(__file__).with_name("stage_server.py"), json.dumps(modules)],
+            env={
+                key: value for key, value in (environment(REPOSITORY) | path | variables).items() if value is not None
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
