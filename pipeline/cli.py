@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fixedpoint.errors import QuantizationError
 from storage.errors import InputError
+from storage.printable import printable
 
 MISTAKES = "STAGE_MISTAKES"  # environment variable of pipeline.launch: the folder in which its processes write mistakes
 # What the owner of a file or a disk can mend; other errors of the system (EIO, ESTALE, ...) keep their traceback.
@@ -102,7 +103,7 @@ def message(error: Exception) -> str:
         stage = Path(sys.argv[0]).stem
         text = f"out of memory in {stage}: {text.partition(chr(10))[0] or 'the system gives no more'}"
         text += f"; lower {LOWER[stage]}" if stage in LOWER else ""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text.strip())
+    return printable(text.strip(), None)
 
 
 def _lacks_memory(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, MappingStartEvent, ScalarEvent
 
 from storage.errors import InputError
+from storage.printable import printable
 
 LONGEST = 2**18  # characters of a file
 DEEPEST = 50  # blocks within blocks; the parser's own recursion has no limit
@@ -57,9 +58,7 @@ def parse_yaml(text: str, path: str | Path) -> Any:
 
 def one_line(text: str, longest: int = 300) -> str:
     """A text on one line, cut if it is longer than `longest` characters."""
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line[: longest + 1])
-    return line if len(line) <= longest else f"{line[:longest]}…"
+    return printable(" ".join(text.split()), longest)
 
 
 @dataclass

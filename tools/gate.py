@@ -6,16 +6,18 @@ The results are those in metrics/summary.json. `dvc metrics diff --json` compare
 """
 
 import argparse
-import json
+import math
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from pipeline.cli import run
 from pipeline.params import Gate, load_params
 from pipeline.paths import require
 from storage.errors import InputError
+from storage.json_file import parse_json
+from storage.printable import printable
 
 METRICS = "metrics/summary.json"
 
@@ -37,7 +39,7 @@ class Check:
 
     @property
     def crossed(self) -> bool:
-        return self.value is not None and self.value > self.limit
+        return self.value is not None and not self.value <= self.limit
 
 
 def main() -> None:
@@ -61,29 +63,38 @@ def metrics_diff(revision: str) -> dict[str, Change]:
     Raises:
         InputError: With DVC's message, if it cannot compare.
     """
-    command = [sys.executable, "-m", "dvc", "metrics", "diff", revision, "--all", "--json", "--targets", METRICS]
+    command = [sys.executable, "-m", "dvc", "metrics", "diff", "--all", "--json", "--targets", METRICS, "--", revision]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         raise InputError(f"dvc metrics diff {revision}: {lines[0].removeprefix('ERROR: ')}")
-    return json.loads(done.stdout).get(METRICS, {})
+    return parse_json(done.stdout, "dvc metrics diff").get(METRICS, {})
 
 
 def checks(changes: dict[str, Change], limits: Gate, revision: str) -> list[Check]:
     """The conditions on the numbers of two revisions.
 
     Raises:
-        InputError: If a number is missing here.
+        InputError: If a number is missing here, or one of either revision is none.
     """
 
+    def number(name: str, state: Literal["old", "new"]) -> float | None:
+        value = changes.get(name, {}).get(state)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            of = f" of {revision}" if state == "old" else ""
+            raise InputError(f"{name} in {METRICS}{of} is {printable(repr(value))}, not a number")
+        return value
+
     def here(name: str) -> float:
-        value = changes.get(name, {}).get("new")
+        value = number(name, "new")
         if value is None:
             raise InputError(f"{METRICS} has no {name}; `make validate` makes it")
         return value
 
     top1, macs = here("int_top1"), here("macs")
-    old_top1, old_macs = changes["int_top1"].get("old"), changes["macs"].get("old")
+    old_top1, old_macs = number("int_top1", "old"), number("macs", "old")
     return [
         Check("values that differ between integer forms", here("mismatches"), 0),
         Check("top-1 of float above integer, points", here("int_top1_drop"), limits.quantization_drop),
@@ -94,7 +105,7 @@ def checks(changes: dict[str, Change], limits: Gate, revision: str) -> list[Chec
         ),
         Check(
             f"multiply-accumulates above {revision}, %",
-            None if old_macs is None else round(100 * (macs / old_macs - 1), 4),
+            None if not old_macs else round(100 * (macs / old_macs - 1), 4),
             limits.macs_growth,
         ),
     ]

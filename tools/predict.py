@@ -8,6 +8,7 @@ images with the same name, the second one's drawing is <name>_2.png.
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from storage.files import whole_file
 from storage.printable import printable
 
 LIKELIEST = 5
+LONGEST = 255  # bytes of a name
 
 
 def main() -> None:
@@ -64,12 +66,14 @@ def read_pixels(path: Path, params: Params) -> Tensor:
 
     Raises:
         OSError: If the file cannot be read.
-        InputError: If it is a folder, or not an image.
+        InputError: If it is a folder, a pipe or a device, or not an image.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; name images in it")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    if not path.is_file():  # a pipe or a device may have no end
+        raise InputError(f"{path} is not a regular file")
     try:
         return render(path.read_bytes(), center_views(params.input), params.input, torch.Generator())
     except ValueError as error:
@@ -80,13 +84,20 @@ def drawing_paths(images: Sequence[Path], folder: Path) -> list[Path]:
     """The drawing of each image: <folder>/<name of the image>.png; no two are equal, and none is one of the images."""
     taken, paths = {path.resolve() for path in images}, []
     for path in images:
-        drawing, number = folder / f"{path.stem}.png", 1
+        drawing, number = _drawing(folder, path.stem, ".png"), 1
         while drawing.resolve() in taken:
             number += 1
-            drawing = folder / f"{path.stem}_{number}.png"
+            drawing = _drawing(folder, path.stem, f"_{number}.png")
         taken.add(drawing.resolve())
         paths.append(drawing)
     return paths
+
+
+def _drawing(folder: Path, stem: str, end: str) -> Path:
+    """A file of this name, whose stem is cut if file systems would not take it."""
+    while len(os.fsencode(stem + end)) > LONGEST:
+        stem = stem[:-1]
+    return folder / (stem + end)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ It reads log.jsonl and now.json in the folders of runs/, so it also shows an exp
 """
 
 import argparse
-import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -17,9 +17,11 @@ from pipeline.cli import run
 from pipeline.paths import runs_folder
 from pipeline.progress import LogRow, Now
 from storage.errors import InputError
+from storage.json_file import parse_json, read_json
 
 STAGES = ("float", "qat")
 BLOCKS = "▁▂▃▄▅▆▇█"
+LONGEST = 3600  # seconds between two looks
 WIDTH = 60  # most columns of a curve; a longer one shows every n-th epoch
 Curve = Literal["val_top1", "train_top1", "val_loss", "train_loss", "lr"]
 CURVES: tuple[Curve, ...] = get_args(Curve)
@@ -30,6 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=float, default=3, metavar="SECONDS", help="default: %(default)s")
     seconds = parser.parse_args().every
+    if not 0 < seconds <= LONGEST:
+        raise InputError(f"--every {seconds:g} is not allowed, must be above 0 and at most {LONGEST}")
     while True:
         runs = newest_runs(runs_folder())
         if not runs:
@@ -49,10 +53,23 @@ def newest_runs(folder: Path) -> list[Path]:
 
 
 def describe(folder: Path) -> str:
-    """The progress and the curves of a run, as text."""
-    now: Now = json.loads((folder / "now.json").read_text())
+    """The progress and the curves of a run, as text.
+
+    Raises:
+        InputError: If now.json or log.jsonl in its folder is damaged.
+    """
     log = folder / "log.jsonl"
-    rows: list[LogRow] = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    now, rows = read_json(folder / "now.json"), [parse_json(line, log) for line in lines]
+    try:
+        return _description(folder, now, rows)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{folder}: now.json or log.jsonl is damaged; the next epoch of that run writes both"
+        ) from None
+
+
+def _description(folder: Path, now: Now, rows: list[LogRow]) -> str:
     age = time.time() - (folder / "now.json").stat().st_mtime
     memory = f", {now['gpu_memory_gib']} GiB of GPU memory" if "gpu_memory_gib" in now else ""
     lines = [
@@ -72,11 +89,16 @@ def describe(folder: Path) -> str:
 
 
 def sparkline(values: list[float]) -> str:
-    """A curve as blocks, from the least value to the greatest."""
+    """A curve as blocks, from the least value to the greatest; ? is an infinite one, or none."""
     step = -(-len(values) // WIDTH)
     shown = values[::-1][::step][::-1]  # the last one always
-    low, high = min(shown), max(shown)
-    return "".join(BLOCKS[round((value - low) / (high - low or 1) * (len(BLOCKS) - 1))] for value in shown)
+    finite = [value for value in shown if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+
+    def block(value: float) -> str:
+        return BLOCKS[round((value - low) / (high - low or 1) * (len(BLOCKS) - 1))] if math.isfinite(value) else "?"
+
+    return "".join(map(block, shown))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import yaml
 
 from pipeline.cli import run
 from pipeline.params import Gate
+from storage.errors import InputError
 from tools import gate
 
 REPOSITORY = Path(__file__).parents[2]
@@ -58,6 +60,20 @@ def test_a_number_that_is_missing_here_stops():
         gate.checks(changes(GOOD, int_top1=None), LIMITS, "main")
 
 
+@pytest.mark.parametrize("value", [math.nan, -math.inf, "90", True, [], "x" * 1000])
+def test_what_is_no_number_never_passes(value):
+    for name in GOOD:
+        with pytest.raises(InputError, match=rf"^{name} in metrics/summary.json is .*, not a number$") as raised:
+            gate.checks(changes(GOOD, **{name: value}), LIMITS, "main")
+        assert len(str(raised.value)) < 160
+    with pytest.raises(InputError, match=r"^macs in metrics/summary.json of main is .*, not a number$"):
+        gate.checks(changes(GOOD | {"macs": value}), LIMITS, "main")
+
+
+def test_a_revision_that_multiplied_nothing_is_nothing_to_compare_with():
+    assert gate.checks(changes(GOOD | {"macs": 0}), LIMITS, "main")[3].value is None
+
+
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """The current folder: a repository of git and DVC with these results committed, and `dvc` on the path."""
@@ -103,5 +119,8 @@ def test_mistakes_are_one_line(repository, monkeypatch):
     assert (
         stop(monkeypatch, "--against", "nowhere") == "error: dvc metrics diff nowhere: unknown Git revision 'nowhere'"
     )
+    assert stop(monkeypatch, "--against=--help").startswith("error: dvc metrics diff --help: unknown Git revision")
+    Path("metrics/summary.json").write_text('{"macs": ' + "[" * 100_000)
+    assert stop(monkeypatch) == "error: metrics/summary.json has no int_top1; `make validate` makes it"
     Path("metrics/summary.json").unlink()
     assert stop(monkeypatch) == "error: metrics/summary.json does not exist; `make validate` makes it"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 
 import brightest
@@ -116,6 +117,20 @@ def test_no_drawing_replaces_another_or_an_image(stage):
     assert drawings() == {"b/x.png", "b/x_2.png", "b/x_3.png", "b/x_4.png"}
 
 
+def test_names_of_any_bytes_and_length_work(stage, capsys):
+    """255 bytes are all that file systems take; the drawing of x.jpeg is x.png, that of a second one x_2.png."""
+    names = ["a" * 251 + ".png", "ä" * 126 + ".ab", "b" * 253 + ".x", "b" * 253 + ".y", "-x.png", "a\nb\x1b[31m.png"]
+    names += [os.fsdecode(b"\xff\xfe.png"), "' $(id);.png", "類.png"]
+    for name in names:
+        brightest.image(200, 190, 0).save(name, "PNG")
+    stage("--output", "out", "--", *names)
+    shown = capsys.readouterr().out.split("\n")
+    assert len(shown) == 5 * len(names) + 1 and all(line.isprintable() for line in shown)
+    written = {os.fsencode(path.name) for path in Path("out").iterdir()}
+    cut = {b"b" * 251 + b".png", b"b" * 249 + b"_2.png", "ä".encode() * 125 + b".png"}
+    assert written == cut | {os.fsencode(name) for name in names if name.endswith(".png")}
+
+
 class Files(IndexedSource):
     class_names = ("a", "b")
 
@@ -160,6 +175,9 @@ def test_files_of_all_kinds_are_rendered_as_in_validation(folder, size):
     [
         ("a/x.png none.jpg", "none.jpg does not exist"),
         ("a/x.png b", "b is a folder; name images in it"),
+        ("a/x.png pipe", "pipe is not a regular file"),
+        ("a/x.png --checkpoint pipe", "model file pipe does not exist"),
+        ("a/x.png /dev/zero", "/dev/zero is not a regular file"),
         ("a/x.png params.yaml", "params.yaml: not an image, allowed: JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM"),
         ("a/x.png --step float", "artifacts/float/model.safetensors does not exist; `make train-float` makes it"),
         ("a/x.png --checkpoint none", "model file none does not exist"),
@@ -167,6 +185,7 @@ def test_files_of_all_kinds_are_rendered_as_in_validation(folder, size):
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(stage, capsys, arguments, message):
+    os.mkfifo("pipe")
     with pytest.raises(SystemExit, match=f"^error: {message}$"):
         stage(*arguments.split())
     assert capsys.readouterr().out == ""

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import sys
 
@@ -49,6 +50,30 @@ def test_the_newest_run_of_each_stage(runs, capsys):
 def test_a_long_curve_keeps_its_end():
     curve = watch.sparkline([0.0] * 599 + [1.0])
     assert len(curve) == 60 and curve.endswith("▁█")
+
+
+def test_figures_that_are_not_finite_are_drawn_as_such():
+    assert watch.sparkline([0.0, math.inf, 1.0, math.nan]) == "▁?█?"
+    assert watch.sparkline([math.nan]) == "?"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "5", "{", '{"epoch": []}', "[" * 100_000, json.dumps(NOW | {"lr": "x"})])
+@pytest.mark.parametrize("name", ["now.json", "log.jsonl"])
+def test_damaged_figures_are_one_line(runs, name, content):
+    write_run(runs / "float-a", 50)
+    (runs / "float-a" / name).write_text(content + "\n")
+    if name == "log.jsonl" and not content.strip("{}"):
+        content += "\x00"  # an empty log is whole
+        (runs / "float-a" / name).write_text(content)
+    with pytest.raises(SystemExit, match=f"^error: {runs}/float-a[^\n]*$"):
+        run(watch.main)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9"])
+def test_seconds_that_are_none(runs, seconds, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["watch", f"--every={seconds}"])
+    with pytest.raises(SystemExit, match=r"^error: --every .* is not allowed, must be above 0 and at most 3600$"):
+        run(watch.main)
 
 
 def test_no_run(runs):
