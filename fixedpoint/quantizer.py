@@ -228,11 +228,13 @@ def _metadata(
     class_names: Sequence[str] | None, metadata: Mapping[str, object] | None, classes: int
 ) -> dict[str, object]:
     about = {**(metadata or {}), **({} if class_names is None else {"class_names": [*class_names]})}
+    if not all(isinstance(key, str) for key in about):
+        raise QuantizationError("metadata must have strings as keys")
     if class_names is not None and len(class_names) != classes:
         raise QuantizationError(f"class_names has {len(class_names)} names, and the network {classes} logits")
     try:
-        json.dumps(about)
-    except (TypeError, ValueError) as error:
+        json.dumps(about, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise QuantizationError(f"metadata must be JSON values: {error}") from None
     return about
 
@@ -244,5 +246,7 @@ def _write(path: Path, content: bytes) -> None:
     try:
         partial.write_bytes(content)
         partial.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)

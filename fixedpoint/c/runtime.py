@@ -30,6 +30,7 @@ class CModel:
         options: Options of the compiler.
         folder: Where to compile and to write tensors, in a folder of its own; None: the system's temporary folder. What
             killed processes have left in `folder` is removed.
+        seconds: After which a batch that has not been computed is given up; None: never.
 
     Raises:
         OSError: If there is no C compiler, a file is missing, or one cannot be written.
@@ -42,6 +43,7 @@ class CModel:
         trace: bool = False,
         options: Sequence[str] = ("-O3",),
         folder: str | Path | None = None,
+        seconds: float | None = None,
     ):
         if not isinstance(sources, Mapping):
             sources = {name: Path(sources, name).read_text(encoding="utf-8", errors="replace") for name in FILES}
@@ -49,7 +51,7 @@ class CModel:
         if not {*SIZES} <= {*sizes}:
             raise QuantizationError("network.h does not say the sizes of the input: it is not of a program's C form")
         self._input_shape = [int(sizes[size]) for size in SIZES]
-        self._trace = trace
+        self._trace, self._seconds = trace, seconds
         self._folder = own_folder(self, folder)
         for name, text in sources.items():
             (self._folder / name).write_text(text, encoding="utf-8")
@@ -74,7 +76,7 @@ class CModel:
             x: Pixels p - 128, int8 [batch, channels, height, width].
 
         Raises:
-            OSError: If the compiled program fails.
+            OSError: If the compiled program fails, or does not end.
             QuantizationError: If `x` has another type or shape.
         """
         return self._run(x)
@@ -97,7 +99,11 @@ class CModel:
         if x.dtype != np.int8 or [*x.shape[1:]] != self._input_shape or len(x) == 0:
             shape = ", ".join(map(str, self._input_shape))
             raise QuantizationError(f"the input must be int8 [batch, {shape}], not {x.dtype} {list(x.shape)}")
-        done = subprocess.run([self._folder / "network", "-", *arguments], input=x.tobytes(), capture_output=True)
+        command = [str(self._folder / "network"), "-", *arguments]
+        try:
+            done = subprocess.run(command, input=x.tobytes(), capture_output=True, timeout=self._seconds)
+        except subprocess.TimeoutExpired:
+            raise OSError(f"the C program has not computed {len(x)} images within {self._seconds:.0f} s") from None
         if done.returncode:
             stderr = " ".join(done.stderr.decode(errors="replace").split())[:MOST_SHOWN]
             raise OSError(f"the C program ended with code {done.returncode}: {stderr}")

@@ -69,7 +69,8 @@ def _into_next(program: Program, norm: Op) -> Program:
     reader = readers[0] if len(readers) == 1 and readers[0].weighted else None
     padding = reader.padding if isinstance(reader, Conv) else (0, 0)
     replaced: dict[str, list[Op]] = {norm.name: []}
-    if reader is not None and (not any(padding) or norm.inputs == (INPUT,)):
+    can_pad = norm.inputs == (INPUT,) and bool((scale != 0).all())
+    if reader is not None and (not any(padding) or can_pad):
         constants |= _scaled_inputs(reader, constants, scale, shift)
         source = norm.inputs[0]
         if isinstance(reader, Conv) and any(padding):  # pad with what the BatchNorm turns into zero

@@ -34,8 +34,10 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
         found = FloatEvaluator(program).logits(probe)
         # an untrained network may amplify the last bits without limit
         rounding = (expected - module.double()(probe.double())).abs().max()
+    if not expected.isfinite().all():
+        raise QuantizationError("the network gives infinite numbers or NaN for numbers from -1 to 1")
     # such as an in-place operation on a view, which the exported graph does not show
-    if not float((expected - found).abs().max()) <= 1e-3 * float(expected.abs().max()) + 10 * float(rounding):
+    if float((expected - found).abs().max()) > 1e-3 * float(expected.abs().max()) + 10 * float(rounding):
         raise QuantizationError(
             "the captured program computes something else than the network; is a view changed in place?"
         )

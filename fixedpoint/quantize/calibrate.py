@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import (
     EXACT8,
     INPUT,
@@ -33,6 +34,7 @@ from fixedpoint.program.functions import table
 from fixedpoint.program.portable import MAX_SHIFT as MAX_PORTABLE_SHIFT
 from fixedpoint.program.portable import least_exponent, lower
 
+FINEST = 64  # with it, the scales of weights and accumulators are still normal float32 numbers
 LOST = 2  # bits: a tensor that loses more by sharing an exponent causes a warning
 
 
@@ -57,7 +59,8 @@ def calibrate(
         portable arithmetic its operations are those of `portable.lower`.
 
     Raises:
-        QuantizationError: If the network has operations that portable arithmetic does not have.
+        QuantizationError: If the network has operations that portable arithmetic does not have, or gives infinite
+            values or NaN.
 
     Warns:
         UserWarning: For each tensor that loses more than 2 bits to an exponent that it must share.
@@ -101,9 +104,9 @@ def with_weight_exponents(program: Program, finer: int) -> Program:
 
 
 def covering_exponent(largest: Tensor, limit: int = 127) -> Tensor:
-    """The greatest exponent e with `largest * 2**e <= limit`; int32, 0 for a tensor of zeros."""
+    """The greatest exponent e up to FINEST with `largest * 2**e <= limit`; int32, 0 for a tensor of zeros."""
     exponent = torch.frexp(limit / largest.double()).exponent  # limit / largest = m * 2**exponent, 0.5 <= m < 1
-    return torch.where(largest > 0, exponent - 1, 0).to(torch.int32)
+    return torch.where(largest > 0, exponent - 1, 0).clamp(max=FINEST).to(torch.int32)
 
 
 @torch.no_grad()
@@ -119,6 +122,9 @@ def _activation_exponents(
         for name, value in evaluator.run(x):
             if name in largest:
                 largest[name] = torch.maximum(largest[name], value.abs().max().cpu())
+    for name, value in largest.items():
+        if not value.isfinite():
+            raise QuantizationError(f"{name} has infinite values or NaN on the images of the calibration")
     covering = {name: int(covering_exponent(value)) for name, value in largest.items() if name != program.output}
     groups: dict[str, list[str]] = {}
     for name, first in program.shared_exponents().items():

@@ -16,8 +16,9 @@ def convert(program: Program) -> Program:
 
     Raises:
         QuantizationError: If an operation would not be exact or, in portable arithmetic, not the same in every runtime
-            (`portable.prove`), naming it.
+            (`portable.prove`), or a constant or an exponent is not allowed (`Program.check`); names it.
     """
+    program.check()
     constants = dict(program.constants)
     for op in program.ops:
         if op.weighted:

@@ -7,8 +7,10 @@ after squeeze-and-excitation and SiLU.
 import torch
 from torch import Tensor
 
-from fixedpoint.program import INPUT, Program
+from fixedpoint.program import INPUT, Program, is_fixed
+from fixedpoint.program.bounds import MAX_SHIFT
 from fixedpoint.program.floating import FloatEvaluator
+from fixedpoint.program.portable import MIN_SHIFT
 from fixedpoint.quantize.calibrate import with_exponents, with_weight_exponents
 from fixedpoint.quantize.qat import FakeQuantModel
 
@@ -42,6 +44,8 @@ def refine(program: Program, images: Tensor, finer: int) -> Program:
             while True:
                 exponents = model.program.exponents
                 other = with_exponents(model.program, exponents | {op.name: exponents[op.name] + step})
+                if not _means_fit(other):  # logits of zeros gain from ever finer exponents
+                    break
                 candidate = FakeQuantModel(other)
                 found = error(candidate, start)
                 if not found < GAIN * least:
@@ -49,3 +53,9 @@ def refine(program: Program, images: Tensor, finer: int) -> Program:
                 model, least = candidate, found
         dict(model.resume(values, (op,)))
     return with_weight_exponents(model.program, finer)
+
+
+def _means_fit(program: Program) -> bool:
+    """Whether the accumulators of means, whose weights have fixed exponents, can be shifted to those of the results."""
+    shifts = [program.shift(op) for op in filter(is_fixed, program.ops)]
+    return all(bool(((MIN_SHIFT <= shift) & (shift <= MAX_SHIFT)).all()) for shift in shifts)

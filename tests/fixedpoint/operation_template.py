@@ -34,8 +34,9 @@ from fixedpoint.quantize.qat import FakeQuantModel
 
 
 # 3. fixedpoint/program/ops.py: the dataclass, then its name in OPS. Attributes of the operation are fields; what is
-#    true of every operation of the kind is a class attribute, of those that `Op` describes. Runtimes would round this
-#    rescaling each in its own way, so it is not portable.
+#    true of every operation of the kind is a class attribute, of those that `Op` describes. `result_shape` proves that
+#    attributes and shapes fit together, here as `Op` has it. Runtimes would round this rescaling each in its own way,
+#    so it is not portable.
 @dataclass(frozen=True)
 class Negate(Op):
     """The negative of a tensor."""
@@ -69,7 +70,11 @@ class Integer(IntegerEvaluator):
 
 # 6. The writers. fixedpoint/onnx/graph.py declares the method (abstract); FloatWriter (fixedpoint/onnx/float.py) and
 #    QdqWriter (fixedpoint/onnx/qdq.py) compute in float32, the latter between DequantizeLinear and QuantizeLinear;
-#    QOperatorWriter inherits that; IntegerWriter (fixedpoint/onnx/integer.py) computes in int64.
+#    QOperatorWriter inherits that; IntegerWriter (fixedpoint/onnx/integer.py) computes in int64. The names of ONNX's
+#    operators stand in OPERATORS of fixedpoint/onnx/seal.py, where only these are run.
+ONNX_OPERATORS = {"Neg"}
+
+
 class Onnx(FloatWriter):
     def negate(self, op: Op, x: str) -> str:
         return self._node(op, "Neg", [x])

@@ -15,6 +15,7 @@ from fixedpoint.c.source import CWriter, c_source
 from fixedpoint.capture.aten import AtenOperations
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
+from fixedpoint.onnx import seal
 from fixedpoint.onnx.float import FloatWriter
 from fixedpoint.onnx.graph import OUTPUT
 from fixedpoint.onnx.integer import IntegerWriter
@@ -45,6 +46,7 @@ def float_program(monkeypatch, tmp_path):
     for place, part in PLACES.items():
         monkeypatch.setattr(place, "negate", part.negate, raising=False)
     monkeypatch.setattr(AtenOperations, "aten_neg", template.Aten.aten_neg, raising=False)
+    monkeypatch.setattr(seal, "OPERATORS", seal.OPERATORS | template.ONNX_OPERATORS)
     for file in source.FOLDER.glob("*.[ch]"):
         (tmp_path / file.name).write_text(file.read_text() + (template.KERNEL if file.name == "kernels.c" else ""))
     monkeypatch.setattr(source, "FOLDER", tmp_path)

@@ -19,6 +19,7 @@ from torch import nn
 from fixedpoint.c.source import c_source
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
+from fixedpoint.errors import QuantizationError
 from fixedpoint.litert.writer import litert_model
 from fixedpoint.onnx.float import FloatWriter
 from fixedpoint.onnx.integer import IntegerWriter
@@ -352,3 +353,65 @@ def test_the_ten_lines_of_the_page(tmp_path, monkeypatch):
     x = found["images"][:8].numpy().astype(np.float32)
     session = onnxruntime.InferenceSession("quantized/onnx/int8_qoperator.onnx", providers=["CPUExecutionProvider"])
     assert np.array_equal(session.run(None, {"input": (x - 128) / 128})[0], found["logits"].numpy())
+
+
+def zero(*modules: int):
+    """All weights of these modules are zero."""
+
+    def change(network: nn.Sequential) -> None:
+        for i in modules:
+            network[i].weight.data.zero_()
+            network[i].bias.data.zero_()
+
+    return change
+
+
+def dead_channels(network: nn.Sequential) -> None:
+    for i in (0, 1, 2):
+        network[i].weight.data[1] = 0
+
+
+def tiny(network: nn.Sequential) -> None:
+    network[1].weight.data *= 1e-38
+    network[1].bias.data.zero_()
+
+
+def small(change) -> nn.Sequential:
+    torch.manual_seed(0)
+    body = [nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
+    network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    change(network)
+    return network
+
+
+BLANK = torch.full((3, 3, 6, 6), 128, dtype=torch.uint8)
+NOISE = torch.randint(0, 256, (8, 3, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("change", "images", "arithmetic"),
+    [
+        (dead_channels, NOISE, "portable"),
+        (dead_channels, BLANK[:1], "exact8"),
+        (zero(0), NOISE, "portable"),
+        (zero(1, 6), NOISE, "portable"),
+        (zero(1), NOISE, "exact8"),
+        (zero(6), BLANK, "portable"),
+        (tiny, NOISE, "portable"),
+        (zero(), NOISE[:1], "portable"),
+    ],
+)
+@torch.no_grad()
+def test_dead_channels_and_images_that_say_nothing_give_results_near_the_networks(change, images, arithmetic):
+    network = small(change)
+    quantized = quantize(network, images, arithmetic=arithmetic)
+    expected = network(network_input(images))
+    assert float((quantized(images) - expected).abs().max()) <= 0.02 * float(expected.abs().max()) + 1e-4
+
+
+def test_values_that_overflow_on_the_images_are_named():
+    """On 0, as all of the black images are less 1; not on the numbers around it that the capture tries."""
+    network = nn.Sequential(nn.Conv2d(1, 1, 8), nn.Flatten()).eval()
+    network[0].weight.data.fill_(1e37)
+    with pytest.raises(QuantizationError, match=r"^[01] has infinite values or NaN on the images of the calibration$"):
+        quantize(network, torch.zeros(2, 1, 8, 8, dtype=torch.uint8))

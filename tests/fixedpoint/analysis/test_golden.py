@@ -1,21 +1,27 @@
+import errno
 import hashlib
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import oracle
 import pytest
 import torch
-from programs import PROGRAMS, hard_inputs, numpy_constants
+from programs import PROGRAMS, build, hard_inputs, numpy_constants
 
 from fixedpoint.analysis.golden import (
     Difference,
+    check_golden,
     difference,
+    golden_input,
     golden_tensors,
     indexed_images,
     read_tensors,
     write_golden,
 )
+from fixedpoint.errors import QuantizationError
+from fixedpoint.program import Clamp
 
 PROGRAM = PROGRAMS["network"]
 INPUT = hard_inputs(PROGRAM, 1)
@@ -180,6 +186,7 @@ def test_a_bad_file_is_named(tensors, tmp_path, spoil, message):
         ('{"images": [1]}', "is no index of golden vectors"),
         ('{"format_version": 2, "images": [1]}', "has format version 2, supported is 1"),
         ('{"format_version": 1, "images": [1, "2"]}', "images must be a list of record numbers"),
+        ("[" * 100_000, "is no index of golden vectors"),
         ('{"format_version": 1, "images": []}', "images must be a list of record numbers"),
     ],
 )
@@ -187,3 +194,61 @@ def test_a_bad_index_is_named(tmp_path, text, message):
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         indexed_images(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/abs/x", "conv/3x3", "x*\\\n/"])
+def test_no_name_is_a_path(tmp_path, name):
+    program = build((3, 4, 4), Clamp(name, ("input",), (3, 4, 4)))
+    tensors = golden_tensors(program, torch.from_numpy(hard_inputs(program, 1)))
+    write_golden(tmp_path / "a" / "golden", program, tensors, IMAGES, LABELS)
+    files = {path.parent for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {tmp_path / "a" / "golden"}
+    assert not any(part in entry for entry in np.load(tmp_path / "a/golden/tensors.npz") for part in "/\\")
+    assert check_golden(tmp_path / "a" / "golden", tensors).names == [*tensors]
+
+
+@pytest.mark.parametrize("bit", [0, 7, 1001])
+def test_a_flipped_bit_of_the_images_is_noticed(folder, bit):
+    assert np.array_equal(golden_input(folder, PROGRAM), INPUT)
+    content = bytearray((folder / "input.bin").read_bytes())
+    content[bit] ^= 1
+    (folder / "input.bin").write_bytes(content)
+    with pytest.raises(QuantizationError, match=r"input\.bin is damaged or was edited: index\.json has another digest"):
+        golden_input(folder, PROGRAM)
+
+
+def test_archives_of_any_bytes_are_one_line(folder, tensors):
+    for path in folder.glob("*.bin"):
+        path.unlink()
+    whole, rng = (folder / "tensors.npz").read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(100):
+        content = bytearray(whole)
+        for place in rng.integers(len(whole), size=rng.integers(1, 40)):
+            content[place] = rng.integers(256)
+        (folder / "tensors.npz").write_bytes(content[: rng.choice([len(whole), rng.integers(len(whole))])])
+        try:
+            check_golden(folder, tensors)
+        except QuantizationError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused == 100
+
+
+def test_an_archive_that_inflates_is_refused(folder, tensors):
+    for path in folder.glob("*.bin"):
+        path.unlink()
+    with zipfile.ZipFile(folder / "tensors.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("stem.npy", bytes(2**24))
+    with pytest.raises(QuantizationError, match=r"tensors\.npz: stem: 16777216 bytes are more than \[.*\] can take"):
+        check_golden(folder, tensors)
+
+
+def test_a_full_disk_is_told_with_the_folder(tensors, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=rf"cannot write {tmp_path}/golden: No space left on device") as caught:
+        write_golden(tmp_path / "golden", PROGRAM, tensors, IMAGES, LABELS)
+    assert caught.value.errno == errno.ENOSPC and [*tmp_path.iterdir()] == []

@@ -107,6 +107,9 @@ def test_what_fails_is_named(folder, tmp_path, monkeypatch):
     short = CModel(sources | {"main.c": "int putchar(int c); int main(void) { return putchar(7) != 7; }"}, options=FAST)
     with pytest.raises(OSError, match=f"the C program gave 1 bytes for {len(X)} images, not the same for each"):
         short(X)
+    endless = CModel(sources | {"main.c": "int main(void) { for (;;) ; }"}, options=FAST, seconds=0.2)
+    with pytest.raises(OSError, match=f"the C program has not computed {len(X)} images within 0 s"):
+        endless(X)
     with pytest.raises(QuantizationError, match=r"network\.h does not say the sizes of the input"):
         CModel(sources | {"network.h": "#define NETWORK_INPUT_WIDTH 3\n"})
     with pytest.raises(FileNotFoundError, match=r"network\.c"):

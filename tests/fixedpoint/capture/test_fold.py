@@ -215,3 +215,13 @@ def test_constants_of_modules_with_similar_names_stay():
 def test_a_program_without_anything_to_fold_is_unchanged():
     program = build(conv("a", INPUT), conv("b", "a"))
     assert fold(program) == program
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_a_dead_channel_of_a_norm_of_the_input_has_no_value_to_pad_with(shift):
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1)).eval()
+    network[0].weight.data[1], network[0].bias.data[1] = 0, shift
+    before = capture(network, (3, 6, 6))
+    after = fold(before)
+    assert [op.kind for op in after.ops] == ["conv", "conv"]
+    assert_equal_functions(before, after)

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fixedpoint.capture.network import capture
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT
 from fixedpoint.program.floating import FloatEvaluator
 
@@ -221,3 +222,47 @@ def test_a_view_changed_in_place_is_refused_rather_than_captured_wrong():
 
     with pytest.raises(ValueError, match="computes something else"):
         capture(Aliased(), (3, 8, 8))
+
+
+class OddNames(nn.Module):
+    """A network whose modules have names that no file and no comment in C can have."""
+
+    names = ("conv/3x3", "conv_3x3", "conv 3x3", "é", "ü", "x*\\\n/ int y; /*", "a" * 300, "a" * 299 + "b", "%2F")
+
+    def __init__(self):
+        super().__init__()
+        for name in self.names:
+            self.add_module(name, nn.Conv2d(3, 3, 1))
+
+    def forward(self, x):
+        for name in self.names:
+            x = getattr(self, name)(x)
+        return x.flatten(1)
+
+
+def test_odd_names_of_modules_become_names_that_are_allowed():
+    names = [op.name for op in capture(OddNames(), (3, 1, 1)).ops]
+    assert names[:6] == ["conv_3x3", "conv_3x3_1", "conv_3x3_2", "_", "__1", "x_____int_y____"]
+    assert names[6:] == ["a" * 150, "a" * 150 + "_1", "_2F", "flatten"]
+
+
+def unusable(parameter, value):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval()
+    getattr(network[0], parameter).data.view(-1)[1] = value
+    return network
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("parameter", ["weight", "bias"])
+def test_a_constant_that_is_not_finite_is_named(parameter, value):
+    with pytest.raises(QuantizationError, match=rf"^0 \(conv\): {parameter} holds infinite numbers or NaN$"):
+        capture(unusable(parameter, value), (3, 8, 8))
+
+
+def test_a_network_that_overflows_is_named():
+    network = nn.Sequential(unusable("weight", 3e38), nn.Linear(4 * 36, 3))
+    network[1].weight.data *= 1e3
+    with pytest.raises(
+        QuantizationError, match=r"^the network gives infinite numbers or NaN for numbers from -1 to"
+    ):
+        capture(network, (3, 8, 8))
