@@ -116,7 +116,7 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
         try:
             stack.enter_context(_alone(folder, group, signals))
         except Stopped:
-            _end(f"stopped; {folder} belongs to another process still", group, signals)
+            _end("stopped before it trained", group, signals)
         observer: Observer = CheckpointTimer(math.inf, signals)  # only process 0 looks at the clock
         if group.rank == 0:
             stack.enter_context(_writing(Path("artifacts", stage)))
