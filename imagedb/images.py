@@ -2,6 +2,7 @@
 
 import ctypes
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ TILE = (322, 323)  # tags of TIFF: width and height of the parts that are decode
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many wherever it decodes, and warns before
 warnings.filterwarnings("ignore", module=r"PIL\.")  # packing names them once (`pillow_warnings`)
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are raised, too
 # libtiff would print a line on stderr for each damaged file, beside the error that Pillow raises
 getattr(ctypes.CDLL(_imaging.__file__), "TIFFSetErrorHandler", lambda handler: None)(None)
 
@@ -102,7 +104,8 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     except Image.DecompressionBombError:
         raise InputError(f"more than {MAX_PIXELS} pixels (a decompression bomb?)") from None
     except Exception as error:  # Pillow's decoders raise any type on damaged data
-        raise InputError(f"the image cannot be decoded: {' '.join(str(error).split())}") from None
+        words = repr(" ".join(str(error).split()))[1:-1]  # which may hold bytes of the file
+        raise InputError(f"the image cannot be decoded: {words[:200]}") from None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

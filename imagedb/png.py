@@ -33,9 +33,9 @@ def read_png(data: bytes) -> tuple[bytes, list[str]]:
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 8 + length
         if len(data) < end + 4:
-            raise InputError(f"a truncated PNG file: chunk {kind.decode('latin-1')} is not whole")
+            raise InputError(f"a truncated PNG file: chunk {_name(kind)} is not whole")
         if zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise InputError(f"a damaged PNG file: the checksum of chunk {kind.decode('latin-1')} is wrong")
+            raise InputError(f"a damaged PNG file: the checksum of chunk {_name(kind)} is wrong")
         if (kind == b"IHDR") == bool(seen) or (kind == b"IHDR" and length != 13):
             raise InputError("a damaged PNG file: it does not begin with one header of 13 bytes")
         seen.add(kind)
@@ -53,6 +53,11 @@ def read_png(data: bytes) -> tuple[bytes, list[str]]:
     if b"IDAT" not in seen:
         raise InputError("a damaged PNG file: it has no pixels")
     return b"".join(parts), notes
+
+
+def _name(kind: bytes) -> str:
+    """A chunk's kind, four letters or nonsense, for a message."""
+    return repr(kind)[2:-1]
 
 
 def check_pixels(data: bytes) -> None:

@@ -29,8 +29,8 @@ def main() -> None:
         count += (
             f", {shared['other_labels']} of them with another label; such as {first['val']}, there {first['train']}"
         )
-        if params.pack.overlap == "refuse":
-            raise InputError(f"{count}; pack.overlap refuses that")
+    if params.pack.overlap == "refuse" and shared["images"]:
+        raise InputError(f"{count}; pack.overlap refuses that")
     write_json(METRICS, found)
     print(count)
 

@@ -201,6 +201,7 @@ def test_the_size_of_an_encoded_image_is_bounded(monkeypatch, png):
         inspect_image(png + b"x", "x")
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_damaged_header_is_no_other_format():
     data = encode(NOISE, "TIFF", compression="tiff_lzw")
     with pytest.raises(InputError, match=r"^a TIFF file whose header is damaged$"):

@@ -54,6 +54,7 @@ METADATA = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("chunks", METADATA.values(), ids=METADATA)
 def test_metadata_damage_no_pixels(chunks):
     for data in (png(header(), *chunks, PIXELS, END), png(header(), PIXELS, *chunks, END)):
@@ -84,6 +85,7 @@ BROKEN = {
     "strange bits": ([header(bits=7), PIXELS, END], "a PNG file whose header is damaged"),
     "no width": ([header(width=0), PIXELS, END], f"0 x {HEIGHT} pixels"),
     "no end": ([header(), PIXELS], "it has no end chunk"),
+    "strange name": ([header(), struct.pack(">I", 0) + b"\n\x1b[2" + bytes(4)], r"of chunk \\n\\x1b\[2 is wrong$"),
     "length beyond the end": ([header(), struct.pack(">I", 2**31) + PIXELS[4:], END], "chunk IDAT is not whole"),
 }
 
