@@ -3,7 +3,6 @@
 A class imports what runs its form when it loads one: scoring the integer model needs neither ONNX Runtime nor timm.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.logits import Logits, float_logits, qat_logits
 from pipeline.params import Params
 from storage.errors import InputError
 from storage.files import sha256
+from storage.json_file import parse_json
 from storage.model_file import ModelInfo, StoredModel, read_info
 
 
@@ -134,7 +134,7 @@ class Onnx(Classifier):
         if is_integer != form.is_integer:
             holds = "an int8" if is_integer else "a float"
             raise InputError(f"{path} holds {holds} model, which --step {form.name} does not take")
-        self.info = exported_info(path, {entry.key: json.loads(entry.value) for entry in exported.metadata_props})
+        self.info = exported_info(path, {entry.key: parse_json(entry.value, path) for entry in exported.metadata_props})
 
     def __call__(self, pixels: Tensor) -> Tensor:
         return torch.from_numpy(self.model(signed_pixels(pixels).cpu().numpy()))

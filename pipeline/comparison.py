@@ -1,9 +1,10 @@
 """Compares the integer forms of a model with each other, value by value."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from evaluation.exactness import Agreement, Difference
 from evaluation.score import predict
 from fixedpoint.c.runtime import FILES, CModel
+from fixedpoint.errors import QuantizationError
 from fixedpoint.litert.runtime import KERNELS, LitertModel
 from fixedpoint.onnx.runtime import OnnxModel, saturating_weights
 from fixedpoint.program import Program, power_of_two
@@ -29,7 +31,11 @@ from pipeline.databases import plain_batches
 from pipeline.forms import FORMS, INT, LITERT, ONNX, QAT, C
 from pipeline.logits import Logits, qat_logits
 from pipeline.params import Params
-from pipeline.paths import require
+from pipeline.paths import require, runs_folder
+from storage.errors import InputError
+
+T = TypeVar("T")
+PATIENCE = 100  # times that the C form may take longer than the integer model in PyTorch
 
 # Each int8 ONNX file and mode of ONNX Runtime that are compared, by the name of both.
 ONNX_VARIANTS = {
@@ -114,7 +120,7 @@ class Comparison:
         agreement, start = Agreement(self.forms, "int"), 0
         models = {name: self._onnx(name, self.names) for name in ONNX_VARIANTS if name in self.forms}
         fake = FakeQuantModel(self.qat).to(self.device).eval()
-        integer, c = IntegerEvaluator(self.program).to(self.device), CModel(C, trace=True)
+        integer, c = IntegerEvaluator(self.program).to(self.device), self._c(trace=True)
         for pixels, _ in plain_batches(self.params, images=self.params.compare.intermediate_images):
             x, moved = signed_pixels(pixels).numpy(), pixels.to(self.device)
             found: dict[str, Mapping[str, Tensor | np.ndarray]] = {
@@ -124,7 +130,7 @@ class Comparison:
                     if name in self.names
                 },
                 "int": {name: value.cpu() for name, value in integer.run(signed_pixels(moved)) if name in self.names},
-                "c": c.tensors(x),
+                "c": _named(c.tensors, x),
             }
             found |= {name: model.tensors(x) for name, model in models.items()}
             for name in self.names:
@@ -188,11 +194,25 @@ class Comparison:
                 record = int(batches.indices[difference.image])
                 where = Located(str(FILES_OF[form][0]), record, batches.pixels.database[record].name, difference)
                 located.setdefault(form, where)
+        others = {form for agreement in found.values() for form in agreement.forms} - {"int"}
+        if located.keys() == others:  # then it is the integer model that differs from all
+            first = next(iter(located.values()))
+            value, expected = first.difference.expected, first.difference.value
+            difference = first.difference._replace(form="int", value=value, expected=expected)
+            return [first._replace(file=str(INT.path), difference=difference)]
         return [*located.values()]
 
     def _c_logits(self) -> Logits:
-        model, scale = CModel(require(C, "make export-c")), power_of_two(-self.program.logit_exponent)
-        return lambda pixels: torch.tensor(model(signed_pixels(pixels).numpy())) * scale
+        model, scale = self._c(), power_of_two(-self.program.logit_exponent)
+        return lambda pixels: torch.tensor(_named(model, signed_pixels(pixels).numpy())) * scale
+
+    def _c(self, trace: bool = False) -> CModel:
+        """The C form; of damaged source, the program might not end."""
+        x = signed_pixels(next(iter(plain_batches(self.params, images=self.params.compare.images)))[0])
+        start = time.monotonic()
+        IntegerEvaluator(self.program)(x)
+        seconds = PATIENCE * (1 + time.monotonic() - start)
+        return _named(CModel, require(C, "make export-c"), trace, folder=runs_folder() / "compare", seconds=seconds)
 
     def _onnx_logits(self, name: str) -> Logits:
         model = self._onnx(name)
@@ -201,6 +221,16 @@ class Comparison:
     def _onnx(self, name: str, outputs: Sequence[str] = ()) -> OnnxModel:
         form, mode = ONNX_VARIANTS[name]
         return OnnxModel(ONNX / f"int8_{form}.onnx", mode, self.params.execution.threads, outputs)
+
+
+def _named(function: Callable[..., T], *arguments: object, **named: object) -> T:
+    """What `function` of the C form returns; where it fails by its sources, the error names their folder."""
+    try:
+        return function(*arguments, **named)
+    except (QuantizationError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise InputError(f"{C}: {error}") from None
 
 
 def _litert(kernels: str, tensors: bool = False) -> LitertModel:

@@ -3,11 +3,11 @@
     python -m stages.compare
 
 Writes metrics/exactness.json (each pair of forms, by mode or kernels, and the digests of their files),
-metrics/summary.json (the few numbers to watch), metrics/summary.md and plots/top1.csv. If any two values differ, it
-fails, and of the four leaves exactness.json alone, with "proved": false and the first difference of each form. The
-logits of int8.tflite have fewer bits than the others: they are compared with the integer model's rounded to as many.
-What int8_qdq.onnx does under ONNX Runtime's default options depends on the processor if weights leave [-64, 64]: then
-it is printed, but not part of the results.
+metrics/summary.json (the few numbers to watch), metrics/summary.md and plots/top1.csv. If any two values differ, or a
+file is not to the byte what is exported of the integer model, it fails, and of the four leaves exactness.json alone,
+with "proved": false and the first difference of each form. The logits of int8.tflite have fewer bits than the others:
+they are compared with the integer model's rounded to as many. What int8_qdq.onnx does under ONNX Runtime's default
+options depends on the processor if weights leave [-64, 64]: then it is printed, but not part of the results.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from evaluation.score import score
 from pipeline.cli import run
 from pipeline.comparison import UNSAFE, Comparison, files_of_all
 from pipeline.databases import check_model
+from pipeline.exports import integer_exports
 from pipeline.forms import FORMS, INT, QAT, stored_program
 from pipeline.machine import prepare
 from pipeline.params import load_params
@@ -64,7 +65,9 @@ def main() -> None:
     compared = sum(agreement.elements for agreement in found.values())
     mismatches = sum(agreement.mismatches for agreement in found.values())
     differences = comparison.first_differences(found)
-    proof = Proof(proved=not mismatches, files=digests)
+    expected = integer_exports(program, stored[INT].info, params.litert.logits)
+    edited = [str(file) for file, content in expected.items() if file.read_bytes() != content]
+    proof = Proof(proved=not mismatches and not edited, files=digests)
     if mismatches:
         write_json(PROOF, {**proof, "differences": [each.to_json() for each in differences], **exactness})
         more = f"; {len(differences) - 1} more forms differ" if len(differences) > 1 else ""
