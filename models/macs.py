@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from storage.errors import InputError
+from storage.printable import printable
 
 with warnings.catch_warnings(action="ignore", category=FutureWarning):  # importing fvcore scripts a loss of its own
     from fvcore.nn.jit_analysis import JitModelAnalysis
@@ -87,10 +88,11 @@ def count_operations(model: nn.Module, input_shape: tuple[int, ...]) -> Operatio
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     try:
         macs = analysis.by_module()
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"the model does not take an input of shape {input_shape}: {' '.join(str(error).split())}"
-        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a network may raise anything
+        reason = printable(" ".join(str(error).split()) or type(error).__name__, 300)
+        raise InputError(f"the model does not take an input of shape {input_shape}: {reason}") from error
 
     layers = []
     for name, module in model.named_modules():

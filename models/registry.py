@@ -12,6 +12,7 @@ from torchvision.models import get_model, list_models
 from models import vargconvnet as vargconvnet  # its import registers VarGConvNet with timm
 from models.normalization import Normalized
 from storage.errors import InputError
+from storage.printable import printable
 
 TORCHVISION = "torchvision/"
 
@@ -46,7 +47,10 @@ def create_model(
         raise InputError(f"model {name}: {', '.join(clash)} cannot be among the arguments")
     try:
         model = (get_model if library == "torchvision" else timm.create_model)(own, **given, **arguments)
-    except (TypeError, KeyError, AssertionError, ArithmeticError) as error:  # timm raises these also for wrong values
-        reason = f"{type(error).__name__} {error}".strip()
-        raise InputError(f"model {name} does not take the arguments {arguments}: {reason}") from error
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # what wrong values make a network raise has no common class
+        reason = printable(" ".join(f"{type(error).__name__} {error}".split()), 300)
+        shown = printable(str(arguments), 300)
+        raise InputError(f"model {name} does not take the arguments {shown}: {reason}") from error
     return Normalized(model, **normalization) if normalization else model

@@ -13,6 +13,7 @@ from timm.models import register_model
 from torch import Tensor, nn
 
 from storage.errors import InputError
+from storage.printable import printable
 
 CHANNELS, HEAD_WIDTH = (64, 96, 128, 160, 320), 1024
 
@@ -232,11 +233,11 @@ def _build(pretrained: bool, arguments: dict) -> VarGConvNet:
 
 def _check_list(name: str, values: Sequence[int], length: int | None = None) -> None:
     if not isinstance(values, list | tuple) or (length is not None and len(values) != length):
-        raise InputError(f"{name} must be a list of {length or 'positive'} integers: got {values!r}")
+        raise InputError(f"{name} must be a list of {length or 'positive'} integers: got {printable(repr(values))}")
     for i, value in enumerate(values):
         _check_positive(f"{name}[{i}]", value)
 
 
 def _check_positive(name: str, value: int) -> None:
     if type(value) is not int or value < 1:
-        raise InputError(f"{name} must be a positive integer: got {value!r}")
+        raise InputError(f"{name} must be a positive integer: got {printable(repr(value))}")

@@ -2,14 +2,14 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.yaml_file import one_line, read_yaml
 from pixels.augmentation import Augmentation, InputFormat
-from pixels.section import Ratio, Section
+from pixels.section import Section, Strength
 from storage.errors import InputError
 from training.recipe import FineTuning, FloatTraining, QatRecipe, Recipe, Steps
 
@@ -58,16 +58,19 @@ class Pack(Section):
     )
 
 
+Deviation = Annotated[float, Field(ge=0.001, le=1)]
+
+
 class Normalization(Section):
     """The input of a network that takes (p / 255 - mean) / std."""
 
-    mean: tuple[float, float, float] = Field(description="of red, green and blue, from 0 to 1")
-    std: tuple[Ratio, Ratio, Ratio] = Field(description="of red, green and blue, from 0 to 1")
+    mean: tuple[Strength, Strength, Strength] = Field(description="of red, green and blue, from 0 to 1")
+    std: tuple[Deviation, Deviation, Deviation] = Field(description="of red, green and blue, from 0.001 to 1")
 
 
 class Model(Section):
     name: str = Field(description="a network of models/, of timm, or torchvision/NAME, docs/networks.md")
-    num_classes: int = Field(ge=2, description="number of classes")
+    num_classes: int = Field(ge=2, le=2**20, description="number of classes")
     arguments: dict[str, Any] = Field(description="of the network's function, e.g. {channels: [16, 24, 32, 64, 128]}")
     normalization: Normalization | None = Field(
         description="e.g. {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}; null: (p - 128) / 128"
@@ -138,7 +141,7 @@ class Execute(Section):
 
     device: Literal["cpu", "cuda"] = Field(description="where networks are trained and scored")
     threads: int = Field(
-        ge=1, description="PyTorch's threads in each process; another number changes the last bits of training"
+        ge=1, le=1024, description="PyTorch's threads in each process; another number changes the last bits of training"
     )
     algorithms: Literal["auto", "deterministic", "fastest"] = Field(
         description="auto: deterministic (the same bytes) on cpu, fastest on cuda"
@@ -159,7 +162,7 @@ class Execute(Section):
 class Machine(Section):
     """What suits this machine; it changes no result."""
 
-    workers: int = Field(ge=0, description="threads in each process that pack, decode and augment")
+    workers: int = Field(ge=0, le=1024, description="threads in each process that pack, decode and augment")
     checkpoint_minutes: float = Field(
         gt=0, description="time from one checkpoint of training to the next within an epoch"
     )

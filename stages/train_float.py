@@ -46,7 +46,7 @@ def main() -> None:
         load_weights(model, train.init_from.file, train.init_from.sha256, train.init_from.new_layers)
     for size in {info.image_size, *(train.sizes or {}).values()}:
         parameter = "input.size" if size == info.image_size else "train.sizes"
-        _try_out(model, info.name, parameter, size, info.num_classes)
+        _try_out(model, info.name, parameter, size, info.num_classes, min(2, params.batch_size))
     recipe = params.float_recipe
 
     def save(fitted: Fitted) -> None:
@@ -73,17 +73,19 @@ def main() -> None:
     fit_stage(trainee, course, params)
 
 
-def _try_out(model: nn.Module, network: str, parameter: str, size: int, classes: int) -> None:
+def _try_out(model: nn.Module, network: str, parameter: str, size: int, classes: int, images: int = 2) -> None:
     for mode in (copy.deepcopy(model).train(), model.eval()):
         try:
             with torch.no_grad():
-                logits = mode(torch.zeros(2, 3, size, size))
+                logits = mode(torch.zeros(images, 3, size, size))
         except MemoryError:
             raise
         except Exception as error:  # a network may raise anything, such as an IndexError or a bare AssertionError
             reason = str(error).partition("\n")[0] or type(error).__name__
+            if images == 1 and mode.training and "more than 1 value per channel" in reason:
+                raise InputError(f"batch_size 1 is not allowed for {network}: BatchNorm needs two images") from None
             raise InputError(f"{network} does not take images of {parameter} {size}: {reason}") from None
-        if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+        if not isinstance(logits, Tensor) or logits.shape != (images, classes):
             given = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             when = "in training" if mode.training else "in evaluation"
             raise InputError(f"{network} gives {given} {when}, not logits [images, {classes}]: see model.arguments")

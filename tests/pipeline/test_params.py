@@ -6,8 +6,9 @@ import pytest
 import yaml
 from pydantic.fields import FieldInfo
 
-from pipeline.params import Normalization, Params, load_params
+from pipeline.params import MOST, Normalization, Params, load_params
 from pixels.section import Section
+from storage.errors import InputError
 from training.recipe import Start
 
 REPOSITORY = Path(__file__).parents[2]
@@ -128,8 +129,21 @@ def test_no_epochs_need_no_other_warm_up(params, name):
     assert 0 in (values.float_recipe.epochs, values.qat.epochs)
 
 
-def test_exponent_without_a_point_is_a_number(params):
-    assert params("lr", "1e-3").lr == 0.001, "for YAML 1.1 it is a string"
+def test_numbers_without_a_point_are_those_that_dvc_writes(params):
+    text = SAMPLE.read_text().replace("arguments: {}", "arguments: {bn_eps: 1e-05}").replace("lr: 0.1 ", "lr: 1e-3 ")
+    Path("params.yaml").write_text(text)
+    assert (load_params().lr, load_params().model.arguments) == (0.001, {"bn_eps": 0.00001})
+
+
+def test_keys_of_other_kinds_and_many_mistakes_are_one_short_line(params):
+    text = SAMPLE.read_text()
+    Path("params.yaml").write_text(f"5: 1\n{text}")
+    with pytest.raises(InputError, match=r"^params.yaml: 5 is not a parameter; allowed: augment, batch_size, "):
+        load_params()
+    Path("params.yaml").write_text("".join(f"key{number}: 1\n" for number in range(5000)) + text)
+    with pytest.raises(InputError, match=r"^params.yaml: key0 is not a parameter; .*; …$") as raised:
+        load_params()
+    assert str(raised.value).count("is not a parameter") == MOST
 
 
 @pytest.mark.parametrize(
@@ -244,6 +258,25 @@ def test_wrong_types(params, name, value, expected):
             "augment.color_jitter",
             [0, 0, 0, 0.6],
             "augment.color_jitter.3: 0.6 is not allowed, must be less than or equal",
+        ),
+        ("execution.threads", 10**6, "execution.threads: 1000000 is not allowed, must be less than or equal to 1024"),
+        ("machine.workers", 10**6, "machine.workers: 1000000 is not allowed, must be less than or equal to 1024"),
+        (
+            "model.num_classes",
+            10**9,
+            "model.num_classes: 1000000000 is not allowed, must be less than or equal to",
+        ),
+        (
+            "model.normalization",
+            {"mean": [0, 0, 127.5], "std": [1, 1, 1e-320]},
+            "model.normalization.mean.2: 127.5 is not allowed, must be less than or equal to 1; "
+            "model.normalization.std.2: 1e-320 is not allowed, must be greater than or equal to 0.001",
+        ),
+        ("lr", "x" * 10**5, f"lr: '{'x' * 299}… is not allowed, must be a valid number"),
+        (
+            "model.arguments",
+            {"bn_eps": float("nan")},
+            "model.arguments.bn_eps: nan is not allowed, must be",
         ),
         ("qat.warmup_epochs", 3, "qat: warmup_epochs 3 must be below epochs 3"),
         ("epochs", 1, "warmup_epochs 1 must be below epochs 1"),

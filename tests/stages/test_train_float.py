@@ -46,3 +46,11 @@ def test_a_network_that_gives_no_logits(result, given):
     with pytest.raises(InputError, match=rf"^net gives {given} in training, not logits \[images, 3\]: "):
         _try_out(Network(result), "net", "input.size", 8, 3)
     _try_out(Network(torch.zeros(2, 3)), "net", "input.size", 8, 3)
+
+
+def test_batch_normalization_of_one_image_is_refused_before_training():
+    network = nn.Sequential(nn.Conv2d(3, 3, 8), nn.BatchNorm2d(3), nn.Flatten())
+    with pytest.raises(InputError, match=r"^batch_size 1 is not allowed for net: BatchNorm needs two images$"):
+        _try_out(network, "net", "input.size", 8, 3, images=1)
+    _try_out(network, "net", "input.size", 8, 3, images=2)
+    _try_out(network[::2], "net", "input.size", 8, 3, images=1)

@@ -239,41 +239,26 @@ def test_values_of_every_kind_arrive_on_their_line(apply):
     assert math.isclose(parse_yaml(text, "params.yaml")["lr"], 1e-5)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(
-            1e-5,
-            1e22,
-            0.1,
-            10,
-            None,
-            "yes",
-            "5e10",
-            "0o7",
-            "1_000",
-            "12:30:45",
-            "2001-01-01",
-            "~",
-            ".inf",
-            "",
-            "=",
-            "<<",
-        ),
-        *(
-            "<<",
-            "two\nlines\n",
-            "a: b",
-            "#c",
-            " a ",
-            "x y " * 100,
-            "类 é",
-            {1: 192, "a": {"b": ["x", 2.5, None]}},
-            [],
-            {},
-        ),
-    ],
-)
+TEXTS = [
+    "yes",
+    "5e10",
+    "0o7",
+    "1_000",
+    "12:30:45",
+    "2001-01-01",
+    "~",
+    ".inf",
+    "",
+    "=",
+    "<<",
+    "two\nlines\n",
+    "a: b",
+    "#c",
+]
+NESTED = {1: 192, "a": {"b": ["x", 2.5, None]}}
+
+
+@pytest.mark.parametrize("value", [1e-5, 1e22, 0.1, None, *TEXTS, "#c", " a ", "x y " * 100, "类 é", NESTED, [], {}])
 def test_a_written_value_is_one_line_which_dvc_reads_as_that_value(value):
     text = recipe.written(value)
     read = parse_yaml(f"key: {text}", "params.yaml")["key"]
