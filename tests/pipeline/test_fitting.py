@@ -18,6 +18,7 @@ from project import change, environment, make_project, shell
 MODEL = "artifacts/float/model.safetensors"
 pytestmark = pytest.mark.experiments  # a minute of processes that start and stop
 COMMAND = [sys.executable, "-m", "stages.train_float"]
+STARTED: list[subprocess.Popen] = []
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,16 @@ def train(folder: Path, runs: Path) -> str:
 def start(folder: Path, runs: Path, command=COMMAND, **variables: str) -> subprocess.Popen:
     variables = environment(folder) | {"RUNS_DIR": str(runs)} | variables
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder, env=variables, text=True, **pipes)
+    STARTED.append(subprocess.Popen(command, cwd=folder, env=variables, text=True, **pipes))
+    return STARTED[-1]
+
+
+@pytest.fixture(autouse=True)
+def leftovers():
+    """Processes that a failed test leaves, perhaps stopped, are killed, and those that they have started with them."""
+    yield
+    while STARTED:
+        STARTED.pop().kill()
 
 
 def wait_for_checkpoints(process: subprocess.Popen, *runs: Path) -> None:
