@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fixedpoint.program import Program
+from fixedpoint.program.portable import prove
 from pipeline.paths import require
 from storage.model_file import ModelInfo, StoredModel, load_model, save_model
 
@@ -39,7 +40,9 @@ class Form:
     @property
     def absence(self) -> str | None:
         """Why the pipeline has no such form; None if it has."""
-        return self.note.read_text().strip() if self.note and self.note.exists() else None
+        if self.note is None or not self.note.exists():
+            return None
+        return self.note.read_text(encoding="utf-8", errors="replace").strip()
 
     def require(self, path: str | Path | None = None) -> Path:
         """The form's file, or `path` in its place.
@@ -95,8 +98,15 @@ FLOAT, PTQ, QAT, INT, LITERT = (FORMS[name] for name in ("float", "ptq", "qat", 
 
 
 def stored_program(stored: StoredModel) -> Program:
-    """The program of a ptq, qat or int model file."""
-    return Program.from_json(stored.program, stored.tensors)
+    """The program of a ptq, qat or int model file; that of an int one is proved to be exact.
+
+    Raises:
+        QuantizationError: If the file holds no program, or one that is not allowed or not exact.
+    """
+    program = Program.from_json(stored.program, stored.tensors)
+    if stored.form == INT.name:
+        prove(program)
+    return program
 
 
 def metadata(info: ModelInfo) -> dict:
