@@ -179,8 +179,11 @@ def read_metadata(content: bytes, path: object) -> dict[str, Any]:
     blank = content[: found.start(1)] + b"0" * 64 + content[found.end(1) :]
     if _digest(blank) != found[1]:
         raise QuantizationError(f"{path} is damaged or was edited; make export-litert writes it again")
-    entries, _ = json.JSONDecoder().raw_decode(content[found.start() :].decode("latin-1"))
-    del entries["digest"]
+    try:
+        entries, _ = json.JSONDecoder().raw_decode(content[found.start() :].decode("latin-1"))
+        del entries["digest"]
+    except (ValueError, RecursionError):
+        raise QuantizationError(f"{path} has metadata that are no JSON") from None
     return entries
 
 

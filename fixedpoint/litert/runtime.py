@@ -41,7 +41,7 @@ class LitertModel:
         if tensors and kernels == "xnnpack":
             raise QuantizationError("xnnpack keeps no tensors between input and logits; optimized and reference do")
         path, content = ("the content", source) if isinstance(source, bytes) else (source, Path(source).read_bytes())
-        self.metadata = read_metadata(content, path)
+        self.metadata, self._path = read_metadata(content, path), path
         check_operators(content, path)
         interpreter = litert_module("interpreter")
         try:
@@ -69,19 +69,23 @@ class LitertModel:
             x: Pixels p - 128, int8 [batch, channels, height, width].
 
         Raises:
-            QuantizationError: If `x` has another type or shape.
+            QuantizationError: If `x` has another type or shape, or LiteRT refuses the file.
         """
         height, width, channels = self._input["shape"][1:].tolist()
         if x.dtype != np.int8 or x.shape[1:] != (channels, height, width) or len(x) == 0:
             shape = f"[batch, {channels}, {height}, {width}]"
             raise QuantizationError(f"the input must be int8 {shape}, not {x.dtype} {list(x.shape)}")
-        if len(x) != self._batch:
-            self._interpreter.resize_tensor_input(self._input["index"], (len(x), height, width, channels), strict=True)
-            self._interpreter.allocate_tensors()
-            self._batch = len(x)
-        self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output["index"])
+        try:
+            if len(x) != self._batch:
+                sizes = (len(x), height, width, channels)
+                self._interpreter.resize_tensor_input(self._input["index"], sizes, strict=True)
+                self._interpreter.allocate_tensors()
+                self._batch = len(x)
+            self._interpreter.set_tensor(self._input["index"], np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+            self._interpreter.invoke()
+            return self._interpreter.get_tensor(self._output["index"])
+        except (ValueError, RuntimeError) as error:
+            raise QuantizationError(f"{self._path}: {' '.join(str(error).split())}") from None
 
     def tensors(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """The int8 tensors that the file has in common with its program, by name, in order of computation.

@@ -52,7 +52,7 @@ class OnnxModel:
             raise QuantizationError(f"mode {mode!r} is not allowed, must be one of {', '.join(ONNX_MODES)}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors only
+        options.log_severity_level = 4  # errors are raised, in one line
         options.add_session_config_entry("session.force_spinning_stop", "1")  # idle threads leave the CPU to others
         ONNX_MODES[mode](options)
         content = Path(path).read_bytes()
@@ -61,10 +61,12 @@ class OnnxModel:
         if outputs:
             content = _with_outputs(path, model, outputs)
         try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
+            metadata = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # ONNX Runtime's errors share no other base class
             raise QuantizationError(f"{path}: {' '.join(str(error).split())}") from None
-        metadata = self._session.get_modelmeta().custom_metadata_map
         self._integer = "logit_exponent" in metadata
         if self._integer:
             self._logit_scale = np.ldexp(np.float32(1), -np.array(json.loads(metadata["logit_exponent"])))

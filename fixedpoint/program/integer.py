@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fixedpoint.errors import QuantizationError
 from fixedpoint.program import (
     INPUT,
     AvgPool,
@@ -31,10 +32,12 @@ from fixedpoint.program.functions import look_up
 
 
 class IntegerEvaluator(ModuleEvaluator):
-    """Runs an integer program; `.to(device)` moves it."""
+    """Runs an integer program; `.to(device)` moves it. Raises QuantizationError if its weights are not integers."""
 
     def __init__(self, program: Program):
         super().__init__(program)
+        if not program.is_integer:
+            raise QuantizationError("the program has float weights, where integers must be")
         for op in program.ops:
             if isinstance(op, Lookup):
                 self._register(op, "table", program.constants[f"{op.name}.table"].float())

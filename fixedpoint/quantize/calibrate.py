@@ -104,9 +104,9 @@ def with_weight_exponents(program: Program, finer: int) -> Program:
 
 
 def covering_exponent(largest: Tensor, limit: int = 127) -> Tensor:
-    """The greatest exponent e up to FINEST with `largest * 2**e <= limit`; int32, 0 for a tensor of zeros."""
+    """The greatest exponent e with `largest * 2**e <= limit`; int32, 0 for a tensor of zeros."""
     exponent = torch.frexp(limit / largest.double()).exponent  # limit / largest = m * 2**exponent, 0.5 <= m < 1
-    return torch.where(largest > 0, exponent - 1, 0).clamp(max=FINEST).to(torch.int32)
+    return torch.where(largest > 0, exponent - 1, 0).to(torch.int32)
 
 
 @torch.no_grad()
@@ -125,7 +125,7 @@ def _activation_exponents(
     for name, value in largest.items():
         if not value.isfinite():
             raise QuantizationError(f"{name} has infinite values or NaN on the images of the calibration")
-    covering = {name: int(covering_exponent(value)) for name, value in largest.items() if name != program.output}
+    covering = {name: min(int(covering_exponent(value)), FINEST) for name, value in largest.items()}
     groups: dict[str, list[str]] = {}
     for name, first in program.shared_exponents().items():
         if name in measured:
@@ -148,7 +148,7 @@ def _activation_exponents(
         best[first] = min(tried[first], key=lambda exponent: sum(errors[name][exponent] for name in counted))
         for name in counted:
             _warn_of_loss(name, best[first], min(own[name], key=errors[name].__getitem__), errors[name])
-    return best, int(covering_exponent(largest[program.output]))
+    return best, covering[program.output]
 
 
 def _warn_of_loss(name: str, shared: int, own: int, errors: dict[int, float]) -> None:

@@ -41,6 +41,9 @@ class FakeQuantModel(ModuleEvaluator):
     The parameters are the program's float weights and biases; exponents, clamps, tables and the constants of fixed
     operations stay as calibrated.
 
+    Raises:
+        QuantizationError: If its weights are integers.
+
     Attributes:
         conv2d: The convolution, with the arguments of `torch.nn.functional.conv2d`.
     """
@@ -49,6 +52,8 @@ class FakeQuantModel(ModuleEvaluator):
 
     def __init__(self, program: Program):
         super().__init__(program)
+        if program.is_integer:
+            raise QuantizationError("the program has integer weights, which cannot be trained")
         self.weighted = [op for op in program.ops if op.weighted]
         self.parameters_of = nn.ParameterDict(
             {

@@ -58,4 +58,4 @@ def refine(program: Program, images: Tensor, finer: int) -> Program:
 def _means_fit(program: Program) -> bool:
     """Whether the accumulators of means, whose weights have fixed exponents, can be shifted to those of the results."""
     shifts = [program.shift(op) for op in filter(is_fixed, program.ops)]
-    return all(bool(((MIN_SHIFT <= shift) & (shift <= MAX_SHIFT)).all()) for shift in shifts)
+    return all(bool(((shift >= MIN_SHIFT) & (shift <= MAX_SHIFT)).all()) for shift in shifts)

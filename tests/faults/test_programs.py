@@ -1,5 +1,6 @@
 """Model files that say anything at all: a program is refused in one line, or computes what the oracle computes."""
 
+import hashlib
 import random
 import signal
 from collections import Counter
@@ -20,6 +21,8 @@ from fixedpoint.c.runtime import CModel
 from fixedpoint.c.source import c_source
 from fixedpoint.errors import QuantizationError
 from fixedpoint.litert.writer import litert_model
+from fixedpoint.onnx import seal
+from fixedpoint.onnx.runtime import OnnxModel
 from fixedpoint.program import Program
 from fixedpoint.program.portable import prove
 from fixedpoint.quantize.convert import convert
@@ -28,6 +31,7 @@ from fixedpoint.quantize.qat import FakeQuantModel
 pytestmark = pytest.mark.faults
 
 SEED, TRIES, SECONDS = 17, 4000, 20
+FILES = 400  # changed files of each form
 COMPILED = 40  # of the programs that are accepted, how many also run in C, with sanitizers
 EXACT8 = ["network", "network_se", "conv_groups", "conv_dilation", "add_three", "mul_gate_left", "pad_values_conv"]
 EXACT8 += ["linear", "lookup_clamped", "avg_pool_3x3", "max_pool_padding", "conv_depthwise_5x5", "concat_clamp"]
@@ -114,3 +118,41 @@ def test_a_mutated_program_is_refused_or_right(tmp_path):
     assert counts.total() == TRIES + counts["compiled"]
     assert counts["compiled"] == COMPILED
     assert min(counts[kind] for kind in ("refused", "integer", "float", "integer, not proved")) > 20
+
+
+def resealed(content: bytes, rng: random.Random) -> bytes | None:
+    """A file with some bytes changed, and the digest that it then has; None if the digest's place has changed."""
+    changed = bytearray(content)
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        place = rng.randrange(len(changed))
+        changed[place] = rng.choice([changed[place] ^ (1 << rng.randrange(8)), rng.randrange(256), 0, 255])
+    found = [*seal.DIGEST.finditer(changed)]
+    if not found:
+        return None
+    start, end = found[-1].span(1)
+    changed[start:end] = seal.BLANK.encode()
+    changed[start:end] = hashlib.sha256(changed).hexdigest().encode()
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_an_onnx_file_that_somebody_changed_and_sealed_is_refused_or_runs(tmp_path, form, capfd):
+    rng, counts, faults = random.Random(SEED), Counter(), []
+    program = portable_programs.PROGRAMS["network_vectors"]
+    content = WRITERS[form].export(program, {}).SerializeToString(deterministic=True)
+    x, path = hard_inputs(program, 1), tmp_path / "x.onnx"
+    for i in range(FILES):
+        changed = resealed(content, rng)
+        if changed is None:
+            continue
+        path.write_bytes(changed)
+        try:
+            with limited(SECONDS):
+                line = refusal(lambda: OnnxModel(path)(x))
+        except Exception as error:
+            faults.append(f"{i}: {type(error).__name__}: {str(error)[:300]}")
+        else:
+            counts["ran" if line is None else "refused"] += 1
+    assert faults == []
+    assert capfd.readouterr() == ("", "")
+    assert counts["ran"] > FILES / 10 and counts["refused"] > FILES / 10

@@ -1,5 +1,6 @@
 """The interface of the package: from a module and images to the integers of the pipeline's steps, and files of them."""
 
+import errno
 import pickle
 import re
 import subprocess
@@ -311,7 +312,7 @@ def test_pixels_of_another_type_or_size_have_no_logits(quantized):
 def test_a_file_that_cannot_be_written_whole_stays_as_it_was(quantized, tmp_path, monkeypatch):
     def half(path, content, write=Path.write_bytes):
         write(path, content[: len(content) // 2])
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "no space left")
 
     (tmp_path / "int8.tflite").write_text("earlier")
     monkeypatch.setattr(Path, "write_bytes", half)

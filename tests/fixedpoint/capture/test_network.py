@@ -262,7 +262,5 @@ def test_a_constant_that_is_not_finite_is_named(parameter, value):
 def test_a_network_that_overflows_is_named():
     network = nn.Sequential(unusable("weight", 3e38), nn.Linear(4 * 36, 3))
     network[1].weight.data *= 1e3
-    with pytest.raises(
-        QuantizationError, match=r"^the network gives infinite numbers or NaN for numbers from -1 to"
-    ):
+    with pytest.raises(QuantizationError, match=r"^the network gives infinite numbers or NaN for numbers from -1 to"):
         capture(network, (3, 8, 8))
