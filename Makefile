@@ -17,6 +17,15 @@ endif
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
 
+# DVC needs a home that can be written and a name of the user, which `docker --user` does not give.
+export USER := $(or $(USER),$(shell id -u))
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export HOME := $(or $(TMPDIR),/tmp)/home-$(shell id -u)
+ifneq ($(shell mkdir -p -m 700 '$(HOME)' && test -O '$(HOME)' && echo yes),yes)
+$(error $(HOME) cannot be a home for this user: set HOME to a folder that you can write)
+endif
+endif
+
 .PHONY: help
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ /' | awk '{t=$$1; $$1=""; printf "  make %-17s%s\n", t, $$0}'
@@ -86,9 +95,11 @@ pins: setup  ## write requirements/, versions and digests of all packages, from 
 licences: setup  ## list the licence of each package; fail if one is not among those of pyproject.toml
 	@pip-licenses
 
-.PHONY: pack count-ops train-float calibrate train-qat convert-int export-onnx export-c export-litert golden report model-card validate
+.PHONY: pack overlap count-ops train-float calibrate train-qat convert-int export-onnx export-c export-litert golden report model-card validate
 pack: setup  ## pack images into databases in artifacts/db
 	@dvc repro pack
+overlap: setup  ## look for validation images that are training images, too
+	@dvc repro overlap
 count-ops: setup  ## count multiply-accumulates and parameters of the network
 	@dvc repro count_ops
 train-float: setup  ## train in float

@@ -14,9 +14,9 @@ def overlap(train: ImageDatabase, val: ImageDatabase) -> dict[str, Any]:
     """Which images of `val` are also in `train`, as the same bytes or the same RGB pixels, as JSON values.
 
     Returns:
-        "val_in_train": the number of such "images", how many of them have the same bytes ("same_bytes") and other
-        labels there ("other_labels"), and the first NAMED "pairs". "train" and "val": how many images are there
-        a second time ("repeated"), and how many of these with other labels.
+        "val_in_train": the number of such images, "same_bytes" and "other_labels": how many of them have the same bytes
+        and other labels there; "pairs": the first NAMED of them. "repeated": of each database, how many images are
+        there a second time, and how many of these with other labels.
 
     Raises:
         InputError: if the two hold the same records, or a file of digests does not belong to its database.
@@ -33,15 +33,12 @@ def overlap(train: ImageDatabase, val: ImageDatabase) -> dict[str, Any]:
             labels = "same" if mine.labels == theirs.labels else "other"
             pairs.append({"val": mine.name, "train": theirs.name, "same": same, "labels": labels})
     pairs.sort(key=lambda pair: pair["labels"] == "same")  # the worse ones are named first
-    counts = {
-        "images": len(pairs),
+    return {
+        "val_in_train": len(pairs),
         "same_bytes": sum(pair["same"] == "bytes" for pair in pairs),
         "other_labels": sum(pair["labels"] == "other" for pair in pairs),
-    }
-    return {
-        "val_in_train": counts | {"pairs": pairs[:NAMED]},
-        "train": _repeated(train, known, first),
-        "val": _repeated(val, seen, _first(seen)),
+        "pairs": pairs[:NAMED],
+        "repeated": {"train": _repeated(train, known, first), "val": _repeated(val, seen, _first(seen))},
     }
 
 
@@ -49,7 +46,7 @@ def _repeated(database: ImageDatabase, digests: bytes, first: dict[bytes, int]) 
     pairs = [(first[each[HALF:]], index) for index, each in enumerate(_split(digests))]
     again = [pair for pair in pairs if pair[0] != pair[1]]
     other = sum(database[before].labels != database[index].labels for before, index in again)
-    return {"repeated": len(again), "other_labels": other}
+    return {"images": len(again), "other_labels": other}
 
 
 def _first(digests: bytes) -> dict[bytes, int]:

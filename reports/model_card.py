@@ -33,6 +33,13 @@ class Packed(TypedDict):
     digest: str
 
 
+class Shared(TypedDict):
+    """What metrics/overlap.json says of validation images that are training images, too."""
+
+    val_in_train: int
+    other_labels: int
+
+
 @dataclass(frozen=True)
 class Card:
     """What the card is made from.
@@ -44,6 +51,7 @@ class Card:
         labels: Labels of the forms.
         short: The contents of metrics/summary.json.
         packed: The contents of metrics/pack_<split>.json by split.
+        shared: The counts of metrics/overlap.json.
         files: The contents of the shipped files by name.
         resize: Short side before the centre crop; None: images keep their size.
         litert_logits: Type of the logits of int8.tflite.
@@ -58,6 +66,7 @@ class Card:
     labels: Mapping[str, str]
     short: Headline
     packed: Mapping[str, Packed]
+    shared: Shared
     files: Mapping[str, bytes]
     resize: int | None
     litert_logits: str

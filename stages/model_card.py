@@ -14,7 +14,7 @@ from pipeline.forms import FORMS, INT, LITERT, ONNX, C, stored_program
 from pipeline.params import Params, load_params
 from pipeline.paths import require
 from pipeline.results import check_proved, read_metrics, read_scores
-from reports.model_card import Card, Packed, markdown
+from reports.model_card import Card, Packed, Shared, markdown
 from reports.summary import Headline
 from storage.files import whole_file
 
@@ -46,6 +46,7 @@ def main() -> None:
         labels={name: form.label for name, form in FORMS.items()},
         short=read_metrics("summary", "validate", Headline),
         packed={split: read_metrics(f"pack_{split}", "pack", Packed) for split in ("train", "val")},
+        shared=read_metrics("overlap", "overlap", Shared),
         files={str(file): file.read_bytes() for file in shipped},
         resize=params.input.resize,
         litert_logits=params.litert.logits,

@@ -23,13 +23,11 @@ def main() -> None:
     train, val = (ImageDatabase(require(database_path(params, split), "make pack")) for split in ("train", "val"))
     found = overlap(train, val)
     shared = found["val_in_train"]
-    count = f"{shared['images']} of {len(val)} validation images are training images, too"
-    if shared["images"]:
-        first = shared["pairs"][0]
-        count += (
-            f", {shared['other_labels']} of them with another label; such as {first['val']}, there {first['train']}"
-        )
-    if params.pack.overlap == "refuse" and shared["images"]:
+    count = f"{shared} of {len(val)} validation images are training images, too"
+    if shared:
+        first = found["pairs"][0]
+        count += f", {found['other_labels']} of them with another label; such as {first['val']}, there {first['train']}"
+    if params.pack.overlap == "refuse" and shared:
         raise InputError(f"{count}; pack.overlap refuses that")
     write_json(METRICS, found)
     print(count)

@@ -40,6 +40,7 @@ ONNX = ("float", "int8_qdq", "int8_qoperator", "int8_integer")
 FORMS = ("float", "ptq", "qat", "int", "onnx_float", "onnx_int8", "litert")
 CONTRACT = [
     *("artifacts/db/train.lmdb", "artifacts/db/val.lmdb", "metrics/pack_train.json", "metrics/pack_val.json"),
+    *("artifacts/db/train.digests", "artifacts/db/val.digests", "metrics/overlap.json"),
     *("metrics/ops.json", "artifacts/ops.csv", "metrics/exactness.json", "metrics/summary.md"),
     *("metrics/summary.json", "plots/top1.csv", "artifacts/MODEL_CARD.md"),
     *("artifacts/golden/index.json", "artifacts/int/report.html"),

@@ -28,6 +28,7 @@ CARD = Card(
         "train": {"images": 5000, "images_per_class": {"min": 1000, "max": 2000}, "digest": "d" * 64},
         "val": {"images": 300, "images_per_class": {"min": 100, "max": 100}, "digest": "e" * 64},
     },
+    shared={"val_in_train": 1002, "other_labels": 3},
     files={"artifacts/a": b"x" * 2000, "artifacts/b": b""},
     resize=None,
     litert_logits="int8",
@@ -72,6 +73,8 @@ def test_portable_arithmetic_has_a_tflite_file():
 def test_data_results_and_files():
     card = sections(CARD)
     assert card["Data"].startswith("Images of mine, see `README`.\n")
+    shared = "1,002 images of the split val are in train, too (the same RGB pixels), 3 of them with another label.\n"
+    assert shared in card["Data"]
     assert table(card["Data"]) == [
         ["train", "5,000", "1,000 to 2,000", f"`{'d' * 64}`"],
         ["val", "300", "100", f"`{'e' * 64}`"],
