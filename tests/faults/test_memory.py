@@ -1,0 +1,46 @@
+"""Too little memory: a stage succeeds or says so in one line; it neither hangs nor leaves a half-written file."""
+
+import random
+import re
+import resource
+
+import pytest
+from attacks import copy_of, start
+from test_disk import check_failed, contents, few_forms, outs, remove
+
+pytestmark = pytest.mark.faults
+
+MB = 2**20
+EXTRA = (0, 256)  # MB of address space beyond those of the imports, from which limits are drawn
+LIMITS = 4  # for each stage
+SHORT = "out of memory"
+
+
+def test_a_limit_of_the_address_space(finished, server, tmp_path):
+    chance, failed, tried = random.Random(2), 0, 0
+    project = copy_of(finished, tmp_path / "project")
+    for command in few_forms(project):
+        written = outs(project, command)
+        whole = contents(finished, written)
+        for extra in [0, *(chance.randrange(*EXTRA) for _ in range(LIMITS - 1))]:
+            remove(project, [*written, "runs"])
+            ended = server.run(command, project, extra_memory=extra * MB)
+            tried += 1
+            if ended.code != 0:
+                failed += 1
+                line = check_failed(ended, project, command, whole)
+                assert re.search(SHORT, line), f"{command}, {extra} MB: {line}"
+                assert server.run(command, project).code == 0
+            assert contents(project, written) == whole, f"{command}, {extra} MB"
+    print(f"{tried} limits, {failed} of them too low")
+    assert tried > 60
+    assert failed > 15
+
+
+def test_a_limit_of_the_address_space_that_the_imports_exceed(finished):
+    """Imports are some GB of PyTorch's libraries, mapped from files."""
+
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (500 * MB, 500 * MB))
+
+    assert "out of memory" in start("stages.convert_int", finished, before=lower).line
