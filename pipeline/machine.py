@@ -13,7 +13,7 @@ def prepare(wanted: Execute) -> torch.device:
     """Set PyTorch's threads and algorithms, and return the device of this process (the GPU LOCAL_RANK under torchrun).
 
     Raises:
-        InputError: If execution.device is not available.
+        InputError: If execution.device is not available, or LOCAL_RANK is not a number.
     """
     keep_memory()
     torch.set_num_threads(wanted.threads)
