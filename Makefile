@@ -38,8 +38,8 @@ repository:
 	  why='no git repository, which DVC needs: git init && git add --all && git commit -m start';; esac; echo "error: $$why"; exit 1; }
 
 .venv/.installed: requirements/build.txt requirements/environment.txt
-	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
-	  { echo "error: $$PYTHON is not there or not Python 3.11; install that, or call make with PYTHON=/path/to/python3.11"; exit 1; }
+	@"$$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+	  { echo "error: $$PYTHON is not there or not Python 3.11, 3.12 or 3.13; install one, or call make with PYTHON=/path/to/python"; exit 1; }
 	@echo 'installing the pinned packages into .venv (PyTorch is large: some minutes)'
 	@"$$PYTHON" -m venv --clear .venv
 	@.venv/bin/python -m pip install -qq --require-hashes --requirement requirements/build.txt

@@ -10,8 +10,9 @@ from types import TracebackType
 
 from pipeline.environment import pin, settle
 
-if sys.version_info[:2] != (3, 11) or not all(map(find_spec, ("torch", "timm", "dvclive", "onnxruntime", "pydantic"))):
-    is_not = f"error: {sys.executable} is not the Python 3.11 that has this repository's packages"
+PACKAGES = ("torch", "timm", "dvclive", "onnxruntime", "pydantic")
+if not (3, 11) <= sys.version_info[:2] <= (3, 13) or not all(map(find_spec, PACKAGES)):
+    is_not = f"error: {sys.executable} is no Python 3.11 to 3.13 that has this repository's packages"
     sys.exit(f"{is_not}; run `make setup`, then `source .venv/bin/activate`")
 
 pin()

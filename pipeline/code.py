@@ -11,7 +11,6 @@ lies in the module's folder or below.
 import ast
 import hashlib
 import re
-import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions, version
@@ -40,7 +39,6 @@ def dependencies(stage: str) -> str:
     packages = {name.partition(".")[0] for module in modules for name in _facts(_text(module)).imports}
     distributions = {distribution for package in packages for distribution in _distributions().get(package, ())}
     lines += [f"{version(distribution)}  {distribution}" for distribution in sorted(distributions)]
-    lines.append(f"{sys.version_info.major}.{sys.version_info.minor}  Python")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -58,13 +56,23 @@ def _facts(text: str) -> _Facts:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             del node.body[0]
+        elif isinstance(node, ast.JoinedStr):
+            node.values = [part for part in node.values if getattr(part, "value", None) != ""]  # of Python 3.12
         elif isinstance(node, ast.Import):
             imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imports |= {f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             strings.add(node.value)
-    return _Facts(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), frozenset(imports), frozenset(strings))
+    return _Facts(hashlib.sha256(_dump(tree).encode()).hexdigest(), frozenset(imports), frozenset(strings))
+
+
+def _dump(part: object) -> str:
+    """A syntax tree as text, without the empty fields, in which versions of Python differ."""
+    if isinstance(part, ast.AST):
+        fields = ", ".join(f"{name}={_dump(value)}" for name, value in ast.iter_fields(part) if value not in (None, []))
+        return f"{type(part).__name__}({fields})"
+    return f"[{', '.join(map(_dump, part))}]" if isinstance(part, list) else repr(part)
 
 
 def _text(module: Path) -> str:

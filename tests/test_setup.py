@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-OTHER_PYTHON = "is not the Python 3.11 that has this repository's packages; run `make setup`, then"
+OTHER_PYTHON = "is no Python 3.11 to 3.13 that has this repository's packages; run `make setup`, then"
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def make(folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 def other_python(folder: Path) -> Path:
-    """A Python 3.12, as far as the check can see: it runs the check's code with that version."""
-    path = folder / "python3.12"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 12, 0); $2"\n')
+    """A Python 3.14, as far as the check can see: it runs the check's code with that version."""
+    path = folder / "python3.14"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 14, 0); $2"\n')
     path.chmod(0o755)
     return path
 
@@ -105,7 +105,7 @@ def test_clean_keeps_trainings_and_experiments(folder, arguments, code, left):
 def test_setup_with_another_python(folder):
     for python in (other_python(folder), folder / "python3.99"):
         code, message = make(folder, "setup", f"PYTHON={python}")
-        assert (code, message.split(";")[0]) == (2, f"error: {python} is not there or not Python 3.11")
+        assert (code, message.split(";")[0]) == (2, f"error: {python} is not there or not Python 3.11, 3.12 or 3.13")
         assert not (folder / ".venv").exists()
 
 
@@ -137,7 +137,7 @@ def test_setup_compiles_what_has_changed_and_only_that(folder):
     "command",
     [
         ["-S", "-m", "stages.train_float"],  # without site-packages
-        ["-c", "import sys; sys.version_info = (3, 12, 0); import stages"],
+        ["-c", "import sys; sys.version_info = (3, 14, 0); import stages"],
     ],
 )
 def test_a_stage_without_the_environment(command):
