@@ -218,7 +218,7 @@ class Program:
         if self.exponents:
             self._check_arithmetic()
             if odd := {INPUT, *(op.name for op in self.ops)} - self.raw ^ {*self.exponents}:
-                raise QuantizationError(f"exponents must be those of all int8 tensors; not so that of {min(odd)}")
+                raise QuantizationError(f"exponents must be those of all int8 tensors; not so {ascii(min(odd))[:80]}")
             for op in self.ops:
                 self._check_exponents(op)
 
