@@ -17,6 +17,7 @@ import scipy.io
 from imagedb.limits import MAX_BYTES
 from imagedb.sources.files import inflate, read_file
 from imagedb.sources.folder import FolderSource
+from imagedb.sources.matlab import plain_matlab
 from imagedb.sources.source import WHOLE, IndexedSource, Shard, Source, SourceImage, Survey
 from imagedb.sources.tar import members
 from storage.errors import InputError
@@ -194,7 +195,8 @@ def _check_classes(where: Path, found: list[str], wnids: list[str]) -> None:
 def _read_devkit(root: Path) -> _Devkit:
     where, meta, truth = _devkit_files(root)
     try:
-        synsets = np.atleast_1d(scipy.io.loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"])
+        file = io.BytesIO(plain_matlab(meta, DEVKIT_BYTES))
+        synsets = np.atleast_1d(scipy.io.loadmat(file, squeeze_me=True)["synsets"])
         by_number = {
             str(int(synset["ILSVRC2012_ID"])): (str(synset["WNID"]), str(synset["words"]))
             for synset in synsets
