@@ -17,7 +17,7 @@ from project import change, environment, files, shell
 
 pytestmark = pytest.mark.faults
 SEED = 17
-KILLS = {"train_float": 24, "train_qat": 24}  # of each stage; of all others:
+KILLS = {"train_float": 20, "train_qat": 20}  # of each stage; of all others:
 KILLS_OF_OTHERS = 8
 IN_A_ROW = 8  # at most, before a start that nothing disturbs
 RESULTS = ("artifacts", "metrics", "plots")
@@ -153,20 +153,16 @@ def everyone(process: subprocess.Popen) -> Iterator[psutil.Process]:
         pass
 
 
-def kill_after(seconds: float, process: subprocess.Popen, draw: random.Random, first: bool) -> bool:
-    """Kill the process itself or any of those that it has started; what hangs below it must end, too."""
+def kill_after(seconds: float, process: subprocess.Popen, draw: random.Random | None = None) -> list[psutil.Process]:
+    """Kill it or, by `draw`, any of the processes that it has started; returns all of them, none if it has ended."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
-    family = [*everyone(process)]
-    if process.poll() is not None or not family:
-        return False
-    (family[0] if first else draw.choice(family)).kill()
-    if first:
-        process.wait()
-        _, alive = psutil.wait_procs(family[1:], timeout=20)
-        assert alive == [], f"they have outlived what had started them: {[each.cmdline() for each in alive]}"
-    return True
+    family = [*everyone(process)] if process.poll() is None else []
+    if family:
+        (draw.choice(family) if draw else family[0]).kill()
+    process.wait()
+    return family
 
 
 def test_one_of_two_processes_and_the_launcher(victim: Victim):
@@ -176,30 +172,32 @@ def test_one_of_two_processes_and_the_launcher(victim: Victim):
     begun = time.monotonic()
     shell(folder, train)
     seconds, victim.expected = time.monotonic() - begun, results(folder)
-    kills = []
-    for first in (True, True, True, False, False):
+    kills = 0
+    for draw in (None, None, victim.random, victim.random):
         victim.begin()
-        process = start(folder, train)
-        kills.append(kill_after(victim.random.uniform(0, seconds), process, victim.random, first))
-        process.wait()
+        family = kill_after(victim.random.uniform(0, seconds), start(folder, train), draw)
+        kills += len(family) > 0
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert alive == [], f"they have outlived what had started them: {[each.cmdline() for each in alive]}"
         shell(folder, train)
         assert victim.differing() == []
-    print(f"{sum(kills)} kills of one of two processes, or of their launcher")
-    assert sum(kills) >= 3
+    print(f"{kills} kills of one of two processes, or of their launcher")
+    assert kills >= 2
 
 
 def test_dvc_itself(victim: Victim):
-    """It is killed while it runs any stage up to the integer model, and goes on; the stage ends with it."""
+    """It is killed while it runs any stage up to the integer model, and goes on."""
     folder, command = victim.folder, "dvc repro convert_int"
     trained = [*victim.outputs["train_float"], *victim.outputs["train_qat"]]
     kills = 0
-    for _ in range(4):
+    for _ in range(2):
         victim.begin(*trained, folder / ".dvc/cache/runs")
-        for _ in range(2):
-            process = start(folder, command)
-            kills += kill_after(victim.random.uniform(2, 12), process, victim.random, first=True)
+        for _ in range(3):
+            family = kill_after(victim.random.uniform(2, 12), start(folder, command))
+            kills += len(family) > 0
+            psutil.wait_procs(family)  # a stage that has begun in this moment goes on to its end
         shell(folder, command)
         assert victim.differing() == []
         assert "up to date" in shell(folder, "dvc status")
     print(f"{kills} kills of dvc repro")
-    assert kills >= 4
+    assert kills >= 3
