@@ -19,11 +19,18 @@ from programs import PROGRAMS, hard_inputs, in_real_numbers, int8_tensors, numpy
 
 from fixedpoint.c.runtime import CModel
 from fixedpoint.c.source import c_source
+from fixedpoint.onnx import seal
 from fixedpoint.onnx.graph import OUTPUT, Graph, Writer
 from fixedpoint.onnx.runtime import OnnxModel
 from fixedpoint.program import INPUT, Program
 from fixedpoint.program.integer import IntegerEvaluator, integer_tensor
 from fixedpoint.quantize.qat import FakeQuantModel
+
+
+@pytest.fixture(autouse=True)
+def operators(monkeypatch):
+    """Those of other roundings are run, too."""
+    monkeypatch.setattr(seal, "OPERATORS", seal.OPERATORS | {"Floor", "Ceil"})
 
 
 @cache
@@ -47,7 +54,8 @@ def qat_tensors(program: Program, x: np.ndarray, folder) -> dict[str, np.ndarray
 
 
 def onnx_tensors(model: onnx.ModelProto, program: Program, x: np.ndarray, folder) -> dict[str, np.ndarray]:
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    seal.seal(model)
+    (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
     tensors = OnnxModel(folder / "model.onnx", "off", outputs=int8_tensors(program)).tensors(x.astype(np.float32) / 128)
     logits = np.ldexp(tensors.pop(OUTPUT), program.logit_exponent.numpy())
     return tensors | {program.output: logits}
