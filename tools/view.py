@@ -19,6 +19,8 @@ from reports.contact_sheet import contact_sheet
 from storage.errors import InputError
 from storage.files import whole_file
 
+WIDEST = 2**15  # pixels of a sheet
+
 
 def main() -> None:
     args = parse_arguments()
@@ -26,6 +28,10 @@ def main() -> None:
     count = min(36, len(database)) if args.n is None else args.n
     if not 1 <= count <= len(database):
         raise InputError(f"-n {count} is not allowed, must be 1 to {len(database)}, the records of {args.database}")
+    if args.columns * args.tile > WIDEST:
+        raise InputError(
+            f"{args.columns} columns of {args.tile} pixels are not allowed, at most {WIDEST} pixels in all"
+        )
     indices = choose(database, count, args.start, args.random, args.label)
     sheet = contact_sheet(database, indices, min(args.columns, len(indices)), args.tile)
     output = args.output or runs_folder() / f"view_{args.database.stem}.png"

@@ -12,7 +12,7 @@ from pipeline import code
 SCRIPTS = sorted(path.stem for path in (code.ROOT / "stages").glob("[!_]*.py"))
 TRAINING = {"train_float", "train_qat"}
 FLOAT_NETWORK = {"calibrate", "count_ops", "export_onnx", "report", "validate"} | TRAINING
-PIXELS = {"calibrate", "compare", "golden", "report", "validate"} | TRAINING
+PIXELS = {"calibrate", "compare", "golden", "overlap", "report", "validate"} | TRAINING
 INTEGERS = {"compare", "export_c", "export_litert", "golden", "report", "train_qat", "validate"}
 
 
@@ -54,7 +54,7 @@ def concerned(copy, *edits: tuple[str, str, str]) -> set[str]:
         ("imagedb/writer.py", "import", "import io\nimport", {"pack"}),
         ("fixedpoint/program/integer.py", "import", "import io\nimport", INTEGERS),
         ("fixedpoint/litert/tflm/main.cc", "main", "main ", {"export_litert"}),
-        ("fixedpoint/c/kernels.c", "/*", "/* more: ", {"export_c", "export_litert", "model_card", "report"}),
+        ("fixedpoint/c/kernels.c", "/*", "/* more: ", {"compare", "export_c", "export_litert", "model_card", "report"}),
         ("models/vargconvnet.py", "import", "import io\nimport", FLOAT_NETWORK),
         ("pixels/native.c", "#include <stdlib.h>", "#include <stdlib.h>\n#include <math.h>", PIXELS),
         ("pipeline/cli.py", "import", "import io\nimport", {*SCRIPTS}),
