@@ -122,6 +122,7 @@ def test_a_class_of_fewer_records_is_shown_whole(stage):
         ("labels.lmdb --label sandels", "{database} has no class 'sandels'; the nearest is 'Sandal'"),
         ("boxes.lmdb --label Bag", "{database} has no record of class 'Bag'"),
         ("labels.lmdb --columns 0", "0 columns of 160 pixels are not allowed, must be at least 1 of 16"),
+        ("labels.lmdb --tile 9999999", "6 columns of 9999999 pixels are not allowed, at most 32768 in all"),
         ("none.lmdb", "{database} does not exist; `python -m stages.pack` makes it"),
     ],
 )
