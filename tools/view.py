@@ -29,9 +29,7 @@ def main() -> None:
     if not 1 <= count <= len(database):
         raise InputError(f"-n {count} is not allowed, must be 1 to {len(database)}, the records of {args.database}")
     if args.columns * args.tile > WIDEST:
-        raise InputError(
-            f"{args.columns} columns of {args.tile} pixels are not allowed, at most {WIDEST} pixels in all"
-        )
+        raise InputError(f"{args.columns} columns of {args.tile} pixels are not allowed, at most {WIDEST} in all")
     indices = choose(database, count, args.start, args.random, args.label)
     sheet = contact_sheet(database, indices, min(args.columns, len(indices)), args.tile)
     output = args.output or runs_folder() / f"view_{args.database.stem}.png"
