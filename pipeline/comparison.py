@@ -194,8 +194,7 @@ class Comparison:
                 record = int(batches.indices[difference.image])
                 where = Located(str(FILES_OF[form][0]), record, batches.pixels.database[record].name, difference)
                 located.setdefault(form, where)
-        others = {form for agreement in found.values() for form in agreement.forms} - {"int"}
-        if located.keys() == others:  # then it is the integer model that differs from all
+        if {*self.forms} - {"int"} <= located.keys():  # then it is the integer model that differs from all
             first = next(iter(located.values()))
             value, expected = first.difference.expected, first.difference.value
             difference = first.difference._replace(form="int", value=value, expected=expected)

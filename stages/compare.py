@@ -73,6 +73,8 @@ def main() -> None:
         more = f"; {len(differences) - 1} more forms differ" if len(differences) > 1 else ""
         raise InputError(f"{differences[0]}{more}; {mismatches:,} of {compared:,} values differ, see {PROOF}")
     write_json(PROOF, {**proof, **exactness})
+    if edited:
+        raise InputError(f"{edited[0]} is not what is exported of {INT.path}, although no compared value differs")
     scores = {name: read_scores(form) for name, form in FORMS.items()}
     ops = read_metrics("ops", "count-ops", Operations)
     write_json(SUMMARY, headline(scores, ops, compared, mismatches))
