@@ -19,7 +19,7 @@ PLACES: dict[str, dict[str, str | None]] = {
         "TZ": "Asia/Kathmandu", "LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8", "COLUMNS": "40", "LINES": "5",
         "PYTHONHASHSEED": "1", "USER": "Gökçe", "LOGNAME": "Gökçe", "EMAIL": "g@example.org", "TERM": "xterm-256color",
         "FORCE_COLOR": "1", "OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3",
-        "ATEN_CPU_CAPABILITY": "default", "PYTHONUTF8": "0", "PYTHONOPTIMIZE": "1",
+        "ATEN_CPU_CAPABILITY": "default", "PYTHONOPTIMIZE": "1",
     },
     "a job without a home": {
         "TZ": "America/St_Johns", "LANG": "C", "LC_ALL": "C", "COLUMNS": "400", "PYTHONHASHSEED": "4242", "HOME": None,

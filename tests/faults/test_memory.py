@@ -2,7 +2,6 @@
 
 import random
 import re
-import resource
 
 import pytest
 from attacks import copy_of, start
@@ -38,9 +37,6 @@ def test_a_limit_of_the_address_space(finished, server, tmp_path):
 
 
 def test_a_limit_of_the_address_space_that_the_imports_exceed(finished):
-    """Imports are some GB of PyTorch's libraries, mapped from files."""
-
-    def lower() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (500 * MB, 500 * MB))
-
-    assert "out of memory" in start("stages.convert_int", finished, before=lower).line
+    """They map some GB of PyTorch's libraries."""
+    ended = start("stages.convert_int", finished, prefix=("prlimit", f"--as={500 * MB}"))
+    assert "out of memory" in ended.line
