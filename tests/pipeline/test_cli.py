@@ -92,7 +92,7 @@ def test_libraries_that_get_no_memory_are_one_line(allocate, monkeypatch, tmp_pa
     """What they really raise: a RuntimeError, a MemoryError, an lmdb.MemoryError that is none."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["predict.py"])
-    with pytest.raises(SystemExit, match="^error: out of memory in predict: .*[aA]llocate"):
+    with pytest.raises(SystemExit, match=r"^error: out of memory in predict: .*[aA]llocate"):
         run(allocate)
 
 
