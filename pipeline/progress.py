@@ -1,6 +1,7 @@
 """Shows training: a bar, a line per epoch, curves. Speeds go to the screen and the run's folder only."""
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,7 +46,10 @@ class Now(Figures, Speed):
 @contextmanager
 def curves(stage: str) -> Iterator[Live]:
     """DVCLive's files in plots/<stage>: they hold figures only, nothing about the machine or the time."""
-    live = Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+    try:
+        live = Live(f"plots/{stage}", dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False)
+    except sqlite3.Error as error:  # DVCLive opens the repository, and DVC its notes on files
+        raise InputError(f"DVC cannot write in its DVC_SITE_CACHE_DIR (/var/tmp/dvc if not set): {error}") from None
     yield live
     with _written(live):
         live.end()
