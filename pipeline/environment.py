@@ -22,7 +22,7 @@ DEFAULTS = {
     "ORT_DISABLE_TELEMETRY": "1",
 }
 REMOVED = (  # beginnings of names: instructions, precisions and fewer threads than `execution.threads`
-    *("ATEN_", "ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_", "NPY_", "TIMM_", "TORCHINDUCTOR_", "TORCHDYNAMO_"),
+    *("ATEN_", "ONEDNN_", "DNNL_", "MKL_", "NPY_", "TIMM_", "TORCHINDUCTOR_", "TORCHDYNAMO_"),
     *("TORCH_COMPILE_DISABLE", "TORCH_ALLOW_TF32", "TORCH_MKLDNN_", "TORCH_BLAS_", "TORCH_LINALG_", "TORCH_CUDNN_"),
     *("PYTORCH_JIT", "PYTORCH_TUNABLEOP_", "NVIDIA_TF32_OVERRIDE"),
     *("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "OMP_MAX_ACTIVE_LEVELS", "OMP_NESTED"),
