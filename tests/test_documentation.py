@@ -47,6 +47,7 @@ PRINTS = {
     "python -m stages.export_onnx": r"wrote /tmp/net\.onnx",
     "python -m stages.golden": r"\d+ tensors of 8 images in /tmp/golden",
     "python -m stages.golden --check": r"[1-9][\d,]* values in \d+ of \d+ tensors compared, none differs",
+    "python -m stages.overlap": r"\d+ of \d+ validation images are training images",
     "python -m stages.pack": r"2000 images in /tmp/db/val\.lmdb",
     "python -m stages.pack --split-name train --dry-run": r"[\d,]+ images in \d+ classes, .*MB are free",
     "python -m stages.report": r"operation +kind.*QAT = integer: top-1 [\d.]+ %",
