@@ -26,7 +26,9 @@ class Ended:
     @property
     def line(self) -> str:
         """The one line, without "error: ", by which it failed; an AssertionError if it ended in any other way."""
-        lines = [line for line in self.errors.splitlines() if not line.startswith(("warning: ", "INFO: "))]  # INFO: LiteRT
+        lines = [
+            line for line in self.errors.splitlines() if not line.startswith(("warning: ", "INFO: "))
+        ]  # INFO: LiteRT
         assert self.code == 1, f"{self.code}: {self.errors}"
         assert len(lines) == 1, self.errors
         assert lines[0].startswith("error: "), self.errors
@@ -124,6 +126,8 @@ class StageServer:
                 "out": f"{texts}/out",
                 "err": f"{texts}/err",
             }
+            for name in ("out", "err"):  # a signal may come before the process opens them
+                Path(texts, name).touch()
             self._process.stdin.write(json.dumps(task) + "\n")
             self._process.stdin.flush()
             code = json.loads(self._process.stdout.readline())["code"]
