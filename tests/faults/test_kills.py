@@ -68,7 +68,7 @@ class Victim:
         ended = self.run(command)
         assert ended.code == 0, ended.errors
         assert self.differing() == []
-        assert not [*self.folder.glob("runs/**/*.partial"), *self.folder.glob("runs/**/*lock")]
+        assert not [*self.folder.glob("runs/**/*.partial"), *self.folder.glob("runs/.*.lock")]
         return time.monotonic() - begun
 
     def differing(self) -> list[str]:
