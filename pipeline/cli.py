@@ -22,7 +22,9 @@ MENDABLE = {
 }  # fmt: skip
 # How libraries say that memory or threads are short, where they do not raise a MemoryError.
 LACKS_MEMORY = re.compile(
-    r"(can't|cannot|failed to) allocate memory|out of memory|bad_?( )?alloc|_ALLOC_FAILED|can't start new thread", re.I
+    r"(can't|cannot|failed to) allocate memory|out of memory|bad_?( )?alloc|_ALLOC_FAILED|can't start new thread|"
+    "could not create a primitive",  # oneDNN
+    re.I,
 )
 LOWER = {  # by the stage that lacks memory
     "pack": "machine.workers",

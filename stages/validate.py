@@ -9,6 +9,7 @@ confusion matrix to plots/confusion and the images with the greatest loss to plo
 """
 
 import argparse
+import io
 import json
 from pathlib import Path
 
@@ -60,9 +61,7 @@ def main() -> None:
     write_json(files["metrics"], FileScores(**scores, sha256=classifier.digest))
     write_csv(files["classes"], [CLASS_HEADER, *classes])
     write_csv(files["confusion"], [CONFUSION_HEADER, *confusion_rows(counts, names)])
-    with whole_file(files["worst"]) as partial:
-        # no PNG: what deflate makes of the same pixels may differ between processors
-        hardest_sheet(database, logits, labels).save(partial, "JPEG", quality=90, subsampling=0)
+    write_jpeg(files["worst"], hardest_sheet(database, logits, labels))
 
 
 def write_nothing(files: dict[str, Path]) -> None:
@@ -70,8 +69,15 @@ def write_nothing(files: dict[str, Path]) -> None:
     write_json(files["metrics"], {})
     write_csv(files["classes"], [CLASS_HEADER])
     write_csv(files["confusion"], [CONFUSION_HEADER])
-    with whole_file(files["worst"]) as partial:
-        Image.new("RGB", (1, 1), "white").save(partial, "JPEG")
+    write_jpeg(files["worst"], Image.new("RGB", (1, 1), "white"))
+
+
+def write_jpeg(path: Path, image: Image.Image) -> None:
+    """Write an image; no PNG: what deflate makes of the same pixels may differ between processors."""
+    encoded = io.BytesIO()  # into a file, Pillow does not repeat a write of which the disk has taken a part
+    image.save(encoded, "JPEG", quality=90, subsampling=0)
+    with whole_file(path) as partial:
+        partial.write_bytes(encoded.getvalue())
 
 
 def output_files(step: str, folder: Path | None) -> dict[str, Path]:

@@ -54,7 +54,10 @@ class CModel:
         self._trace, self._seconds = trace, seconds
         self._folder = own_folder(self, folder)
         for name, text in sources.items():
-            (self._folder / name).write_text(text, encoding="utf-8")
+            try:
+                (self._folder / name).write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self._folder / name)) from None
         self._compile([*options, *(["-DNETWORK_TRACE"] if trace else [])])
 
     def _compile(self, options: Sequence[str]) -> None:

@@ -16,8 +16,7 @@ from project import files
 
 pytestmark = pytest.mark.faults
 
-CALLS = 6  # of each stage that fail, out of all that change a file
-LIMITS = 2  # of the size of a file, for each stage
+CALLS = 3  # of each stage that fail, out of all that change a file
 LEFT = (0, 40, 400)  # KB that are left on a small disk
 CURVES = ("plots/float/", "plots/qat/")  # DVCLive writes them as training goes on; the next start begins them again
 BY_OTHERS = (".git/", ".dvc/tmp/")  # notes of git and DVC, which both do without
@@ -87,7 +86,7 @@ def test_each_call_that_changes_a_file_fails_once(finished, tmp_path):
             assert contents(project, written) == whole, where
     disk.server.close()
     print(f"{tried} calls failed")
-    assert tried > 70
+    assert tried > 45
 
 
 def test_files_above_a_limit(finished, server, tmp_path):
@@ -97,7 +96,7 @@ def test_files_above_a_limit(finished, server, tmp_path):
         written = outs(project, command)
         whole = contents(finished, written)
         largest = max(map(len, whole.values()))
-        for limit in [chance.randrange(4096, largest) for _ in range(LIMITS) if largest > 4096]:
+        for limit in (chance.randrange(4096, largest), largest - 1) if largest > 4096 else ():
             remove(project, [*written, "runs"])
             ended = server.run(command, project, limits={"RLIMIT_FSIZE": limit})
             line = check_failed(ended, project, command, whole)
@@ -108,7 +107,7 @@ def test_files_above_a_limit(finished, server, tmp_path):
             assert server.run(command, project).code == 0
             assert contents(project, written) == whole, f"{command}, {limit} bytes"
     print(f"{tried} limits")
-    assert tried > 20
+    assert tried > 24
 
 
 @contextmanager
@@ -145,7 +144,7 @@ def test_a_small_disk(finished, server, tmp_path, command):
             if ended.code != 0:
                 failed += 1
                 line = check_failed(ended, project, command, whole)
-                assert re.search("No space left|disk|MB are free", line), line
+                assert re.search("No space left|cannot write", line), line
                 assert server.run(command, project, TMPDIR=str(disk / "tmp")).code == 0
             assert contents(project, written) == whole, f"{left} KB left"
         assert failed
