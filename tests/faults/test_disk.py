@@ -48,12 +48,16 @@ def few_forms(project: Path) -> list[str]:
 
 def check_failed(ended: Ended, project: Path, command: str, whole: dict[str, bytes]) -> str:
     """Make sure that a stage failed with one line and left nothing half-written; returns the line."""
-    line = ended.line
+    check_whole(project, command, whole)
+    return ended.line
+
+
+def check_whole(project: Path, command: str, whole: dict[str, bytes]) -> None:
+    """Make sure that what a stage has left is absent or whole."""
     left = [name for name in files(project) if re.search(r"partial|\.tmp$|\.old$", name)]
     assert [name for name in left if not name.startswith(BY_OTHERS)] == []
     for name, data in contents(project, outs(project, command)).items():
         assert name.startswith(CURVES) or data == whole[name], f"{name} is half-written"
-    return line
 
 
 def names(line: str, path: Path, project: Path) -> bool:
