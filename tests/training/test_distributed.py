@@ -3,7 +3,7 @@
 A process that has imported everything forks them, and forks them again after one of them has died, as torchrun does.
 """
 
-import ast
+import ast  # noqa: I001 - pipeline comes first
 import ctypes
 import json
 import os
@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pipeline  # noqa: F401 - pins the instruction set, before torch is imported
 import pytest
 import torch
 from torch import distributed

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,7 +78,10 @@ NETWORKS = {  # the network and the kinds of its operations
     "avg_pool over padding": (nn.AvgPool2d(3, 2, padding=1), "pad avg_pool"),
     "max_pool with half a window": (nn.MaxPool2d(3, 2, ceil_mode=True), "pad max_pool"),
     "padding": (nn.Sequential(nn.ZeroPad2d((1, 0, 2, 3)), nn.ConstantPad2d(1, -0.5)), "pad pad"),
-    "padding for a maximum": (Net(lambda net, x: F.pad(x, (0, 1, 0, 1), value=-float("inf"))), "pad"),
+    "padding for a maximum": (
+        Net(lambda net, x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-math.inf), 2)),
+        "pad max_pool",
+    ),
     "padding of nothing": (nn.Sequential(nn.ZeroPad2d(0), conv()), "conv"),
     "functions": (
         nn.Sequential(
