@@ -23,7 +23,7 @@ MENDABLE = {
 # How libraries say that memory or threads are short, where they do not raise a MemoryError.
 LACKS_MEMORY = re.compile(
     r"(can't|cannot|failed to) allocate memory|out of memory|bad_?( )?alloc|_ALLOC_FAILED|can't start new thread|"
-    "could not create a primitive|failed to map segment",  # oneDNN, the loader of libraries
+    "could not (create|execute) a primitive|failed to map segment",  # oneDNN, the loader of libraries
     re.I,
 )
 LOWER = {  # by the stage that lacks memory

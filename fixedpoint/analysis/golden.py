@@ -209,6 +209,8 @@ def _member(path: Path, archive: np.lib.npyio.NpzFile, stem: str, expected: np.n
         if size > 8 * expected.size + MOST_HEADER:
             raise ValueError(f"{size} bytes are more than {list(expected.shape)} can take")
         return archive[stem]
+    except MemoryError:
+        raise
     except Exception as error:  # what damage makes zipfile, zlib and NumPy raise has no common class
         raise QuantizationError(f"{path}: {stem}: {' '.join(str(error).split())}") from None
 

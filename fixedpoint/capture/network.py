@@ -26,6 +26,8 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
             expected = module(probe.clone())
             batch = {0: torch.export.Dim("batch")}
             exported = torch.export.export(module, (torch.zeros_like(probe),), dynamic_shapes=(batch,))
+        except MemoryError:
+            raise
         except Exception as error:  # what a network can make PyTorch raise has no common class
             sizes, reason = ", ".join(map(str, input_shape)), next(iter(str(error).splitlines()), type(error).__name__)
             raise QuantizationError(f"the network cannot be captured for inputs [batch, {sizes}]: {reason}") from error

@@ -74,6 +74,10 @@ def test_faults_that_the_user_cannot_mend_keep_their_traceback(error):
         (MemoryError(), f"{GOLDEN}: the system gives no more; lower golden.images"),
         (torch.OutOfMemoryError("CUDA out of memory.\nTried"), f"{GOLDEN}: CUDA out of memory.; lower golden.images"),
         (RuntimeError("std::bad_alloc"), f"{GOLDEN}: std::bad_alloc; lower golden.images"),
+        (
+            RuntimeError("could not execute a primitive"),
+            f"{GOLDEN}: could not execute a primitive; lower golden.images",
+        ),
         (RuntimeError("can't start new thread"), f"{GOLDEN}: can't start new thread; lower golden.images"),
         (InputError("out of memory.png is a folder"), "error: out of memory.png is a folder"),
     ],

@@ -269,3 +269,11 @@ def test_a_network_that_overflows_is_named():
     network[1].weight.data *= 1e3
     with pytest.raises(QuantizationError, match=r"^the network gives infinite numbers or NaN for numbers from -1 to"):
         capture(network, (3, 8, 8))
+
+
+def test_a_lack_of_memory_is_told_as_such():
+    def lacking(net, x):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        capture(Net(lacking), (3, 8, 8))
