@@ -26,8 +26,9 @@ def attributes(cls: type, value: Any, others: set[str], what: str) -> dict[str, 
     names = {field.name for field in fields(cls)} - others
     if not isinstance(value, dict) or set(value) != names:
         raise QuantizationError(f"{what} {shortened(value)} is not one of this version")
-    hints = get_type_hints(cls)
-    return {name: typed(value[name], hints[name], f"{value.get('name', what)}: {name}") for name in sorted(names)}
+    hints, own = get_type_hints(cls), value.get("name")
+    what = own if isinstance(own, str) else what
+    return {name: typed(value[name], hints[name], f"{what}: {name}") for name in sorted(names)}
 
 
 def typed(value: Any, hint: Any, what: str) -> Any:
