@@ -128,6 +128,15 @@ def test_weights_that_are_not_finite_are_named(number, constant):
         Program.from_json(program.to_json(), program.constants)
 
 
+@pytest.mark.parametrize("key", ["name", "kind", "stride"])
+def test_an_attribute_that_is_nested_without_end_is_one_line(key):
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(QuantizationError, match=r"^[^\n]{,400}$"):
+        changed("conv", "ops", 0, key, to=value)
+
+
 def test_a_mean_has_equal_weights():
     program = portable_programs.PROGRAMS["mean_3x3"]
     weight = program.constants["x.weight"].clone()
