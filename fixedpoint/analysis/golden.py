@@ -192,13 +192,16 @@ def read_tensors(folder: str | Path, like: dict[str, np.ndarray]) -> Iterator[tu
 
 
 def _open_archive(path: Path) -> np.lib.npyio.NpzFile:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
     try:
-        archive = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):
-        archive = None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise QuantizationError(f"{path} is not an npz file")
-    return archive
+        if not zipped:  # NumPy would take it for one array, with as much memory as its header asks for
+            raise zipfile.BadZipFile
+        return np.load(path, allow_pickle=False)
+    except MemoryError:
+        raise
+    except Exception:  # what damage makes zipfile and NumPy raise has no common class
+        raise QuantizationError(f"{path} is not an npz file") from None
 
 
 def _member(path: Path, archive: np.lib.npyio.NpzFile, stem: str, expected: np.ndarray) -> np.ndarray:

@@ -150,6 +150,12 @@ def objects(folder):
     np.savez(folder / "x.npz", sum=np.array([None]))
 
 
+def vast_array(folder):
+    """An array in place of an archive, whose header asks for a terabyte."""
+    with (folder / "x.npz").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|i1", "fortran_order": False, "shape": (10**12,)})
+
+
 def no_archive(folder):
     (folder / "x.npz").write_bytes(b"junk")
 
@@ -169,6 +175,7 @@ def damaged_archive(folder):
         (floats, r"x\.npz: sum is float32 \[6, 8, 16, 16\]; expected are integers"),
         (objects, r"x\.npz: sum: Object arrays cannot be loaded[^\n]*$"),
         (no_archive, r"x\.npz is not an npz file$"),
+        (vast_array, r"x\.npz is not an npz file$"),
         (damaged_archive, r"x\.npz: sum: Bad CRC-32[^\n]*$"),
     ],
 )
