@@ -8,6 +8,7 @@ import msgpack
 import numpy as np
 import pytest
 from forks import attacked, outcome
+from mutated_values import replaced
 from sample_images import encode
 
 from imagedb.reader import ImageDatabase
@@ -174,19 +175,6 @@ def odd_value(draw, depth=0):
     return {draw.choice(["label", "box", "image", "x"]): odd_value(draw, depth + 1) for _ in range(draw.randrange(3))}
 
 
-def replaced(value, draw):
-    """A copy of nested maps and lists in which one value is another, or missing."""
-    if isinstance(value, dict) and value and draw.random() < 0.85:
-        key = draw.choice(list(value))
-        if draw.random() < 0.1:
-            return {each: inner for each, inner in value.items() if each != key}
-        return value | {key: replaced(value[key], draw)}
-    if isinstance(value, list) and value and draw.random() < 0.85:
-        index = draw.randrange(len(value))
-        return [*value[:index], replaced(value[index], draw), *value[index + 1 :]]
-    return odd_value(draw)
-
-
 @pytest.mark.parametrize("annotated", [False, True])
 def test_records_of_any_content_are_read_or_refused(tmp_path, annotated):
     write_database(Noise(1, annotated), tmp_path / "db.lmdb")
@@ -198,7 +186,7 @@ def test_records_of_any_content_are_read_or_refused(tmp_path, annotated):
     for seed in range(10_000):
         draw = random.Random(seed)
         if seed % 2:
-            changed = msgpack.packb(replaced(fields, draw))
+            changed = msgpack.packb(replaced(fields, draw, odd_value, 0.85))
         else:
             mutable = bytearray(value)
             noisy(mutable, draw)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from forks import attacked, outcome
 from imagenet_archives import SYNSETS, jpeg, tar, write_devkit, write_train, write_val
+from mutated_values import replaced
 from sample_images import encode
 
 from imagedb.sources.files import CHUNK
@@ -34,16 +35,7 @@ def packed(tmp_path, kind, split):
     return done.header.count
 
 
-def replaced(value, draw):
-    """A copy of JSON values in which one is odd, missing or deeply nested."""
-    if isinstance(value, dict) and value and draw.random() < 0.9:
-        key = draw.choice(list(value))
-        if draw.random() < 0.1:
-            return {each: inner for each, inner in value.items() if each != key}
-        return value | {key: replaced(value[key], draw)}
-    if isinstance(value, list) and value and draw.random() < 0.9:
-        index = draw.randrange(len(value))
-        return [*value[:index], replaced(value[index], draw), *value[index + 1 :]]
+def odd_value(draw):
     return draw.choice(ODD)
 
 
@@ -82,7 +74,7 @@ def values(file, right):
     """A spoiler that changes the values of a JSON file."""
 
     def spoil(seed):
-        file.write_text(json.dumps(replaced(right, random.Random(seed))))
+        file.write_text(json.dumps(replaced(right, random.Random(seed), odd_value, 0.9)))
         return file.name
 
     return spoil
