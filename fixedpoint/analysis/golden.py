@@ -198,8 +198,6 @@ def _open_archive(path: Path) -> np.lib.npyio.NpzFile:
         if not zipped:  # NumPy would take it for one array, with as much memory as its header asks for
             raise zipfile.BadZipFile
         return np.load(path, allow_pickle=False)
-    except MemoryError:
-        raise
     except Exception:  # what damage makes zipfile and NumPy raise has no common class
         raise QuantizationError(f"{path} is not an npz file") from None
 
@@ -212,9 +210,7 @@ def _member(path: Path, archive: np.lib.npyio.NpzFile, stem: str, expected: np.n
         if size > 8 * expected.size + MOST_HEADER:
             raise ValueError(f"{size} bytes are more than {list(expected.shape)} can take")
         return archive[stem]
-    except MemoryError:
-        raise
-    except Exception as error:  # what damage makes zipfile, zlib and NumPy raise has no common class
+    except Exception as error:  # what damage makes zipfile, zlib and NumPy raise has no common class, a MemoryError too
         raise QuantizationError(f"{path}: {stem}: {' '.join(str(error).split())}") from None
 
 

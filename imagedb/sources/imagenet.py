@@ -203,9 +203,7 @@ def _read_devkit(root: Path) -> _Devkit:
             if synset["num_children"] == 0
         }
         wnids, class_names = map(list, zip(*sorted(by_number.values()), strict=True))
-    except MemoryError:
-        raise
-    except Exception as error:  # scipy raises any type on damaged data
+    except Exception as error:  # scipy raises any type on damaged data, also a MemoryError for sizes that lie
         raise InputError(f"{where}: meta.mat cannot be read: {' '.join(str(error).split())}") from None
     labels = {number: wnids.index(wnid) for number, (wnid, _) in by_number.items()}
     lines = truth.decode("ascii", "replace").split()

@@ -156,6 +156,14 @@ def vast_array(folder):
         np.lib.format.write_array_header_1_0(file, {"descr": "|i1", "fortran_order": False, "shape": (10**12,)})
 
 
+def vast_member(folder):
+    """The same in an archive."""
+    vast_array(folder)
+    array = (folder / "x.npz").read_bytes()
+    with zipfile.ZipFile(folder / "x.npz", "w") as archive:
+        archive.writestr("sum.npy", array)
+
+
 def no_archive(folder):
     (folder / "x.npz").write_bytes(b"junk")
 
@@ -176,6 +184,7 @@ def damaged_archive(folder):
         (objects, r"x\.npz: sum: Object arrays cannot be loaded[^\n]*$"),
         (no_archive, r"x\.npz is not an npz file$"),
         (vast_array, r"x\.npz is not an npz file$"),
+        (vast_member, r"x\.npz: sum: [^\n]*$"),
         (damaged_archive, r"x\.npz: sum: Bad CRC-32[^\n]*$"),
     ],
 )
