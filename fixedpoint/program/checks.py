@@ -8,7 +8,8 @@ from torch import Tensor
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program.names import INPUT, check_name
-from fixedpoint.program.ops import MOST_VALUES, Lookup, Op, Shape, is_fixed
+from fixedpoint.program.operation import MOST_VALUES, Op, Shape
+from fixedpoint.program.ops import Lookup, is_fixed
 
 
 def check_operations(

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fixedpoint.program.ops import Op
+from fixedpoint.program.moves import MaxPool, Rearrange, Select
+from fixedpoint.program.operation import Op
 from fixedpoint.program.program import INPUT, Program
 
 
 class Evaluator:
-    """Runs a program: one method per operation kind, each in the arithmetic of the subclass."""
+    """Runs a program: one method per operation kind; those that compute are in the arithmetic of the subclass."""
 
     program: Program
 
@@ -31,6 +34,21 @@ class Evaluator:
             for name in {*op.inputs}:
                 if self.program.last_reader[name] == op.name:
                     del values[name]
+
+    def max_pool(self, op: MaxPool, x: Tensor) -> Tensor:
+        return F.max_pool2d(x, op.kernel, op.stride, op.padding)
+
+    def flatten(self, op: Op, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def select(self, op: Select, x: Tensor) -> Tensor:
+        for axis, chosen in enumerate((op.channels, op.rows, op.columns), start=1):
+            if chosen and chosen != tuple(range(x.shape[axis])):
+                x = x.index_select(axis, torch.tensor(chosen, device=x.device))
+        return x
+
+    def rearrange(self, op: Rearrange, x: Tensor) -> Tensor:
+        return x.reshape(len(x), *op.view).permute(0, *(axis + 1 for axis in op.axes)).reshape(len(x), *op.shape)
 
     def logits(self, x: Tensor) -> Tensor:
         """The last tensor of `run`."""

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from fixedpoint.program.ops import Conv, Op
+from fixedpoint.program.operation import Op
+from fixedpoint.program.ops import Conv
 
 
 def power_of_two(exponent: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

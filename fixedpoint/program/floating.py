@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fixedpoint.program import AvgPool, Conv, Evaluator, Lookup, MaxPool, Op, Pad, Program
+from fixedpoint.program import AvgPool, Concat, Conv, Evaluator, Lookup, Op, Pad, Program
 from fixedpoint.program.functions import evaluate
 
 
@@ -46,14 +46,8 @@ class FloatEvaluator(Evaluator):
     def avg_pool(self, op: AvgPool, x: Tensor) -> Tensor:
         return _clamp(op, F.avg_pool2d(x, op.kernel, op.stride))
 
-    def max_pool(self, op: MaxPool, x: Tensor) -> Tensor:
-        return _clamp(op, F.max_pool2d(x, op.kernel, op.stride, op.padding))
-
-    def concat(self, op: Op, *operands: Tensor) -> Tensor:
-        return _clamp(op, torch.cat(operands, dim=1))
-
-    def flatten(self, op: Op, x: Tensor) -> Tensor:
-        return x.flatten(1)
+    def concat(self, op: Concat, *operands: Tensor) -> Tensor:
+        return _clamp(op, torch.cat(operands, dim=1 + op.axis))
 
     def _constant(self, op: Op, name: str, x: Tensor) -> Tensor:
         return self.program.constants[f"{op.name}.{name}"].to(x.device)
@@ -62,11 +56,10 @@ class FloatEvaluator(Evaluator):
 def pad(x: Tensor, op: Pad, values: Sequence[float]) -> Tensor:
     """`x` [batch, channels, h, w] with rows and columns of `values`, one number for all channels or one for each."""
     top, bottom, left, right = op.padding
-    sides = (left, right, top, bottom)
-    if len(values) == 1:
-        return F.pad(x, sides, value=values[0])
-    offset = torch.tensor(values, dtype=x.dtype, device=x.device).reshape(-1, 1, 1)
-    return torch.where(F.pad(torch.ones_like(x[:1], dtype=torch.bool), sides), F.pad(x, sides), offset)
+    result = torch.tensor(values, dtype=x.dtype, device=x.device).reshape(-1, 1, 1).expand(len(x), *op.shape).clone()
+    (_, height, width), (rows, columns) = op.shape, op.between
+    result[:, :, top : height - bottom : 1 + rows, left : width - right : 1 + columns] = x
+    return result
 
 
 def _clamp(op: Op, x: Tensor) -> Tensor:

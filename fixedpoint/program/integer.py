@@ -17,9 +17,9 @@ from fixedpoint.errors import QuantizationError
 from fixedpoint.program import (
     INPUT,
     AvgPool,
+    Concat,
     Conv,
     Lookup,
-    MaxPool,
     ModuleEvaluator,
     Op,
     Pad,
@@ -97,15 +97,9 @@ class IntegerEvaluator(ModuleEvaluator):
         # by a tensor: CUDA turns a division by a Python number into a product with its rounded reciprocal
         return self._round(op, total / torch.full_like(total, divisor))
 
-    def max_pool(self, op: MaxPool, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, op.kernel, op.stride, op.padding)
-
-    def concat(self, op: Op, *operands: Tensor) -> Tensor:
+    def concat(self, op: Concat, *operands: Tensor) -> Tensor:
         scales = (self._scale(op, self.program.exponents[name]) for name in op.inputs)
-        return torch.cat([self._round(op, x * scale) for x, scale in zip(operands, scales, strict=True)], dim=1)
-
-    def flatten(self, op: Op, x: Tensor) -> Tensor:
-        return x.flatten(1)
+        return torch.cat([self._round(op, x * scale) for x, scale in zip(operands, scales, strict=True)], 1 + op.axis)
 
     def _requantize(self, op: Op, accumulator: Tensor) -> Tensor:
         if op.name in self.program.raw:

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program.checks import check_operations
+from fixedpoint.program.moves import Flatten, Pad
 from fixedpoint.program.names import INPUT
-from fixedpoint.program.ops import Flatten, Lookup, Mul, Op, Pad
+from fixedpoint.program.operation import Op
+from fixedpoint.program.ops import Lookup, Mul
 from fixedpoint.program.reading import attributes
 
 INPUT_EXPONENT = 7  # an 8-bit pixel p is carried as p - 128 and read as (p - 128) / 128

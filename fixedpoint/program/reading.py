@@ -8,7 +8,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import torch
 
 from fixedpoint.errors import QuantizationError
-from fixedpoint.program.ops import OPS, Op
+from fixedpoint.program.operation import Op
+from fixedpoint.program.ops import OPS
 
 LARGEST = {int: 2**31 - 1, float: torch.finfo(torch.float32).max}  # what C's and ONNX's numbers hold
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import (
     AvgPool,
+    Concat,
     Conv,
     Lookup,
-    MaxPool,
     ModuleEvaluator,
     Op,
     Pad,
@@ -171,14 +171,8 @@ class FakeQuantModel(ModuleEvaluator):
         # by a tensor: CUDA turns a division by a Python number into a product with its rounded reciprocal
         return self._requantize(op, total / torch.full_like(total, op.kernel[0] * op.kernel[1]))
 
-    def max_pool(self, op: MaxPool, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, op.kernel, op.stride, op.padding)
-
-    def concat(self, op: Op, *operands: Tensor) -> Tensor:
-        return torch.cat([self._requantize(op, x) for x in operands], dim=1)
-
-    def flatten(self, op: Op, x: Tensor) -> Tensor:
-        return x.flatten(1)
+    def concat(self, op: Concat, *operands: Tensor) -> Tensor:
+        return torch.cat([self._requantize(op, x) for x in operands], dim=1 + op.axis)
 
     def _requantize(self, op: Op, x: Tensor) -> Tensor:
         if op.name not in self.program.exponents:  # the logits stay accumulators
