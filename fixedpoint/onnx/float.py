@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from fixedpoint.onnx.graph import Writer, window
-from fixedpoint.program import AvgPool, Conv, Lookup, MaxPool, Op, Pad
+from fixedpoint.program import AvgPool, Concat, Conv, Lookup, MaxPool, Op, Pad
 
 # How the operators of opset 17 compute each function: nodes in order, each with its inputs: "x", the index of an
 # earlier node, or a constant.
@@ -57,7 +57,7 @@ class FloatWriter(Writer):
 
     def pad(self, op: Pad, x: str) -> str:
         values = np.array([-np.inf if value is None else value for value in op.value], np.float32)
-        return self.graph.pad(x, op.padding, values, self.result(op))
+        return self.graph.pad(x, op, values, self.result(op))
 
     def mul(self, op: Op, a: str, b: str) -> str:
         return self._node(op, "Mul", [a, b])
@@ -74,8 +74,8 @@ class FloatWriter(Writer):
     def max_pool(self, op: MaxPool, x: str) -> str:
         return self._node(op, "MaxPool", [x], **window(op))
 
-    def concat(self, op: Op, *operands: str) -> str:
-        return self._node(op, "Concat", list(operands), axis=1)
+    def concat(self, op: Concat, *operands: str) -> str:
+        return self._node(op, "Concat", list(operands), axis=1 + op.axis)
 
     def flatten(self, op: Op, x: str) -> str:
         return self._node(op, "Flatten", [x])

@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_help
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.onnx.seal import BLANK, KEY, seal
-from fixedpoint.program import INPUT, AvgPool, Conv, Lookup, MaxPool, Op, Pad, Program
+from fixedpoint.program import INPUT, AvgPool, Concat, Conv, Lookup, MaxPool, Op, Pad, Program
 
 # A pair of 2022 that every ONNX Runtime since 1.12 loads; no operator used here has a newer version that adds anything.
 # The int8 files gave the same bits in ONNX Runtime 1.16, 1.23 and 1.32.
@@ -48,26 +48,45 @@ class Graph:
         names = ["" if value is None else self.constant(f"{output}/{side}", value) for side, value in sides]
         return self.node("Clip", [x, *names], output)
 
-    def pad(self, x: str, padding: tuple[int, int, int, int], values: np.ndarray, output: str) -> str:
-        """Pad the map `x` with rows (top, bottom) and columns (left, right).
+    def pad(self, x: str, op: Pad, values: np.ndarray, output: str) -> str:
+        """Pad the map `x` as `op` says, but with `values`.
 
         Args:
             values: Values of the type of `x`, one for all channels or one per channel. The latter is a Pad of the
                 difference with zeros, so the type must hold `x - values`.
         """
-        top, bottom, left, right = padding
-        sides = self.constant(f"{output}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
         if len(values) == 1:
-            return self.node("Pad", [x, sides, self.constant(f"{output}/value", values[0])], output)
+            return self._padded(x, op, [self.constant(f"{output}/value", values[0])], output)
         offset = self.constant(f"{output}/value", values.reshape(-1, 1, 1))
         difference = self.node("Sub", [x, offset], f"{output}/difference")
-        return self.node("Add", [self.node("Pad", [difference, sides], f"{output}/padded"), offset], output)
+        return self.node("Add", [self._padded(difference, op, [], f"{output}/padded"), offset], output)
+
+    def _padded(self, x: str, op: Pad, value: list[str], output: str) -> str:
+        """Pad `x` with a value, or with zeros: behind each row and column, then around the map, less what is too much.
+
+        [N, C, H, W] is [N, C, H, 1, W, 1] for the former.
+        """
+        (top, bottom, left, right), (rows, columns) = op.padding, op.between
+        if any(op.between):
+            channels, height, width = op.shape
+            sizes = (height - top - bottom + rows) // (1 + rows), (width - left - right + columns) // (1 + columns)
+            wide = [channels, sizes[0] * (1 + rows), sizes[1] * (1 + columns)]
+            x = self.reshape(x, [channels, sizes[0], 1, sizes[1], 1], f"{output}/apart")
+            ends = self.constant(f"{output}/spread/pads", np.array([0] * 9 + [rows, 0, columns], np.int64))
+            x = self.node("Pad", [x, ends, *value], f"{output}/spread")
+            x = self.reshape(x, wide, f"{output}/together")
+        sides = np.array([0, 0, top, left, 0, 0, bottom - rows, right - columns], np.int64)
+        return self.node("Pad", [x, self.constant(f"{output}/pads", sides), *value], output)
 
     def gather(self, table: np.ndarray, x: str, output: str) -> str:
         """Add `table[x + 128]` for an int8 tensor: exact in every runtime, since none computes the function."""
         index = self.node("Cast", [x], f"{output}/index", to=TensorProto.INT32)
         # an index below 0 counts from the end
         return self.node("Gather", [self.constant(f"{output}/table", np.roll(table, -128)), index], output)
+
+    def reshape(self, x: str, shape: Sequence[int], output: str) -> str:
+        """Add `x` as [batch, *shape]."""
+        return self.node("Reshape", [x, self.constant(f"{output}/shape", np.array([0, *shape], np.int64))], output)
 
     def map_sum(self, x: str, output: str) -> str:
         """Add the sum over height and width, [batch, channels, 1, 1]."""
@@ -187,7 +206,7 @@ class Writer(ABC):
     def max_pool(self, op: MaxPool, x: str) -> str: ...
 
     @abstractmethod
-    def concat(self, op: Op, *operands: str) -> str: ...
+    def concat(self, op: Concat, *operands: str) -> str: ...
 
     @abstractmethod
     def flatten(self, op: Op, x: str) -> str: ...

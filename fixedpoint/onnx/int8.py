@@ -21,8 +21,8 @@ class Int8Operators(Writer):
     def pad(self, op: Pad, x: str) -> str:
         values = self.program.pad_values(op)
         if len(values) == 1:
-            return self.graph.pad(x, op.padding, np.array(values, np.int8), op.name)
-        padded = self.graph.pad(self.int32(x), op.padding, np.array(values, np.int32), f"{op.name}/wide")
+            return self.graph.pad(x, op, np.array(values, np.int8), op.name)
+        padded = self.graph.pad(self.int32(x), op, np.array(values, np.int32), f"{op.name}/wide")
         return self.graph.node("Cast", [padded], op.name, to=TensorProto.INT8)
 
     def max_pool(self, op: MaxPool, x: str) -> str:

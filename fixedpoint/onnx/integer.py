@@ -5,7 +5,7 @@ from onnx import TensorProto
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.onnx.int8 import Int8Operators, along_channels
-from fixedpoint.program import AvgPool, Op
+from fixedpoint.program import AvgPool, Concat, Op
 
 ACCUMULATOR_LIMIT = 2**24  # |accumulator| is below it: proved for each channel when the program was converted
 
@@ -61,13 +61,13 @@ class IntegerWriter(Int8Operators):
         wide = self._wide(total, f"{op.name}/wide")
         return self._int8(op, self._divide(op, wide, [shift], 128 * count, f"{op.name}/rounded", count))
 
-    def concat(self, op: Op, *operands: str) -> str:
+    def concat(self, op: Concat, *operands: str) -> str:
         shifts = [self.program.exponents[name] - self._exponent(op) for name in op.inputs]
         rescaled = [
             self._divide(op, self._wide(x, f"{op.name}/wide{i}"), [shift], 128, f"{op.name}/operand{i}")
             for i, (x, shift) in enumerate(zip(operands, shifts, strict=True))
         ]
-        return self._int8(op, self.graph.node("Concat", rescaled, f"{op.name}/rounded", axis=1))
+        return self._int8(op, self.graph.node("Concat", rescaled, f"{op.name}/rounded", axis=1 + op.axis))
 
     def _exponent(self, op: Op) -> int:
         return self.program.exponents[op.name]

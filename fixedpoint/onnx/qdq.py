@@ -8,7 +8,7 @@ import numpy as np
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.onnx.graph import Writer, window
-from fixedpoint.program import INPUT, AvgPool, Conv, Lookup, MaxPool, Op, Pad, Program
+from fixedpoint.program import INPUT, AvgPool, Concat, Conv, Lookup, MaxPool, Op, Pad, Program
 
 INT8_INPUT = f"{INPUT}/int8"
 
@@ -38,7 +38,7 @@ class QdqWriter(Writer):
     def pad(self, op: Pad, x: str) -> str:
         step = float32_scale(self.exponents[op.name], op.name)
         values = np.array(self.program.pad_values(op), np.float32) * step
-        return self.quantize(self.graph.pad(self.dequantize(x), op.padding, values, f"{op.name}/exact"), op.name)
+        return self.quantize(self.graph.pad(self.dequantize(x), op, values, f"{op.name}/exact"), op.name)
 
     def mul(self, op: Op, a: str, b: str) -> str:
         return self._node(op, "Mul", [self.dequantize(a), self.dequantize(b)])
@@ -65,8 +65,8 @@ class QdqWriter(Writer):
     def max_pool(self, op: MaxPool, x: str) -> str:
         return self._node(op, "MaxPool", [self.dequantize(x)], **window(op))
 
-    def concat(self, op: Op, *operands: str) -> str:
-        return self._node(op, "Concat", [self.dequantize(operand) for operand in operands], axis=1)
+    def concat(self, op: Concat, *operands: str) -> str:
+        return self._node(op, "Concat", [self.dequantize(operand) for operand in operands], axis=1 + op.axis)
 
     def flatten(self, op: Op, x: str) -> str:
         return self._node(op, "Flatten", [x if op.name in self.raw else self.dequantize(x)])

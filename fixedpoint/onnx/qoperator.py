@@ -10,7 +10,7 @@ from onnx import TensorProto
 from fixedpoint.onnx.graph import OUTPUT, window
 from fixedpoint.onnx.int8 import Int8Operators, along_channels
 from fixedpoint.onnx.qdq import QdqWriter, float32_scale
-from fixedpoint.program import Conv, Op
+from fixedpoint.program import Concat, Conv, Op
 
 
 class QOperatorWriter(Int8Operators, QdqWriter):
@@ -36,8 +36,9 @@ class QOperatorWriter(Int8Operators, QdqWriter):
             return accumulator
         return self.quantize(self.clamped(op, self._real(op, accumulator, f"{op.name}/exact")), op.name)
 
-    def concat(self, op: Op, *operands: str) -> str:
-        return self.int8_node(op, "Concat", [self._rescaled(op, i, x) for i, x in enumerate(operands)], axis=1)
+    def concat(self, op: Concat, *operands: str) -> str:
+        rescaled = [self._rescaled(op, i, x) for i, x in enumerate(operands)]
+        return self.int8_node(op, "Concat", rescaled, axis=1 + op.axis)
 
     def end(self, last: str) -> str:
         return self._real(self.program.ops[-1], last, OUTPUT)
