@@ -192,13 +192,13 @@ static void mul(const int8_t *a, const int8_t *b, int32_t rows, int32_t count, i
             y[k] = rescaled(a[k] * b[k], shift, low, high);
 }
 
-/* One operand / 2^shift, as some of the `total` channels of the result. */
-static void concat(const int8_t *x, int32_t pixels, int32_t channels, int32_t total, int32_t shift, int32_t low,
+/* One operand / 2^shift: pieces of `size` values, as a part of the pieces of `total` values of the result. */
+static void concat(const int8_t *x, int32_t pieces, int32_t size, int32_t total, int32_t shift, int32_t low,
                    int32_t high, int8_t *restrict y)
 {
-    for (int32_t i = 0; i < pixels; i++, x += channels, y += total)
-        for (int32_t c = 0; c < channels; c++)
-            y[c] = rescaled(x[c], shift, low, high);
+    for (int32_t i = 0; i < pieces; i++, x += size, y += total)
+        for (int32_t k = 0; k < size; k++)
+            y[k] = rescaled(x[k], shift, low, high);
 }
 
 struct pool {
@@ -254,16 +254,28 @@ static void avg_pool(const struct pool *op, const int8_t *x, int8_t *restrict y)
             }
 }
 
-/* Rows and columns of a constant around a map: values[0] (step 0), or values[channel] (step 1). */
-static void pad(const int8_t *x, int32_t height, int32_t width, int32_t channels, int32_t top, int32_t bottom,
-                int32_t left, int32_t right, const int8_t *values, int32_t step, int8_t *restrict y)
+struct pad {
+    struct map in, out;
+    int32_t top, left;
+    struct pair between; /* rows and columns between two rows and two columns of the map */
+    const int8_t *values;
+    int32_t step; /* the constant is values[0] (step 0), or values[channel] (step 1) */
+};
+
+/* Rows and columns of a constant, around a map and between its own. */
+static void pad(const struct pad *op, const int8_t *x, int8_t *restrict y)
 {
-    const int32_t out_width = left + width + right, row_size = width * channels;
-    for (int32_t i = 0; i < (top + height + bottom) * out_width; i++)
+    const int32_t channels = op->in.channels;
+    const int32_t piece = op->between.width ? 1 : op->in.width; /* columns that stay together */
+    for (int32_t i = 0; i < op->out.height * op->out.width; i++)
         for (int32_t c = 0; c < channels; c++)
-            y[i * channels + c] = values[c * step];
-    for (int32_t row = 0; row < height; row++)
-        memcpy(y + ((top + row) * out_width + left) * channels, x + row * row_size, (size_t)row_size);
+            y[i * channels + c] = op->values[c * op->step];
+    for (int32_t row = 0; row < op->in.height; row++)
+        for (int32_t column = 0; column < op->in.width; column += piece, x += piece * channels) {
+            const int32_t v = op->top + row * (1 + op->between.height);
+            const int32_t h = op->left + column * (1 + op->between.width);
+            memcpy(y + (v * op->out.width + h) * channels, x, (size_t)(piece * channels));
+        }
 }
 
 /* [pixels][channels] to [channels][pixels] */

@@ -16,7 +16,7 @@ import numpy as np
 
 from fixedpoint.c.memory_plan import is_depthwise, is_view, plan
 from fixedpoint.errors import QuantizationError
-from fixedpoint.program import INPUT, AvgPool, Conv, MaxPool, Op, Pad, Program
+from fixedpoint.program import INPUT, AvgPool, Concat, Conv, MaxPool, Op, Pad, Program
 from fixedpoint.program.bounds import check_exactness
 from fixedpoint.program.names import file_stem
 
@@ -141,10 +141,11 @@ class CWriter:
         self._call("lookup", x, prod(op.shape), table, self._places[op.name])
 
     def pad(self, op: Pad, x: str) -> None:
-        channels, *size = self._shapes[op.inputs[0]]
+        top, _, left, _ = op.padding
+        place = {"top": top, "left": left, "between": _list(op.between)}
         values = self._array(op, "values", np.array(self.program.pad_values(op), np.int8))
-        step = int(len(op.value) > 1)
-        self._call("pad", x, *size, channels, *op.padding, values, step, self._places[op.name])
+        fields = {"values": values, "step": int(len(op.value) > 1)}
+        self._call("pad", self._struct(op, "pad", self._maps(op), place, fields), x, self._places[op.name])
 
     def add(self, op: Op, *operands: str) -> None:
         exponents = [self.program.exponents[name] for name in op.inputs]
@@ -160,14 +161,15 @@ class CWriter:
         shift = self._shift(op, sum(self.program.exponents[name] for name in op.inputs))
         self._call("mul", a, b, total // min(sizes), min(sizes), shift, *self._result(op))
 
-    def concat(self, op: Op, *operands: str) -> None:
+    def concat(self, op: Concat, *operands: str) -> None:
         *bounds, place = self._result(op)
-        total, *size = op.shape
+        _, height, width = _map(op.shape)
+        pieces = {0: height * width, 1: 1, 2: height}[op.axis]
         before = 0
         for name, x in zip(op.inputs, operands, strict=True):
-            channels, shift = self._shapes[name][0], self._shift(op, self.program.exponents[name])
-            self._call("concat", x, prod(size), channels, total, shift, *bounds, f"{place} + {before}")
-            before += channels
+            size, shift = prod(self._shapes[name]) // pieces, self._shift(op, self.program.exponents[name])
+            self._call("concat", x, pieces, size, prod(op.shape) // pieces, shift, *bounds, f"{place} + {before}")
+            before += size
 
     def max_pool(self, op: MaxPool, x: str) -> None:
         self._pool(op, x, padding=_list(op.padding))

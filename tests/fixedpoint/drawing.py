@@ -41,9 +41,9 @@ class Drawing:
     def pair(self, low: int, high: int) -> tuple[int, int]:
         return self.number(low, high), self.number(low, high)
 
-    def append(self, kind: type[Op], inputs, shape, exponent: int, *attributes, clamp=(None, None)) -> str:
+    def append(self, kind: type[Op], inputs, shape, exponent: int, *attributes, clamp=(None, None), **named) -> str:
         name = f"t{len(self.ops)}"
-        self.ops.append(kind(name, inputs, shape, *attributes, clamp=clamp))
+        self.ops.append(kind(name, inputs, shape, *attributes, clamp=clamp, **named))
         self.shapes[name], self.exponents[name] = shape, exponent
         return name
 
@@ -151,8 +151,10 @@ class Drawing:
     def concat(self, x: str) -> str:
         operands = self.operands(x, self.number(0, 2))
         exponent = self.exponent(max(self.exponents[name] for name in operands), shift=(-3, 6))
-        shape = (len(operands) * self.shapes[x][0], *self.shapes[x][1:])
-        return self.append(Concat, operands, shape, exponent, clamp=self.bounds(exponent))
+        shape = [*self.shapes[x]]
+        axis = self.number(0, len(shape) - 1)
+        shape[axis] *= len(operands)
+        return self.append(Concat, operands, tuple(shape), exponent, clamp=self.bounds(exponent), axis=axis)
 
     def clamp(self, x: str) -> str:
         return self.append(Clamp, (x,), self.shapes[x], self.exponents[x], clamp=self.bounds(self.exponents[x]))
@@ -161,8 +163,10 @@ class Drawing:
         (channels, rows, columns), padding = self.shapes[x], self.pair(0, 2) + self.pair(0, 2)
         count = self.draw(st.sampled_from([1, channels]))
         value = tuple(None if self.number(0, 4) == 0 else self.real(self.exponents[x]) for _ in range(count))
+        between = self.draw(st.sampled_from([(0, 0), self.pair(0, 2)]))
+        rows, columns = rows + (rows - 1) * between[0], columns + (columns - 1) * between[1]
         shape = (channels, rows + sum(padding[:2]), columns + sum(padding[2:]))
-        return self.append(Pad, (x,), shape, self.exponents[x], padding, value)
+        return self.append(Pad, (x,), shape, self.exponents[x], padding, value, between=between)
 
     def flatten(self, x: str) -> str:
         return self.append(Flatten, (x,), (int(np.prod(self.shapes[x])),), self.exponents[x])

@@ -53,7 +53,7 @@ def run(
         elif kind == "concat":
             target = exponents[op["name"]]
             rescaled = [divide_by_power(q, e - target) for q, e in zip(operands, operand_exponents, strict=True)]
-            result = np.clip(np.concatenate(rescaled, axis=1), low, high)
+            result = np.clip(np.concatenate(rescaled, axis=1 + op["axis"]), low, high)
         elif kind == "clamp":
             result = np.clip(operands[0], low, high)
         elif kind == "max_pool":
@@ -64,9 +64,13 @@ def run(
             top, bottom, left, right = op["padding"]
             values = [integer(value, exponents[op["name"]], -128) for value in op["value"]]
             batch, channels, rows, columns = operands[0].shape
-            result = np.empty((batch, channels, top + rows + bottom, left + columns + right), np.int64)
+            down, across = 1 + op["between"][0], 1 + op["between"][1]  # from a row to the next, from a column
+            height, width = top + (rows - 1) * down + 1 + bottom, left + (columns - 1) * across + 1 + right
+            result = np.empty((batch, channels, height, width), np.int64)
             result[:] = np.array(values).reshape(-1, 1, 1)
-            result[:, :, top : top + rows, left : left + columns] = operands[0]
+            for row in range(rows):
+                for column in range(columns):
+                    result[:, :, top + row * down, left + column * across] = operands[0][:, :, row, column]
         elif kind == "flatten":
             result = operands[0].reshape(len(x), -1)
         else:

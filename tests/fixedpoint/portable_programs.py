@@ -222,6 +222,8 @@ PROGRAMS: dict[str, Program] = {
     ),
     "concat_many": two_branches(Concat("x", tuple("abbabaabbab"), (154, 6, 6))),
     "concat_relu": two_branches(Concat("x", ("b", "b"), (28, 6, 6), clamp=RELU)),
+    "concat_rows": two_branches(Concat("x", ("b", "a", "b"), (14, 18, 6), axis=1)),
+    "concat_columns": two_branches(Concat("x", tuple("abbabaa"), (14, 6, 42), clamp=RELU, axis=2)),
     "concat_odd_bounds": two_branches(Concat("x", ("a", "b"), (28, 6, 6), clamp=(-1.3, 5.0))),
     "flatten": build(
         (12, 2, 3),
@@ -234,6 +236,18 @@ PROGRAMS: dict[str, Program] = {
     "pad_value": build((3, 8, 8), Pad("x", (INPUT,), (3, 9, 8), (0, 1, 0, 0), (-0.2,))),
     "pad_least": build((3, 8, 8), Pad("x", (INPUT,), (3, 9, 9), (1, 0, 0, 1), (None,))),
     "pad_values": build((3, 8, 8), Pad("x", (INPUT,), (3, 11, 11), (1, 2, 0, 3), (0.30078125, -7.0, None))),
+    "pad_between": build((3, 5, 4), Pad("x", (INPUT,), (3, 12, 7), (2, 1, 0, 3), (0.0,), between=(1, 0))),
+    "pad_between_columns": build((3, 5, 4), Pad("x", (INPUT,), (3, 6, 11), (1, 0, 0, 1), (0.0,), between=(0, 2))),
+    "pad_between_alone": build((3, 4, 4), Pad("x", (INPUT,), (3, 10, 7), (0, 0, 0, 0), (0.0,), between=(2, 1))),
+    "pad_between_value": build((3, 4, 4), Pad("x", (INPUT,), (3, 10, 8), (0, 0, 1, 0), (-0.2,), between=(2, 1))),
+    "pad_between_values": build(
+        (3, 4, 3), Pad("x", (INPUT,), (3, 8, 8), (1, 0, 0, 1), (0.30078125, None, 0.74609375), between=(1, 2))
+    ),
+    "transposed_conv": build(  # a transposed convolution of stride 2, with a kernel of 3 and a padding of 1
+        (6, 4, 5),
+        Pad("p", (INPUT,), (6, 9, 11), (1, 1, 1, 1), (0.0,), between=(1, 1)),
+        conv("x", "p", (14, 7, 9), padding=(0, 0), groups=2, clamp=RELU),
+    ),
     "pad_values_columns": build((3, 8, 8), Pad("x", (INPUT,), (3, 8, 10), (0, 0, 1, 1), (0.3, -0.9, 0.0))),
     "pad_values_conv": build(  # what a BatchNorm before a padded convolution becomes
         (3, 8, 8),

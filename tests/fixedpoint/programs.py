@@ -224,6 +224,8 @@ PROGRAMS: dict[str, Program] = {
     "add_three": two_branches(Add("x", ("a", "b", "a"), FOUR), Add("y", ("x", "b"), FOUR), a=7, b=4, x=3, y=2),
     "add_to_itself": build((3, 8, 8), Add("x", (INPUT, INPUT), (3, 8, 8)), exponents={"x": 5}),
     "concat": two_branches(Concat("x", ("a", INPUT, "b"), (11, 8, 8)), a=3, b=6, x=5),
+    "concat_rows": two_branches(Concat("x", ("b", "a", "b"), (4, 24, 8), axis=1), a=3, b=6, x=5),
+    "concat_columns": two_branches(Concat("x", ("a", "b"), (4, 8, 16), clamp=RELU6, axis=2), a=2, b=7, x=4),
     "concat_clamp": two_branches(Concat("x", ("a", "b"), (8, 8, 8), clamp=RELU6), a=2, b=7, x=4),
     "concat_depthwise_1x1": two_branches(  # what a BatchNorm between a concatenation and a ReLU becomes
         Concat("both", ("a", "b"), (8, 8, 8)),
@@ -263,6 +265,17 @@ PROGRAMS: dict[str, Program] = {
     "pad": build((3, 8, 8), Pad("x", (INPUT,), (3, 10, 12), (2, 0, 1, 3), (0.0,))),
     "pad_value": build((3, 8, 8), Pad("x", (INPUT,), (3, 9, 8), (0, 1, 0, 0), (-0.2,))),
     "pad_values": build((3, 8, 8), Pad("x", (INPUT,), (3, 10, 10), (1, 1, 1, 1), (0.30078125, -7.0, 0.74609375))),
+    "pad_between": build((3, 5, 4), Pad("x", (INPUT,), (3, 12, 7), (2, 1, 0, 3), (0.0,), between=(1, 0))),
+    "pad_between_value": build((3, 4, 4), Pad("x", (INPUT,), (3, 10, 7), (0, 0, 0, 0), (-0.2,), between=(2, 1))),
+    "pad_between_values": build(
+        (3, 4, 3), Pad("x", (INPUT,), (3, 8, 8), (1, 0, 0, 1), (0.30078125, -7.0, 0.74609375), between=(1, 2))
+    ),
+    "transposed_conv": build(  # a transposed convolution of stride 2, with a kernel of 3 and a padding of 1
+        (6, 4, 5),
+        Pad("p", (INPUT,), (6, 9, 11), (1, 1, 1, 1), (0.0,), between=(1, 1)),
+        conv("x", "p", (4, 7, 9), padding=(0, 0), groups=2, clamp=RELU),
+        exponents={"x": 4},
+    ),
     "pad_conv": build(
         (3, 8, 8),
         Pad("p", (INPUT,), (3, 9, 9), (0, 1, 0, 1), (0.0,)),

@@ -118,20 +118,33 @@ def test_lookup_by_hand():
 
 def test_pad_by_hand():
     image, exponents = [[[[1, 2]], [[3, 4]]]], {"input": 3, "y": 3}
-    pads = {"padding": (1, 0, 0, 2), "value": (0.3125, None)}  # above and on the right; 2.5 is a tie
+    pads = {"between": (0, 0), "padding": (1, 0, 0, 2), "value": (0.3125, None)}  # above, on the right; 2.5 is a tie
     assert run("pad", image, exponents, **pads) == [
         [[[2, 2, 2, 2], [1, 2, 2, 2]], [[-128, -128, -128, -128], [3, 4, -128, -128]]]
     ]
-    pads = {"padding": (0, 1, 1, 0), "value": (-100.0,)}  # below and on the left, for all channels
+    pads |= {"padding": (0, 1, 1, 0), "value": (-100.0,)}  # below and on the left, for all channels
     assert run("pad", image, exponents, **pads) == [[[[-128, 1, 2], [-128] * 3], [[-128, 3, 4], [-128] * 3]]]
+
+
+def test_pad_between_values_by_hand():
+    pads = {"padding": (1, 0, 0, 1), "between": (1, 2), "value": (0.625,)}  # 5, above and on the right
+    result = run("pad", [[[[1, 2], [3, 4]]]], {"input": 3, "y": 3}, **pads)
+    assert result == [[[[5] * 5, [1, 5, 5, 2, 5], [5] * 5, [3, 5, 5, 4, 5]]]]
 
 
 def test_concat_by_hand():
     ops = [{"kind": "clamp", "name": "c", "inputs": ["input"], "clamp": (0.0, None)}]
-    ops += [{"kind": "concat", "name": "y", "inputs": ["input", "c"], "clamp": (None, 0.25)}]
+    ops += [{"kind": "concat", "name": "y", "inputs": ["input", "c"], "clamp": (None, 0.25), "axis": 0}]
     x = np.array([[-6, 10, 127]], np.int8)
     exponents = {"input": 7, "c": 7, "y": 5}
     assert oracle.run({"ops": ops, "exponents": exponents}, {}, x)["y"].tolist() == [[-2, 2, 8, 0, 2, 8]]
+
+
+@pytest.mark.parametrize(("axis", "expected"), [(0, [[[1, 2]]] * 2), (1, [[[1, 2], [1, 2]]]), (2, [[[1, 2, 1, 2]]])])
+def test_concat_of_each_axis_by_hand(axis, expected):
+    op = {"kind": "concat", "name": "y", "inputs": ["input", "input"], "clamp": (None, None), "axis": axis}
+    program = {"ops": [op], "exponents": {"input": 7, "y": 7}}
+    assert oracle.run(program, {}, np.array([[[[1, 2]]]], np.int8))["y"].tolist() == [expected]
 
 
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name.startswith("avg_pool")])
