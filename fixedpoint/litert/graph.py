@@ -31,6 +31,7 @@ OPERATORS = {
     ("RELU", 2): ("2.1.0", None),
     ("RELU6", 2): ("1.14.0", None),
     ("RESHAPE", 1): ("1.5.0", "ReshapeOptions"),
+    ("SLICE", 2): ("1.14.0", "SliceOptions"),
     ("TRANSPOSE", 2): ("1.14.0", "TransposeOptions"),
 }
 IDENTIFIER = b"TFL3"

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.litert.graph import OUTPUT, LiteRtGraph
+from fixedpoint.litert.moves import Moves
 from fixedpoint.litert.scales import filter_scale, logit_exponent, power_of_two
 from fixedpoint.program import (
     INPUT,
@@ -15,11 +15,9 @@ from fixedpoint.program import (
     Clamp,
     Concat,
     Conv,
-    Flatten,
     Linear,
     MaxPool,
     Op,
-    Pad,
     Program,
 )
 from fixedpoint.program.portable import check_portable
@@ -64,7 +62,7 @@ def litert_model(program: Program, metadata: Mapping[str, object], logits: str =
     return writer.graph.finish({**metadata, **own})
 
 
-class LiteRtWriter:
+class LiteRtWriter(Moves):
     """Turns a program into operators: one method per operation kind adds them and returns the result's tensor.
 
     Maps are [batch, height, width, channels], vectors are maps of 1 x 1. The int8 tensor of the operation `op` is
@@ -107,21 +105,6 @@ class LiteRtWriter:
     def clamp(self, op: Clamp, x: int) -> int:
         return self._clamp(op, x)
 
-    def pad(self, op: Pad, x: int) -> int:
-        values = self.program.pad_values(op)
-        if len(values) == 1:
-            return self._pad(op, x, op.name, op.padding, values[0])
-        # pad with zeros, then add a line of values at the ends; rows, then columns: right for every batch size
-        for name, (before, after), axis in ((f"{op.name}/rows", op.padding[:2], 0), (op.name, op.padding[2:], 1)):
-            sides = (before, after, 0, 0) if axis == 0 else (0, 0, before, after)
-            x = self._pad(op, x, f"{name}/zeros", sides, 0)
-            shape = self.graph.shape(x)
-            line = np.tile(np.array(values, np.int8), (shape[axis], 1))
-            line[before : shape[axis] - after] = 0
-            border = self._int8(f"{name}/values", np.expand_dims(line, (0, 2 - axis)), op.name)
-            x = self.graph.operator("ADD", [x, border], self._tensor(name, shape, op.name))
-        return x
-
     def add(self, op: Add, a: int, b: int) -> int:
         return self._result(op, "ADD", [a, b])
 
@@ -139,18 +122,7 @@ class LiteRtWriter:
             groups = [parts[i : i + MAX_CONCAT] for i in range(0, len(parts), MAX_CONCAT)]
             name = f"{op.name}/of_{len(parts)}"
             parts = [self._joined(op, f"{name}/{i}", group) for i, group in enumerate(groups)]
-        return self._result(op, "CONCATENATION", parts, axis=3)
-
-    def flatten(self, op: Flatten, x: int) -> int:
-        height, width, channels = self.graph.shape(x)
-        readers = self.program.readers(op.name)
-        if height * width == 1 or all(isinstance(reader, Linear) for reader in readers):
-            return x
-        if channels > 1:
-            order = self.graph.constant(f"{op.name}/order", np.array([0, 3, 1, 2], np.int32))
-            y = self._tensor(f"{op.name}/transposed", [channels, height, width], op.name)
-            x = self.graph.operator("TRANSPOSE", [x, order], y)
-        return self._reshape(x, op.name, self._output(op), [1, 1, *op.shape])
+        return self._result(op, "CONCATENATION", parts, axis=self._axis(op))
 
     def _weighted(self, op: Conv, x: int, weight: np.ndarray) -> int:
         """Add a convolution with the weights [out, in / groups, height, width]."""
@@ -182,10 +154,13 @@ class LiteRtWriter:
         """Add the concatenation of some operands of `op`, as the tensor `name`."""
         if len(parts) == 1:
             return parts[0]
-        height, width, _ = self.graph.shape(parts[0])
-        channels = sum(self.graph.shape(part)[2] for part in parts)
-        y = self._tensor(name, [height, width, channels], op.name)
-        return self.graph.operator("CONCATENATION", parts, y, axis=3)
+        shape, axis = [*self.graph.shape(parts[0])], self._axis(op)
+        shape[axis - 1] = sum(self.graph.shape(part)[axis - 1] for part in parts)
+        return self.graph.operator("CONCATENATION", parts, self._tensor(name, shape, op.name), axis=axis)
+
+    def _axis(self, op: Concat) -> int:
+        """The axis of `op` in [batch, height, width, channels]."""
+        return (3, 1, 2)[op.axis]
 
     def _result(self, op: Op, kind: str, inputs: Sequence[int], **arguments: Any) -> int:
         """Add the operator that computes `op`, with its clamp as an option where LiteRT has it, or as an operator."""
@@ -234,37 +209,6 @@ class LiteRtWriter:
         down, right = op.padding
         x = self._pad(op, x, f"{op.name}/padded", (down, down, right, right), value)
         return x, options | {"padding": "VALID"}
-
-    def _pad(self, op: Op, x: int, name: str, padding: tuple[int, int, int, int], value: int) -> int:
-        """Pad `x`, the operand of `op`, with rows (top, bottom) and columns (left, right) of an integer."""
-        top, bottom, left, right = padding
-        height, width, channels = self.graph.shape(x)
-        sides = self.graph.constant(f"{name}/sides", np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32))
-        y = self._tensor(name, [top + height + bottom, left + width + right, channels], op.inputs[0])
-        if value == 0:
-            return self.graph.operator("PAD", [x, sides], y)
-        return self.graph.operator("PADV2", [x, sides, self._int8(f"{name}/value", [value], op.inputs[0])], y)
-
-    def _reshape(self, x: int, name: str, y: int, shape: Sequence[int]) -> int:
-        """Reshape `x` to [batch, *shape], the tensor `y` named `name`."""
-        target = self.graph.constant(f"{name}/shape", np.array([-1, *shape], np.int32))
-        return self.graph.operator("RESHAPE", [x, target], y, version=1, newShape=[-1, *shape])
-
-    def _output(self, op: Op, part: str = "") -> int:
-        """The tensor of the result of `op`, or of the intermediate result `part`."""
-        channels, height, width = (*op.shape, 1, 1)[:3]
-        return self._tensor(f"{op.name}/{part}" if part else op.name, [height, width, channels], op.name)
-
-    def _tensor(self, name: str, shape: Sequence[int], like: str, dtype: str = "int8") -> int:
-        """The tensor `name` [batch, *shape] with the exponent of the program's tensor `like`."""
-        return self.graph.tensor(name, shape, power_of_two(self.exponents[like], name), dtype)
-
-    def _int8(self, name: str, value: ArrayLike, like: str) -> int:
-        """An int8 constant with the exponent of the program's tensor `like`."""
-        return self.graph.constant(name, np.array(value, np.int8), power_of_two(self.exponents[like], name))
-
-    def _constant(self, op: Op, name: str) -> np.ndarray:
-        return self.program.constants[f"{op.name}.{name}"].detach().cpu().numpy()
 
 
 def tensor_names(program: Program) -> list[str]:

@@ -1,0 +1,108 @@
+"""Operators of LiteRT that only move values."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fixedpoint.litert.graph import LiteRtGraph
+from fixedpoint.litert.scales import power_of_two
+from fixedpoint.program import Flatten, Linear, Op, Pad, Pair, Program
+
+
+class Moves:
+    """The operations that move values, and the tensors of a file: a base of `fixedpoint.litert.writer.LiteRtWriter`.
+
+    Attributes:
+        exponents: Exponents of the program's tensors and of its logits.
+    """
+
+    program: Program
+    graph: LiteRtGraph
+    exponents: dict[str, int]
+
+    def pad(self, op: Pad, x: int) -> int:
+        values, (top, bottom, left, right), (rows, columns) = self.program.pad_values(op), op.padding, op.between
+        if len(values) == 1:
+            return self._pad(op, x, op.name, op.padding, values[0], op.between)
+        # pad with zeros, then add a line of values where these are; rows, then columns: right for every batch size
+        for name, padding, between, axis in (
+            (f"{op.name}/rows", (top, bottom, 0, 0), (rows, 0), 0),
+            (op.name, (0, 0, left, right), (0, columns), 1),
+        ):
+            x = self._pad(op, x, f"{name}/zeros", padding, 0, between)
+            shape, (before, after) = self.graph.shape(x), padding[2 * axis :][:2]
+            line = np.tile(np.array(values, np.int8), (shape[axis], 1))
+            line[before : shape[axis] - after : 1 + between[axis]] = 0
+            border = self._int8(f"{name}/values", np.expand_dims(line, (0, 2 - axis)), op.name)
+            x = self.graph.operator("ADD", [x, border], self._tensor(name, shape, op.name))
+        return x
+
+    def flatten(self, op: Flatten, x: int) -> int:
+        height, width, channels = self.graph.shape(x)
+        readers = self.program.readers(op.name)
+        if height * width == 1 or all(isinstance(reader, Linear) for reader in readers):
+            return x
+        if channels > 1:
+            order = self.graph.constant(f"{op.name}/order", np.array([0, 3, 1, 2], np.int32))
+            y = self._tensor(f"{op.name}/transposed", [channels, height, width], op.name)
+            x = self.graph.operator("TRANSPOSE", [x, order], y)
+        return self._reshape(x, op.name, self._output(op), [1, 1, *op.shape])
+
+    def _pad(
+        self, op: Op, x: int, name: str, padding: tuple[int, int, int, int], value: int, between: Pair = (0, 0)
+    ) -> int:
+        """Pad `x`, the operand of `op`, with rows (top, bottom), columns (left, right) and `between` of an integer."""
+        sides = [padding[:2], padding[2:], (0, 0)]
+        for axis, part in ((1, "columns"), (0, "rows")):
+            if more := between[axis]:
+                # so many go with each line: behind it as far as the padding takes those of the last line, else before
+                before, after = sides[axis]
+                behind = min(more, after)
+                x = self._apart(op, x, f"{name}/{part}", axis, (more - behind, behind), value)
+                sides[axis] = before - more + behind, after - behind
+        if surplus := [max(0, -before) for before, _ in sides] if min(min(sides)) < 0 else []:
+            sizes = [size - less for size, less in zip(self.graph.shape(x), surplus, strict=True)]
+            y = self._tensor(f"{name}/cropped", sizes, op.inputs[0])
+            parts = {"begin": [0, *surplus], "size": [-1, *sizes]}
+            ends = [self.graph.constant(f"{name}/cropped/{k}", np.array(v, np.int32)) for k, v in parts.items()]
+            x = self.graph.operator("SLICE", [x, *ends], y)
+        return self._filled(op, x, name, [(max(0, before), after) for before, after in sides], value)
+
+    def _apart(self, op: Op, x: int, name: str, axis: int, sides: tuple[int, int], value: int) -> int:
+        """Add rows (axis 0) or columns (1) of an integer before and after each one of `x`, the operand of `op`."""
+        shape, wide = [*self.graph.shape(x)], [(0, 0)] * 3
+        wide[axis + 1] = sides[0] * shape[axis + 1], sides[1] * shape[axis + 1]
+        x = self._filled(op, x, f"{name}/wide", wide, value)
+        shape[axis] *= 1 + sum(sides)
+        return self._reshape(x, name, self._tensor(name, shape, op.inputs[0]), shape)
+
+    def _filled(self, op: Op, x: int, name: str, sides: Sequence[Pair], value: int) -> int:
+        """Add an integer before and after `x`, the operand of `op`, along its height, width and channels."""
+        ends = self.graph.constant(f"{name}/sides", np.array([(0, 0), *sides], np.int32))
+        shape = [size + sum(side) for size, side in zip(self.graph.shape(x), sides, strict=True)]
+        y = self._tensor(name, shape, op.inputs[0])
+        if value == 0:
+            return self.graph.operator("PAD", [x, ends], y)
+        return self.graph.operator("PADV2", [x, ends, self._int8(f"{name}/value", [value], op.inputs[0])], y)
+
+    def _reshape(self, x: int, name: str, y: int, shape: Sequence[int]) -> int:
+        """Reshape `x` to [batch, *shape], the tensor `y` named `name`."""
+        target = self.graph.constant(f"{name}/shape", np.array([-1, *shape], np.int32))
+        return self.graph.operator("RESHAPE", [x, target], y, version=1, newShape=[-1, *shape])
+
+    def _output(self, op: Op, part: str = "") -> int:
+        """The tensor of the result of `op`, or of the intermediate result `part`."""
+        channels, height, width = (*op.shape, 1, 1)[:3]
+        return self._tensor(f"{op.name}/{part}" if part else op.name, [height, width, channels], op.name)
+
+    def _tensor(self, name: str, shape: Sequence[int], like: str, dtype: str = "int8") -> int:
+        """The tensor `name` [batch, *shape] with the exponent of the program's tensor `like`."""
+        return self.graph.tensor(name, shape, power_of_two(self.exponents[like], name), dtype)
+
+    def _int8(self, name: str, value: ArrayLike, like: str) -> int:
+        """An int8 constant with the exponent of the program's tensor `like`."""
+        return self.graph.constant(name, np.array(value, np.int8), power_of_two(self.exponents[like], name))
+
+    def _constant(self, op: Op, name: str) -> np.ndarray:
+        return self.program.constants[f"{op.name}.{name}"].detach().cpu().numpy()
