@@ -42,9 +42,8 @@ class Evaluator:
         return x.flatten(1)
 
     def select(self, op: Select, x: Tensor) -> Tensor:
-        for axis, chosen in enumerate((op.channels, op.rows, op.columns), start=1):
-            if chosen and chosen != tuple(range(x.shape[axis])):
-                x = x.index_select(axis, torch.tensor(chosen, device=x.device))
+        for axis, chosen in op.changes(x.shape[1:]).items():
+            x = x.index_select(1 + axis, torch.tensor(chosen, device=x.device))
         return x
 
     def rearrange(self, op: Rearrange, x: Tensor) -> Tensor:

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import inf, prod
 
-from fixedpoint.program.operation import Op, Pair, Shape, shown
+from fixedpoint.program.operation import MOST_VALUES, Op, Pair, Shape, shown
+
+MOST_AXES = 16  # of a view
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,9 @@ class Pad(Op):
     def result_shape(self, operands: Sequence[Shape], constants: Mapping[str, Shape]) -> Shape:
         channels, (height, width) = self.map_of(operands[0])
         self.require(min(self.padding) >= 0, f"padding must not be negative, as in {list(self.padding)}")
-        self.require(min(self.between) >= 0, f"between must not be negative, as in {list(self.between)}")
+        apart = prod(size * (1 + more) for size, more in zip((height, width), self.between, strict=True))
+        fits = min(self.between) >= 0 and channels * apart <= MOST_VALUES
+        self.require(fits, f"between must be 0 or more, and no map of more than 2**28 values: {list(self.between)}")
         self.require(len(self.value) in (1, channels), f"value must be 1 number or {channels}, not {len(self.value)}")
         top, bottom, left, right = self.padding
         rows, columns = (size + (size - 1) * more for size, more in zip((height, width), self.between, strict=True))
@@ -105,12 +110,27 @@ class Select(Op):
     columns: tuple[int, ...]
 
     def result_shape(self, operands: Sequence[Shape], constants: Mapping[str, Shape]) -> Shape:
-        chosen = [axis for axis in (self.channels, self.rows, self.columns) if axis]
         shape = operands[0]
-        self.require(len(chosen) == len(shape), f"it chooses from {len(chosen)} axes of {list(shape)}")
+        chosen, others = self.chosen[: len(shape)], self.chosen[len(shape) :]
+        self.require(all(chosen) and not any(others), f"it must choose from the {len(shape)} axes of {list(shape)}")
         for axis, size in zip(chosen, shape, strict=True):
             self.require(0 <= min(axis) <= max(axis) < size, f"it chooses {min(axis)} to {max(axis)} of {size}")
         return tuple(map(len, chosen))
+
+    @property
+    def chosen(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """What it chooses, axis by axis."""
+        return self.channels, self.rows, self.columns
+
+    def changes(self, operand: Shape) -> dict[int, tuple[int, ...]]:
+        """What it chooses from the axes of which it does not take all as they are, by their numbers."""
+        return {i: self.chosen[i] for i, size in enumerate(operand) if self.chosen[i] != tuple(range(size))}
+
+
+def step(numbers: Sequence[int]) -> int | None:
+    """What is between each number and the next; None if that is not the same everywhere."""
+    steps = {b - a for a, b in pairwise(numbers)}
+    return steps.pop() if len(steps) == 1 else None if steps else 1
 
 
 @dataclass(frozen=True)
@@ -127,9 +147,9 @@ class Rearrange(Op):
     axes: tuple[int, ...]
 
     def result_shape(self, operands: Sequence[Shape], constants: Mapping[str, Shape]) -> Shape:
-        self.require(
-            sorted(self.axes) == [*range(len(self.view))], f"axes {list(self.axes)} do not order {len(self.view)}"
-        )
+        count = len(self.view)
+        self.require(count <= MOST_AXES, f"view has {count} axes, and can have {MOST_AXES}")
+        self.require(sorted(self.axes) == [*range(count)], f"axes {list(self.axes)[:MOST_AXES]} do not order {count}")
         for name, shape in (("view", self.view), ("shape", self.shape)):
             fits = min(shape, default=0) >= 1 and prod(shape) == prod(operands[0])
             self.require(fits, f"{name} {list(shape)} has not the values of {list(operands[0])}")

@@ -73,6 +73,17 @@ def run(
                     result[:, :, top + row * down, left + column * across] = operands[0][:, :, row, column]
         elif kind == "flatten":
             result = operands[0].reshape(len(x), -1)
+        elif kind == "select":
+            result = operands[0][:, list(op["channels"])]
+            if op["rows"]:
+                result = result[:, :, list(op["rows"])][:, :, :, list(op["columns"])]
+        elif kind == "rearrange":
+            values = operands[0].reshape(len(x), -1)
+            sources = []
+            for place in np.ndindex(*(op["view"][axis] for axis in op["axes"])):
+                at = dict(zip(op["axes"], place, strict=True))  # the place along each axis of the view
+                sources.append(np.ravel_multi_index([at[axis] for axis in range(len(at))], op["view"]))
+            result = values[:, sources].reshape(len(x), *op["shape"])
         else:
             raise NotImplementedError(f"the oracle does not know the operation {kind}")
         tensors[op["name"]] = result

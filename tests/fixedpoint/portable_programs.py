@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from moves import MOVES
 from programs import HARDTANH, RELU, RELU6, conv
 
 from fixedpoint.program import (
@@ -271,4 +272,5 @@ PROGRAMS: dict[str, Program] = {
     "mean_1x56": build((1, 1, 56), mean("x", INPUT, (1, 1, 1))),
     "network": network(),
     "network_vectors": network_vectors(),
+    **{name: build(shape, *ops) for name, (shape, ops) in MOVES.items()},
 }
