@@ -134,6 +134,16 @@ MUTATIONS = {
     "value of a channel's pad": ("pad_values", "x", operation("x", value=(0.30078125, -7.0, 0.765625))),
     "value before a max pool": ("pad_max_pool", "p", operation("p", value=(-127 / 128,))),
     "place of a map in its pad": ("pad", "x", operation("x", padding=(1, 1, 1, 3))),
+    "constants between rows, not columns": (
+        "pad_between",
+        "x",
+        operation("x", padding=(5, 2, 0, 0), between=(0, 1)),
+    ),
+    "place between constants": ("pad_between_values", "x", operation("x", padding=(0, 1, 0, 1))),
+    "value between rows": ("transposed_conv", "p", operation("p", value=(2.0**-7,))),
+    "rows joined as columns": ("concat_rows", "x", operation("x", shape=(4, 8, 24), axis=2)),
+    "columns joined as rows": ("concat_columns", "x", operation("x", shape=(4, 16, 8), axis=1)),
+    "order of rows": ("concat_rows", "x", operation("x", inputs=("a", "b", "b"))),
     "factor": ("mul_gate_left", "x", operation("x", inputs=(INPUT, INPUT))),
     "order of a concatenation": ("concat", "x", operation("x", inputs=("a", "b", INPUT))),
     "padding of a max pool": ("max_pool_padding", "x", operation("x", kernel=(2, 2), padding=(1, 1), stride=(2, 2))),
@@ -249,7 +259,7 @@ def test_each_constant_of_an_onnx_file_matters(form, tmp_path):
         kinds = {INPUT: INPUT} | {op.name: op.kind for op in PROGRAMS[name].ops}
         for index, tensor in enumerate(model.graph.initializer):
             owner, _, part = tensor.name.partition("/")
-            if not part.endswith("/axes"):  # with another axis the shapes do not fit, and the file is refused
+            if not part.endswith(("/axes", "/shape")):  # with others the sizes do not fit, and the file is refused
                 roles[kinds[owner], re.sub(r"\d", "", part)].append((name, index))
     unseen = [
         role
@@ -271,7 +281,11 @@ C_MUTATIONS = {
     "operands not aligned": ("add_three", "x", " << left[o]", ""),
     "table off by one": ("lookup", "x", "x[k] + 128", "x[k] + 129 & 255"),
     "maximum of at least zero": ("max_pool", "x", "memset(y, -128,", "memset(y, 0,"),
-    "one value for all channels": ("pad_values", "x", "values[c * step]", "values[0]"),
+    "one value for all channels": ("pad_values", "x", "op->values[c * op->step]", "op->values[0]"),
+    "no rows between": ("pad_between_value", "x", "row * (1 + op->between.height)", "row"),
+    "no columns between": ("transposed_conv", "p", "column * (1 + op->between.width)", "column"),
+    "columns between taken for none": ("transposed_conv", "p", "op->between.width ? 1", "0 ? 1"),
+    "rows joined where columns should be": ("concat_columns", "x", "x += size, y += total", "x += size, y += size"),
 }
 
 

@@ -41,7 +41,19 @@ def test_without_a_trace_the_logits_are_the_same(name):
     assert logits.dtype == np.int32 and np.array_equal(logits, expected.reshape(len(x), -1))
 
 
-@pytest.mark.parametrize("name", ["network", "network_se", "conv_5x3_stride", "conv_dilation", "concat_clamp", "pad"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "network",
+        "network_se",
+        "conv_5x3_stride",
+        "conv_dilation",
+        "concat_clamp",
+        "concat_rows",
+        "pad",
+        "pad_between_values",
+    ],
+)
 def test_nothing_is_undefined_or_out_of_bounds(name):
     assert check(PROGRAMS[name], *SANITIZED) == []
 
