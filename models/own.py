@@ -1,0 +1,184 @@
+"""Networks of the user's own: a function in a file or a module, named nets/mine.py:build or my_package.nets:build."""
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from storage.errors import InputError
+from storage.printable import printable
+
+WORD = r"[^\W\d]\w*"
+OWN = re.compile(rf"(?P<place>.+\.py|{WORD}(\.{WORD})*):(?P<function>{WORD}(\.{WORD})*)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the code of a network is.
+
+    Attributes:
+        file: The module's file.
+        root: The folder from which the module, and what lies beside it, is imported.
+        module: The module's name from there; None if the file is no part of a package and is run by its path.
+    """
+
+    file: Path
+    root: Path
+    module: str | None
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is that of a network of the user's own; such a name alone can make code run."""
+    return OWN.fullmatch(name) is not None
+
+
+def locate(name: str) -> Source:
+    """Where the code of the network `name` is; runs none of it.
+
+    Raises:
+        InputError: If there is no such file or module.
+    """
+    place = _parts(name)[0]
+    if place.endswith(".py"):
+        file = Path(place).absolute()
+        if not file.is_file():
+            raise InputError(f"model.name {name}: there is no file {place} in {Path.cwd()}")
+        root = file.parent
+        while (root / "__init__.py").is_file():
+            root = root.parent
+        module = ".".join(file.relative_to(root).with_suffix("").parts)
+        return Source(file, root, None if root == file.parent else module)
+    root = _root(name, place.partition(".")[0])
+    stem = root.joinpath(*place.split("."))
+    for file in (stem / "__init__.py", stem.with_suffix(".py")):
+        if file.is_file():
+            return Source(file, root, place)
+    raise InputError(f"model.name {name}: there is no module {place} in {root}")
+
+
+def build(name: str, num_classes: int | None, arguments: dict[str, Any]) -> nn.Module:
+    """Call the user's function as `function(num_classes=num_classes, **arguments)`; None: without num_classes.
+
+    Raises:
+        InputError: If the file, the module or the function does not exist or raises an error, or what it gives is no
+            network with weights; the message names the line of the user's code.
+    """
+    if "num_classes" in arguments:
+        raise InputError(f"model.name {name}: num_classes cannot be among model.arguments, model.num_classes gives it")
+    source, function = locate(name), _parts(name)[1]
+    make = _function(_load(name, source), function, name)
+    given = ({} if num_classes is None else {"num_classes": num_classes}) | arguments
+    call = f"{function}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+    network = _run(lambda: make(**given), f"model.name {name}: {printable(call, 300)}", source)
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"model.name {name}: {printable(call, 300)} gives {_kind(network)}, must give a torch.nn.Module"
+        )
+    if lazy := [key for key, each in network.state_dict().items() if is_lazy(each)]:
+        raise InputError(
+            f"model.name {name}: {lazy[0]} has no size yet; lazy layers are not allowed, name their inputs"
+        )
+    if not any(True for _ in network.parameters()):
+        raise InputError(f"model.name {name}: the network has no weights")
+    return network
+
+
+def _parts(name: str) -> tuple[str, str]:
+    found = OWN.fullmatch(name)
+    assert found is not None, name
+    return found["place"], found["function"]
+
+
+def _root(name: str, package: str) -> Path:
+    """The folder in which Python finds a package or a module."""
+    importlib.invalidate_caches()
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # of __main__
+        spec = None
+    place = next(iter(spec.submodule_search_locations or [spec.origin or ""])) if spec else ""
+    if not place or not Path(place).exists():  # built-in modules have no file
+        raise InputError(
+            f"model.name {name}: Python finds no {package}: it must be in {Path.cwd()}, installed, or on PYTHONPATH, "
+            "which `make` does not pass on; or name its file, as in nets/mine.py:build"
+        )
+    return Path(place).absolute().parent
+
+
+def _load(name: str, source: Source) -> ModuleType:
+    if str(source.root) not in sys.path:
+        sys.path.append(str(source.root))
+    importlib.invalidate_caches()
+    module = _run(lambda: _imported(source), f"model.name {name}: the import of {source.file.name}", source)
+    if Path(module.__file__ or "").absolute() != source.file:
+        raise InputError(f"model.name {name}: the name {source.module} is also that of {module.__file__}: rename yours")
+    return module
+
+
+def _imported(source: Source) -> ModuleType:
+    if source.module:
+        return importlib.import_module(source.module)
+    spec = importlib.util.spec_from_file_location(f"own_{source.file.stem}", source.file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _function(module: ModuleType, function: str, name: str) -> Callable[..., Any]:
+    try:
+        found = attrgetter(function)(module)
+    except AttributeError:
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        near = ", ".join(get_close_matches(function, known) or known[:5]) or "nothing that can be called"
+        raise InputError(f"model.name {name}: there is no {function}; there is: {near}") from None
+    if not callable(found) or isinstance(found, nn.Module):
+        raise InputError(f"model.name {name}: {function} is {_kind(found)}, must be a function that makes a network")
+    return found
+
+
+def _run(code: Callable[[], Any], what: str, source: Source) -> Any:
+    """The result of the user's code; what it raises is one line."""
+    try:
+        return code()
+    except (InputError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # it may raise anything
+        reason = printable(" ".join(f"{type(error).__name__} {error}".split()), 300)
+        raise InputError(f"{what} raises {reason}{_place(error, source)}{_clash(error, source)}") from error
+
+
+def _place(error: BaseException, source: Source) -> str:
+    """The last line of the user's code that an error passed through."""
+    place, trace = "", error.__traceback__
+    while trace:
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if file.is_relative_to(source.root):
+            place = f" ({file.relative_to(source.root)}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return place
+
+
+def _clash(error: BaseException, source: Source) -> str:
+    """What to do if a name beside the user's file is taken by another package."""
+    top = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if not top or not any((source.root / each).exists() for each in (top, f"{top}.py")):
+        return ""
+    return (
+        f"; the name {top} is also that of {getattr(sys.modules.get(top), '__file__', 'another module')}: rename yours"
+    )
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
