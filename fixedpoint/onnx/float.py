@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from fixedpoint.onnx.graph import Writer, window
-from fixedpoint.program import AvgPool, Concat, Conv, Lookup, MaxPool, Op, Pad
+from fixedpoint.program import AvgPool, Concat, Conv, Lookup, MaxPool, Op, Pad, Rearrange, Select
 
 # How the operators of opset 17 compute each function: nodes in order, each with its inputs: "x", the index of an
 # earlier node, or a constant.
@@ -79,6 +79,12 @@ class FloatWriter(Writer):
 
     def flatten(self, op: Op, x: str) -> str:
         return self._node(op, "Flatten", [x])
+
+    def select(self, op: Select, x: str) -> str:
+        return self.graph.select(x, op, self.operand(op), op.name)
+
+    def rearrange(self, op: Rearrange, x: str) -> str:
+        return self.graph.rearrange(x, op, op.name)
 
     def _operands(self, owner: str, x: str, results: list[str], operands: list[str | int | float]) -> list[str]:
         """The tensors that the operands of a node in FORMULAS stand for."""

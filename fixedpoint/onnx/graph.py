@@ -11,7 +11,9 @@ from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_help
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.onnx.seal import BLANK, KEY, seal
-from fixedpoint.program import INPUT, AvgPool, Concat, Conv, Lookup, MaxPool, Op, Pad, Program
+from fixedpoint.program import INPUT, AvgPool, Concat, Conv, Lookup, MaxPool, Op, Pad, Program, Rearrange, Select
+from fixedpoint.program.moves import step
+from fixedpoint.program.operation import Shape
 
 # A pair of 2022 that every ONNX Runtime since 1.12 loads; no operator used here has a newer version that adds anything.
 # The int8 files gave the same bits in ONNX Runtime 1.16, 1.23 and 1.32.
@@ -87,6 +89,28 @@ class Graph:
     def reshape(self, x: str, shape: Sequence[int], output: str) -> str:
         """Add `x` as [batch, *shape]."""
         return self.node("Reshape", [x, self.constant(f"{output}/shape", np.array([0, *shape], np.int64))], output)
+
+    def select(self, x: str, op: Select, operand: Shape, output: str) -> str:
+        """Add what `op` chooses of `x`, axis by axis: a Slice where it goes in steps, else a Gather."""
+        changes = op.changes(operand) or {0: op.channels}
+        for axis, chosen in changes.items():
+            name, by = output if axis == [*changes][-1] else f"{output}/axis{axis}", step(chosen)
+            if by:
+                end = chosen[-1] + (1 if by > 0 else -1)  # -1 would be the last one
+                ends = {"starts": chosen[0], "ends": end if end >= 0 else -1 - operand[axis]}
+                parts = {**ends, "axes": 1 + axis, "steps": by}
+                inputs = [self.constant(f"{name}/{part}", np.array([value], np.int64)) for part, value in parts.items()]
+                x = self.node("Slice", [x, *inputs], name)
+            else:
+                numbers = self.constant(f"{name}/numbers", np.array(chosen, np.int64))
+                x = self.node("Gather", [x, numbers], name, axis=1 + axis)
+        return x
+
+    def rearrange(self, x: str, op: Rearrange, output: str) -> str:
+        """Add the values of `x` in the order of `op`."""
+        x = self.reshape(x, op.view, f"{output}/view")
+        x = self.node("Transpose", [x], f"{output}/transposed", perm=[0, *(1 + axis for axis in op.axes)])
+        return self.reshape(x, op.shape, output)
 
     def map_sum(self, x: str, output: str) -> str:
         """Add the sum over height and width, [batch, channels, 1, 1]."""
@@ -174,9 +198,13 @@ class Writer(ABC):
         """A constant of the program."""
         return self.program.constants[f"{op.name}.{name}"].detach().cpu().numpy()
 
+    def operand(self, op: Op) -> Shape:
+        """The shape of the first operand of `op`, without the batch."""
+        return self.program.shapes[op.inputs[0]]
+
     def is_global(self, op: AvgPool) -> bool:
         """Whether the pool has one window, the whole map."""
-        return op.kernel == self.program.shapes[op.inputs[0]][1:]
+        return op.kernel == self.operand(op)[1:]
 
     @abstractmethod
     def conv(self, op: Conv, x: str) -> str: ...
@@ -210,6 +238,12 @@ class Writer(ABC):
 
     @abstractmethod
     def flatten(self, op: Op, x: str) -> str: ...
+
+    @abstractmethod
+    def select(self, op: Select, x: str) -> str: ...
+
+    @abstractmethod
+    def rearrange(self, op: Rearrange, x: str) -> str: ...
 
 
 def window(op: Conv | AvgPool | MaxPool) -> dict[str, object]:

@@ -4,7 +4,7 @@ import numpy as np
 from onnx import TensorProto
 
 from fixedpoint.onnx.graph import Writer, window
-from fixedpoint.program import Conv, Lookup, MaxPool, Op, Pad
+from fixedpoint.program import Conv, Lookup, MaxPool, Op, Pad, Rearrange, Select
 
 ZERO_POINT = 128
 
@@ -30,6 +30,12 @@ class Int8Operators(Writer):
 
     def flatten(self, op: Op, x: str) -> str:
         return self.graph.node("Flatten", [x], self.result(op))
+
+    def select(self, op: Select, x: str) -> str:
+        return self.graph.select(x, op, self.operand(op), op.name)
+
+    def rearrange(self, op: Rearrange, x: str) -> str:
+        return self.graph.rearrange(x, op, op.name)
 
     def int8_node(self, op: Op, kind: str, inputs: list[str], **attributes: object) -> str:
         """A node with an int8 result, then the clamp of `op` where it is tighter than int8's."""

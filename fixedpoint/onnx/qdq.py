@@ -8,7 +8,7 @@ import numpy as np
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.onnx.graph import Writer, window
-from fixedpoint.program import INPUT, AvgPool, Concat, Conv, Lookup, MaxPool, Op, Pad, Program
+from fixedpoint.program import INPUT, AvgPool, Concat, Conv, Lookup, MaxPool, Op, Pad, Program, Rearrange, Select
 
 INT8_INPUT = f"{INPUT}/int8"
 
@@ -70,6 +70,13 @@ class QdqWriter(Writer):
 
     def flatten(self, op: Op, x: str) -> str:
         return self._node(op, "Flatten", [x if op.name in self.raw else self.dequantize(x)])
+
+    def select(self, op: Select, x: str) -> str:
+        chosen = self.graph.select(self.dequantize(x), op, self.operand(op), f"{op.name}/exact")
+        return self.quantize(chosen, op.name)
+
+    def rearrange(self, op: Rearrange, x: str) -> str:
+        return self.quantize(self.graph.rearrange(self.dequantize(x), op, f"{op.name}/exact"), op.name)
 
     def quantize(self, real: str, tensor: str) -> str:
         """Round the float32 tensor `real` to the int8 tensor `tensor`."""

@@ -14,7 +14,8 @@ DIGEST = re.compile(rb'\n\x06digest\x12B"([0-9a-f]{64})"')  # the entry of metad
 OPERATORS = {
     "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "ConvInteger", "DequantizeLinear", "Div", "Elu", "Erf",
     "Flatten", "Gather", "Gemm", "HardSwish", "LeakyRelu", "MatMulInteger", "MaxPool", "Mod", "Mul", "Pad",
-    "QLinearConv", "QuantizeLinear", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Softplus", "Sub", "Tanh",
+    "QLinearConv", "QuantizeLinear", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Sub", "Tanh",
+    "Transpose",
 }  # fmt: skip
 NUMBERS = {AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT}  # the types of attributes: no graph is one
 
