@@ -278,10 +278,48 @@ static void pad(const struct pad *op, const int8_t *x, int8_t *restrict y)
         }
 }
 
-/* [pixels][channels] to [channels][pixels] */
-static void flatten(const int8_t *x, int32_t pixels, int32_t channels, int8_t *restrict y)
+/* What is chosen of an axis: numbers[i], or first + i * step where there are no numbers. */
+struct axis {
+    int32_t count, first, step;
+    const int32_t *numbers;
+};
+
+static int32_t chosen(const struct axis *axis, int32_t i)
 {
-    for (int32_t c = 0; c < channels; c++)
-        for (int32_t i = 0; i < pixels; i++)
-            *y++ = x[i * channels + c];
+    return axis->numbers ? axis->numbers[i] : axis->first + i * axis->step;
+}
+
+struct select {
+    int32_t width, depth; /* of the operand: columns, and values of each */
+    struct axis rows, columns, values;
+};
+
+static void choose(const struct select *op, const int8_t *x, int8_t *restrict y)
+{
+    const struct axis *values = &op->values;
+    for (int32_t i = 0; i < op->rows.count; i++)
+        for (int32_t j = 0; j < op->columns.count; j++, y += values->count) {
+            const int8_t *source = x + (chosen(&op->rows, i) * op->width + chosen(&op->columns, j)) * op->depth;
+            if (!values->numbers && values->step == 1)
+                memcpy(y, source + values->first, (size_t)values->count);
+            else
+                for (int32_t k = 0; k < values->count; k++)
+                    y[k] = source[chosen(values, k)];
+        }
+}
+
+/* An array of `axes` axes, two at least, of which the result has `sizes` values, in the operand `steps` apart. */
+static void transpose(const int8_t *x, int32_t axes, const int32_t *sizes, const int32_t *steps, int8_t *restrict y)
+{
+    int32_t pieces = 1;
+    for (int32_t axis = 0; axis < axes - 2; axis++)
+        pieces *= sizes[axis];
+    for (int32_t i = 0; i < pieces; i++) {
+        const int8_t *source = x;
+        for (int32_t axis = axes - 3, rest = i; axis >= 0; rest /= sizes[axis], axis--)
+            source += rest % sizes[axis] * steps[axis];
+        for (int32_t j = 0; j < sizes[axes - 2]; j++, source += steps[axes - 2])
+            for (int32_t k = 0; k < sizes[axes - 1]; k++)
+                *y++ = source[k * steps[axes - 1]];
+    }
 }

@@ -13,7 +13,8 @@ from operator import itemgetter
 import numpy as np
 
 from fixedpoint.errors import QuantizationError
-from fixedpoint.program import INPUT, Conv, Flatten, Linear, Op, Program
+from fixedpoint.program import INPUT, Conv, Flatten, Linear, Op, Program, Rearrange, Select
+from fixedpoint.program.transposition import transpositions
 
 ALIGNMENT = 2  # patches hold values of 16 bits
 
@@ -25,7 +26,7 @@ class Plan:
     Attributes:
         offsets: Offset of each int8 tensor. The network's input and the int32 logits belong to the caller, so they and
             views of them have none.
-        patches: Offset of the values that a conv or linear computes one result from, by its name.
+        patches: Offset of the values of `patch_bytes`, by the operation's name.
         peak: Size of the block in bytes.
     """
 
@@ -131,15 +132,16 @@ def check(program: Program, plan: Plan) -> None:
 
 
 def is_view(program: Program, op: Op) -> bool:
-    """Whether `op` is a flatten that moves nothing: of one column, of one channel, or read by linear layers alone.
+    """Whether `op` moves nothing where maps are stored as [height, width, channels].
 
-    Maps are stored as [height, width, channels]; the weights of linear layers are put in that order.
+    A flatten moves nothing either that linear layers alone read: their weights are put in that order.
     """
-    if not isinstance(op, Flatten):
-        return False
-    channels, *size = program.shapes[op.inputs[0]]
-    readers = program.readers(op.name)
-    return channels == 1 or prod(size) == 1 or all(isinstance(reader, Linear) for reader in readers)
+    operand = program.shapes[op.inputs[0]]
+    if isinstance(op, Select):
+        return not op.changes(operand)
+    if isinstance(op, Flatten) and all(isinstance(reader, Linear) for reader in program.readers(op.name)):
+        return True
+    return isinstance(op, Flatten | Rearrange) and not transpositions(operand, op)
 
 
 def is_depthwise(program: Program, op: Op) -> bool:
@@ -149,7 +151,12 @@ def is_depthwise(program: Program, op: Op) -> bool:
 
 
 def patch_bytes(program: Program, op: Op) -> int:
-    """Bytes of the values, 16 bits each, from which a conv or linear computes one result; 0 where none are gathered."""
+    """Bytes of the values from which `op` computes: 16 bits for each that a conv or linear gathers for one result.
+
+    A rearrange by several transpositions has a whole tensor of values between them.
+    """
+    if isinstance(op, Rearrange):
+        return prod(op.shape) if len(transpositions(program.shapes[op.inputs[0]], op)) > 1 else 0
     if not op.weighted or is_depthwise(program, op):
         return 0
     return 2 * program.constants[f"{op.name}.weight"][0].numel()

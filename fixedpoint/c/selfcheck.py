@@ -5,7 +5,8 @@ from string import Template
 
 import numpy as np
 
-from fixedpoint.c.source import FOLDER, c_array
+from fixedpoint.c.source import FOLDER
+from fixedpoint.c.text import c_array
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Program
 

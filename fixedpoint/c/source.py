@@ -7,7 +7,7 @@ as arrays, and `network_run`, one call an operation. Maps are [height, width, ch
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from string import Template
@@ -15,15 +15,17 @@ from string import Template
 import numpy as np
 
 from fixedpoint.c.memory_plan import is_depthwise, is_view, plan
+from fixedpoint.c.text import WIDTH, braces, c_array, comment, integers
 from fixedpoint.errors import QuantizationError
-from fixedpoint.program import INPUT, AvgPool, Concat, Conv, MaxPool, Op, Pad, Program
+from fixedpoint.program import INPUT, AvgPool, Concat, Conv, Flatten, MaxPool, Op, Pad, Program, Rearrange, Select
 from fixedpoint.program.bounds import check_exactness
+from fixedpoint.program.moves import step
 from fixedpoint.program.names import file_stem
+from fixedpoint.program.transposition import transpositions
 
 FOLDER = Path(__file__).parent
 # Shifts of a number below 2**24: at the first it saturates unless it is zero, at the second it rounds to zero.
 MIN_SHIFT, MAX_SHIFT = -8, 25
-WIDTH = 116  # columns of a line of numbers or of a comment
 
 MEMORY = """\
 /* All tensors between input and logits, each at its offset in bytes; some of it holds values of 16 bits. */
@@ -83,7 +85,7 @@ class CWriter:
         self._shapes = program.shapes
         self._layouts = dict(self._shapes)  # a view has the shape of the map that it views
         for op in program.ops:
-            self._run.append(f"\n    /* {self._index[op.name]}: {_comment(f'{op.kind} {op.name} {list(op.shape)}')} */")
+            self._run.append(f"\n    /* {self._index[op.name]}: {comment(f'{op.kind} {op.name} {list(op.shape)}')} */")
             getattr(self, op.kind)(op, *(self._places[name] for name in op.inputs))
             shape, size = _map(self._layouts[op.name]), 4 if op.name in program.raw else 1
             self._call("TRACE", self._index[op.name], f'"{file_stem(op.name)}"', *shape, size, self._places[op.name])
@@ -105,7 +107,7 @@ class CWriter:
 
     def header(self, metadata: Mapping[str, object]) -> str:
         """network.h."""
-        entries = [_comment(f"{json.dumps(key)[1:-1]}: {json.dumps(value)}") for key, value in metadata.items()]
+        entries = [comment(f"{json.dumps(key)[1:-1]}: {json.dumps(value)}") for key, value in metadata.items()]
         lines = [line for entry in entries for line in textwrap.wrap(entry, WIDTH, subsequent_indent="  ")]
         channels, height, width = self.program.input_shape
         return Template((FOLDER / "network.h").read_text(encoding="utf-8")).substitute(
@@ -124,7 +126,7 @@ class CWriter:
         depthwise = is_depthwise(self.program, op)
         self._array(op, "weight", weight[:, 0].transpose(1, 2, 0) if depthwise else weight.transpose(0, 2, 3, 1))
         pairs = {"kernel": weight.shape[2:], "stride": op.stride, "padding": op.padding, "dilation": op.dilation}
-        self._weighted(op, x, self._maps(op) | {key: _list(pair) for key, pair in pairs.items()}, op.groups)
+        self._weighted(op, x, self._maps(op) | {key: braces(pair) for key, pair in pairs.items()}, op.groups)
 
     def linear(self, op: Op, x: str) -> None:
         weight, layout = self._constant(op, "weight"), self._layouts[op.inputs[0]]
@@ -142,7 +144,7 @@ class CWriter:
 
     def pad(self, op: Pad, x: str) -> None:
         top, _, left, _ = op.padding
-        place = {"top": top, "left": left, "between": _list(op.between)}
+        place = {"top": top, "left": left, "between": braces(op.between)}
         values = self._array(op, "values", np.array(self.program.pad_values(op), np.int8))
         fields = {"values": values, "step": int(len(op.value) > 1)}
         self._call("pad", self._struct(op, "pad", self._maps(op), place, fields), x, self._places[op.name])
@@ -150,8 +152,8 @@ class CWriter:
     def add(self, op: Op, *operands: str) -> None:
         exponents = [self.program.exponents[name] for name in op.inputs]
         finest = max(exponents)
-        places = f"(const int8_t *const[]){_list(operands)}"
-        left = f"(const int8_t[]){_list(finest - e for e in exponents)}"
+        places = f"(const int8_t *const[]){braces(operands)}"
+        left = f"(const int8_t[]){braces(finest - e for e in exponents)}"
         self._call("add", places, left, len(operands), prod(op.shape), self._shift(op, finest), *self._result(op))
 
     def mul(self, op: Op, a: str, b: str) -> None:
@@ -172,7 +174,7 @@ class CWriter:
             before += size
 
     def max_pool(self, op: MaxPool, x: str) -> None:
-        self._pool(op, x, padding=_list(op.padding))
+        self._pool(op, x, padding=braces(op.padding))
 
     def avg_pool(self, op: AvgPool, x: str) -> None:
         count = prod(op.kernel)
@@ -183,12 +185,45 @@ class CWriter:
         low, high = self.program.bounds(op)
         self._pool(op, x, limit=limit, left=left, divisor=count << max(shift, 0), low=low, high=high)
 
-    def flatten(self, op: Op, x: str) -> None:
-        channels, *size = self._shapes[op.inputs[0]]
+    def flatten(self, op: Flatten, x: str) -> None:
+        self._transpose(op, x)
+        if self._places[op.name] == x:
+            self._layouts[op.name] = self._layouts[op.inputs[0]]
+
+    def rearrange(self, op: Rearrange, x: str) -> None:
+        self._transpose(op, x)
+
+    def select(self, op: Select, x: str) -> None:
         if is_view(self.program, op):
-            self._places[op.name], self._layouts[op.name] = x, self._layouts[op.inputs[0]]
-        else:
-            self._call("flatten", x, prod(size), channels, self._places[op.name])
+            self._places[op.name] = x
+            return
+        depth, _, width = _map(self._shapes[op.inputs[0]])
+        values, rows, columns = (axis or (0,) for axis in op.chosen)
+        if values == tuple(range(depth)) and step(columns) == 1:  # rows of adjacent values
+            start, depth, width = columns[0] * depth, width * depth, 1
+            values, columns = range(start, start + len(columns) * len(values)), (0,)
+        axes = {"rows": rows, "columns": columns, "values": values}
+        fields = {name: self._axis(op, name, axis) for name, axis in axes.items()}
+        struct = self._struct(op, "select", {"width": width, "depth": depth}, fields)
+        self._call("choose", struct, x, self._places[op.name])
+
+    def _axis(self, op: Select, name: str, chosen: Sequence[int]) -> str:
+        """What is chosen of an axis, as a structure."""
+        by = step(chosen)
+        if by is not None:
+            return braces([len(chosen), chosen[0], by, 0])
+        return braces([len(chosen), 0, 0, self._array(op, name, np.array(chosen, np.int32))])
+
+    def _transpose(self, op: Flatten | Rearrange, x: str) -> None:
+        """The calls that order the values anew; those between are in the patch and in the result by turns."""
+        if is_view(self.program, op):
+            self._places[op.name] = x
+            return
+        parts, place = transpositions(self._shapes[op.inputs[0]], op), self._places[op.name]
+        patch = f"arena + {self.plan.patches.get(op.name, 0)}"
+        for part, y in zip(parts, [place, patch, place][-len(parts) :], strict=True):
+            self._call("transpose", x, len(part.axes), integers(part.result), integers(part.steps), y)
+            x = y
 
     def _weighted(self, op: Op, x: str, window: dict[str, str], groups: int) -> None:
         """The call of a conv or linear, given the first line of its structure."""
@@ -206,13 +241,13 @@ class CWriter:
         self._call("conv_sums" if op.name in self.program.raw else "conv", struct, x, patch, self._places[op.name])
 
     def _pool(self, op: AvgPool | MaxPool, x: str, **more: object) -> None:
-        window = self._maps(op) | {"kernel": _list(op.kernel), "stride": _list(op.stride)}
+        window = self._maps(op) | {"kernel": braces(op.kernel), "stride": braces(op.stride)}
         self._call(op.kind, self._struct(op, "pool", window, more), x, self._places[op.name])
 
     def _maps(self, op: Op) -> dict[str, str]:
         """The sizes of operand and result of `op`: height, width, channels."""
         shapes = {"in": self._shapes[op.inputs[0]], "out": op.shape}
-        return {key: _list([*_map(shape)[1:], shape[0]]) for key, shape in shapes.items()}
+        return {key: braces([*_map(shape)[1:], shape[0]]) for key, shape in shapes.items()}
 
     def _struct(self, op: Op, kind: str, *lines: Mapping[str, object]) -> str:
         """A pointer to a constant structure, given its fields line by line."""
@@ -257,24 +292,7 @@ def _kernels(text: str) -> list[str]:
     return [first, *used]
 
 
-def _list(values: Iterable[object]) -> str:
-    return f"{{{', '.join(map(str, values))}}}"
-
-
 def _map(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Channels, height, width of a tensor, which need not have the latter two."""
     channels, height, width = (*shape, 1, 1)[:3]
     return channels, height, width
-
-
-def c_array(declaration: str, value: np.ndarray) -> str:
-    """The definition of an array, many numbers per line."""
-    numbers = ",".join(map(str, value.ravel().tolist()))
-    lines = re.findall(rf".{{1,{WIDTH}}}(?:,|$)", numbers)
-    return "\n".join([f"{declaration} = {{", *lines, "};"])
-
-
-def _comment(text: str) -> str:
-    """`text` without what would begin or end a comment, or continue it on another line."""
-    plain = re.sub(r"[^\x20-\x7e]", "?", text)
-    return plain.replace("*/", "* /").replace("/*", "/ *")

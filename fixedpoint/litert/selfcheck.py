@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fixedpoint.c.selfcheck import golden_values
-from fixedpoint.c.source import c_array
+from fixedpoint.c.text import c_array
 from fixedpoint.litert.graph import litert_module
 
 TFLM_FOLDER = Path(__file__).parent / "tflm"

@@ -52,6 +52,11 @@ def test_without_a_trace_the_logits_are_the_same(name):
         "concat_rows",
         "pad",
         "pad_between_values",
+        "select_cut_and_repeat",
+        "select_flip_all",
+        "rearrange_shuffle_pixels",
+        "rearrange_between_sizes_twice",
+        "moves_in_a_row",
     ],
 )
 def test_nothing_is_undefined_or_out_of_bounds(name):
