@@ -19,6 +19,7 @@ from pipeline.forms import FLOAT
 from pipeline.logits import float_logits
 from pipeline.machine import prepare
 from pipeline.params import load_params
+from pipeline.quantizable import refuse_unquantizable
 from storage.errors import InputError
 from storage.model_file import ModelInfo, save_model
 from training.engine import Fitted
@@ -47,6 +48,7 @@ def main() -> None:
     for size in {info.image_size, *(train.sizes or {}).values()}:
         parameter = "input.size" if size == info.image_size else "train.sizes"
         _try_out(model, info.name, parameter, size, info.num_classes, min(2, params.batch_size))
+    refuse_unquantizable(model, params)
     recipe = params.float_recipe
 
     def save(fitted: Fitted) -> None:
