@@ -19,22 +19,23 @@ from fixedpoint.program import (
     INPUT,
     INPUT_EXPONENT,
     PORTABLE,
-    AvgPool,
     Concat,
     Lookup,
     Op,
+    Pad,
     Program,
     is_fixed,
+    per_channel,
     power_of_two,
 )
-from fixedpoint.program.bounds import LIMIT, MAX_DIVISOR, MAX_SHIFT, accumulator_bound
+from fixedpoint.program.bounds import LIMIT, MAX_SHIFT, accumulator_bound
 from fixedpoint.program.constants import bias_grid, integer_biases, integer_weights
 from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.program.functions import table
 from fixedpoint.program.portable import MAX_SHIFT as MAX_PORTABLE_SHIFT
-from fixedpoint.program.portable import least_exponent, lower
+from fixedpoint.program.portable import MIN_SHIFT, lower
+from fixedpoint.quantize.limits import COARSEST, FINEST, within_limits
 
-FINEST = 64  # with it, the scales of weights and accumulators are still normal float32 numbers
 LOST = 2  # bits: a tensor that loses more by sharing an exponent causes a warning
 
 
@@ -63,34 +64,33 @@ def calibrate(
             values or NaN.
 
     Warns:
-        UserWarning: For each tensor that loses more than 2 bits to an exponent that it must share.
+        UserWarning: For each tensor that loses more than 2 bits to an exponent that it must share, or that is held
+            within what can be seen of it (`limits.within_limits`).
     """
     program = lower(program) if arithmetic == PORTABLE else replace(program, weight_limit=2 ** (weight_bits - 1) - 1)
-    exponents, of_logits = _activation_exponents(program, images, finer)
+    exponents, zeros, of_logits = _activation_exponents(program, images, finer)
     if program.is_portable:
         program = replace(program, int8_logit_exponent=of_logits)
-    return with_weight_exponents(with_exponents(program, exponents), finer)
+    allowed = within_limits(program, exponents, zeros)
+    for name, exponent in exponents.items():
+        if allowed[name] < exponent:
+            warnings.warn(
+                f"{name} is held at the exponent {allowed[name]}, where {exponent} is its own best: beside what it is "
+                "added to, joined with or divided by, no more of it can be seen",
+                stacklevel=2,
+            )
+    return with_weight_exponents(with_exponents(program, allowed), finer)
 
 
 def with_exponents(program: Program, exponents: dict[str, int]) -> Program:
-    """The program with these exponents of its tensors, as far as its operations allow them, and with its tables.
+    """The program with these exponents of its tensors, as far as `within_limits` allows them, and with its tables.
 
     Args:
         program: Any program.
         exponents: Exponents of at least the first tensors in `Program.shared_exponents`, except INPUT.
     """
-    shared = program.shared_exponents()
-    ops = {op.name: op for op in program.ops if op.name in shared}
-    found = exponents | {INPUT: INPUT_EXPONENT}
-    for name, op in ops.items():
-        if program.is_portable and shared[name] != INPUT:
-            found[shared[name]] = max(found[shared[name]], least_exponent(op))
-    for name, op in ops.items():
-        found[name] = found[shared[name]]
-        if isinstance(op, AvgPool):
-            most = ((MAX_DIVISOR - 1) // (op.kernel[0] * op.kernel[1])).bit_length() - 1
-            found[name] = max(found[name], found[op.inputs[0]] - most)
-    program = replace(program, exponents=found)
+    found = within_limits(program, exponents)
+    program = replace(program, exponents={name: found[first] for name, first in program.shared_exponents().items()})
     return program.with_constants(
         **{f"{op.name}.table": table(program, op) for op in program.ops if isinstance(op, Lookup)}
     )
@@ -98,9 +98,11 @@ def with_exponents(program: Program, exponents: dict[str, int]) -> Program:
 
 def with_weight_exponents(program: Program, finer: int) -> Program:
     """The program with the best exponents for its float weights, given those of its tensors."""
-    weighted = [op for op in program.ops if op.weighted and not is_fixed(op)]
-    exponents = {f"{op.name}.weight_exponent": _weight_exponents(program, op, finer) for op in weighted}
-    return program.with_constants(**exponents)
+    constants: dict[str, Tensor] = {}
+    for op in program.ops:
+        if op.weighted and not is_fixed(op):
+            constants |= _weight_exponents(program, op, finer)
+    return program.with_constants(**constants)
 
 
 def covering_exponent(largest: Tensor, limit: int = 127) -> Tensor:
@@ -112,16 +114,16 @@ def covering_exponent(largest: Tensor, limit: int = 127) -> Tensor:
 @torch.no_grad()
 def _activation_exponents(
     program: Program, images: Callable[[], Iterable[Tensor]], finer: int
-) -> tuple[dict[str, int], int]:
-    """The best exponent of each first tensor in `Program.shared_exponents`, and the one that covers the logits."""
+) -> tuple[dict[str, int], set[str], int]:
+    """The best exponent of each first tensor in `Program.shared_exponents`; those that are always zero; the logits'."""
     evaluator, raw = FloatEvaluator(program), program.raw
-    # an operation that only moves values has the errors of its operands
-    measured = {op.name: op for op in program.ops if op.name not in raw and not op.keeps_exponent}
+    measured = {op.name: op for op in program.ops if op.name not in raw and has_own_values(op)}
     largest = dict.fromkeys([*measured, program.output], torch.tensor(0.0))
     for x in images():
         for name, value in evaluator.run(x):
             if name in largest:
-                largest[name] = torch.maximum(largest[name], value.abs().max().cpu())
+                new = own_values(measured[name], value) if name in measured else value
+                largest[name] = torch.maximum(largest[name], new.abs().max().cpu())
     for name, value in largest.items():
         if not value.isfinite():
             raise QuantizationError(f"{name} has infinite values or NaN on the images of the calibration")
@@ -141,14 +143,33 @@ def _activation_exponents(
         for name, value in evaluator.run(x):
             for exponent in errors.get(name, ()):
                 bounds = replace(program, exponents={name: exponent}).bounds(measured[name])
-                errors[name][exponent] += _squared_error(value, exponent, *bounds)
+                errors[name][exponent] += _squared_error(own_values(measured[name], value), exponent, *bounds)
     best = {}
     for first, names in groups.items():
         counted = [n for n in names if not isinstance(measured[n], Concat)] or names
         best[first] = min(tried[first], key=lambda exponent: sum(errors[name][exponent] for name in counted))
         for name in counted:
             _warn_of_loss(name, best[first], min(own[name], key=errors[name].__getitem__), errors[name])
-    return best, covering[program.output]
+    zeros = {first for first, names in groups.items() if first != INPUT and not any(largest[name] for name in names)}
+    return best, zeros, covering[program.output]
+
+
+def has_own_values(op: Op) -> bool:
+    """Whether a result can hold what its operands do not; an operation that only moves values has their errors."""
+    low, high = op.clamp
+    beyond_zero = (low is not None and low > 0) or (high is not None and high < 0)
+    return not op.keeps_exponent or beyond_zero or (isinstance(op, Pad) and any(op.value))
+
+
+def own_values(op: Op, x: Tensor) -> Tensor:
+    """Those of the values `x` [images, channels, ...] of a result that its operands do not hold."""
+    if not isinstance(op, Pad):
+        return x
+    (_, height, width), (top, bottom, left, right), (rows, columns) = op.shape, op.padding, op.between
+    padding = torch.ones(height, width, dtype=torch.bool, device=x.device)
+    padding[top : height - bottom : 1 + rows, left : width - right : 1 + columns] = False
+    values = x[:, :, padding]
+    return values[values > -math.inf]  # which stands for the least value that the operand's exponent has
 
 
 def _warn_of_loss(name: str, shared: int, own: int, errors: dict[int, float]) -> None:
@@ -169,8 +190,12 @@ def _squared_error(x: Tensor, exponent: int, low: int, high: int) -> float:
     return float(error.square_().sum(dtype=torch.float64)) * 4.0**-exponent
 
 
-def _weight_exponents(program: Program, op: Op, finer: int) -> Tensor:
-    """The best exponent of each output channel that keeps its accumulator below 2**24; int32 [out]."""
+def _weight_exponents(program: Program, op: Op, finer: int) -> dict[str, Tensor]:
+    """The best exponent of each output channel that keeps its accumulator below 2**24; int32 [out], by its name.
+
+    With the coarsest one allowed, an accumulator of 1 already saturates the result (`MIN_SHIFT`). A channel whose
+    accumulator is too large even so gets other constants, which saturate it, too.
+    """
     weight, bias = (program.constants[f"{op.name}.{name}"] for name in ("weight", "bias"))
     rows = weight.double().flatten(1)
     covering = covering_exponent(rows.abs().amax(dim=1), program.weight_limit)
@@ -180,10 +205,13 @@ def _weight_exponents(program: Program, op: Op, finer: int) -> Tensor:
         errors.append((integer_weights(program, rows, covering + i) * step - rows).square().sum(dim=1))
     result = program.exponents.get(op.name, program.int8_logit_exponent)
     source = program.exponents[op.inputs[0]]
-    finest = (result or 0) + (MAX_PORTABLE_SHIFT if program.is_portable else MAX_SHIFT) - source
-    exponent = (covering + torch.stack(errors).argmin(dim=0).to(torch.int32)).clamp(max=finest)  # for tiny weights
+    limits = max(COARSEST, COARSEST - source), min(-COARSEST, -COARSEST - source)
+    if result is not None:
+        finest = result - source + (MAX_PORTABLE_SHIFT if program.is_portable else MAX_SHIFT)
+        limits = max(limits[0], result - source + MIN_SHIFT), min(limits[1], finest)
+    exponent = (covering + torch.stack(errors).argmin(dim=0).to(torch.int32)).clamp(*limits)
     if program.is_portable:
-        exponent[rows.abs().amax(dim=1) == 0] = finest  # any is exact, and the finest is best for the bias
+        exponent[rows.abs().amax(dim=1) == 0] = limits[1]  # any is exact, and the finest is best for the bias
     left = torch.arange(len(weight))  # the channels whose accumulators may still be too large
     while len(left):
         shift = exponent[left] + source - result if result is not None else None
@@ -192,4 +220,20 @@ def _weight_exponents(program: Program, op: Op, finer: int) -> Tensor:
         bound = accumulator_bound(program, op, integer_weights(program, weight[left], exponent[left]), integer_bias)
         left = left[bound >= LIMIT]
         exponent[left] -= 1
-    return exponent
+    lost = exponent < limits[0]
+    found = {f"{op.name}.weight_exponent": exponent.clamp(min=limits[0])}
+    return found | (_saturating(program, op, lost, found[f"{op.name}.weight_exponent"]) if lost.any() else {})
+
+
+def _saturating(program: Program, op: Op, lost: Tensor, exponent: Tensor) -> dict[str, Tensor]:
+    """The constants of a layer with those of the channels `lost` as small as their accumulators must be."""
+    weight, bias = (program.constants[f"{op.name}.{name}"].clone() for name in ("weight", "bias"))
+    integer = integer_weights(program, weight, exponent).double()[lost]
+    scale = per_channel(LIMIT / 512 / integer.abs().flatten(1).sum(1).clamp(min=LIMIT / 512), integer, 0)
+    step = power_of_two(-exponent[lost], torch.float64)
+    weight[lost] = (
+        (integer * scale / program.weight_step).trunc().mul(program.weight_step * per_channel(step, integer, 0)).float()
+    )
+    limit = (LIMIT / 2 * step * 2.0 ** -program.exponents[op.inputs[0]]).float()
+    bias[lost] = bias[lost].clamp(-limit, limit)
+    return {f"{op.name}.weight": weight, f"{op.name}.bias": bias}

@@ -34,7 +34,7 @@ from fixedpoint.program import (
 from fixedpoint.program.bounds import check_exactness
 from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.program.integer import IntegerEvaluator, int8_logits, integer_tensor
-from fixedpoint.program.portable import check_portable, least_exponent, lower, mean_weight
+from fixedpoint.program.portable import check_portable, lower, mean_weight
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.correct import correct_biases
@@ -247,17 +247,6 @@ def test_a_shared_exponent_that_costs_more_than_two_bits_is_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         calibrate(program, lambda: [images(64)], arithmetic=PORTABLE)
-
-
-@pytest.mark.parametrize(
-    ("clamp", "least"), [(RELU6, -1), ((-1.0, 1.0), 0), ((0.0, 20.0), -2), (RELU, None), ((0.0, 0.3), None)]
-)
-def test_bounds_of_clamps_are_integers(clamp, least):
-    op = conv("a", INPUT, (3, 8, 8), clamp=clamp)
-    assert least_exponent(op) == (-126 if least is None else least)
-    if least is not None:
-        assert all(bound * 2.0**least == int(bound * 2.0**least) for bound in clamp)
-        assert any(bound * 2.0 ** (least - 1) % 1 for bound in clamp)
 
 
 @torch.no_grad()
