@@ -1,11 +1,8 @@
 """Networks of the user's own: a function in a file or a module, named nets/mine.py:build or my_package.nets:build."""
 
-import importlib
 import importlib.util
-import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from operator import attrgetter
 from pathlib import Path
@@ -15,55 +12,9 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from models.own_source import Source, locate, split_name
 from storage.errors import InputError
 from storage.printable import printable
-
-WORD = r"[^\W\d]\w*"
-OWN = re.compile(rf"(?P<place>.+\.py|{WORD}(\.{WORD})*):(?P<function>{WORD}(\.{WORD})*)")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the code of a network is.
-
-    Attributes:
-        file: The module's file.
-        root: The folder from which the module, and what lies beside it, is imported.
-        module: The module's name from there; None if the file is no part of a package and is run by its path.
-    """
-
-    file: Path
-    root: Path
-    module: str | None
-
-
-def is_own(name: str) -> bool:
-    """Whether a name is that of a network of the user's own; such a name alone can make code run."""
-    return OWN.fullmatch(name) is not None
-
-
-def locate(name: str) -> Source:
-    """Where the code of the network `name` is; runs none of it.
-
-    Raises:
-        InputError: If there is no such file or module.
-    """
-    place = _parts(name)[0]
-    if place.endswith(".py"):
-        file = Path(place).absolute()
-        if not file.is_file():
-            raise InputError(f"model.name {name}: there is no file {place} in {Path.cwd()}")
-        root = file.parent
-        while (root / "__init__.py").is_file():
-            root = root.parent
-        module = ".".join(file.relative_to(root).with_suffix("").parts)
-        return Source(file, root, None if root == file.parent else module)
-    root = _root(name, place.partition(".")[0])
-    stem = root.joinpath(*place.split("."))
-    for file in (stem / "__init__.py", stem.with_suffix(".py")):
-        if file.is_file():
-            return Source(file, root, place)
-    raise InputError(f"model.name {name}: there is no module {place} in {root}")
 
 
 def build(name: str, num_classes: int | None, arguments: dict[str, Any]) -> nn.Module:
@@ -75,7 +26,7 @@ def build(name: str, num_classes: int | None, arguments: dict[str, Any]) -> nn.M
     """
     if "num_classes" in arguments:
         raise InputError(f"model.name {name}: num_classes cannot be among model.arguments, model.num_classes gives it")
-    source, function = locate(name), _parts(name)[1]
+    source, function = locate(name), split_name(name)[1]
     make = _function(_load(name, source), function, name)
     given = ({} if num_classes is None else {"num_classes": num_classes}) | arguments
     call = f"{function}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
@@ -93,34 +44,12 @@ def build(name: str, num_classes: int | None, arguments: dict[str, Any]) -> nn.M
     return network
 
 
-def _parts(name: str) -> tuple[str, str]:
-    found = OWN.fullmatch(name)
-    assert found is not None, name
-    return found["place"], found["function"]
-
-
-def _root(name: str, package: str) -> Path:
-    """The folder in which Python finds a package or a module."""
-    importlib.invalidate_caches()
-    try:
-        spec = importlib.util.find_spec(package)
-    except ValueError:  # of __main__
-        spec = None
-    place = next(iter(spec.submodule_search_locations or [spec.origin or ""])) if spec else ""
-    if not place or not Path(place).exists():  # built-in modules have no file
-        raise InputError(
-            f"model.name {name}: Python finds no {package}: it must be in {Path.cwd()}, installed, or on PYTHONPATH, "
-            "which `make` does not pass on; or name its file, as in nets/mine.py:build"
-        )
-    return Path(place).absolute().parent
-
-
 def _load(name: str, source: Source) -> ModuleType:
     if str(source.root) not in sys.path:
         sys.path.append(str(source.root))
     importlib.invalidate_caches()
     module = _run(lambda: _imported(source), f"model.name {name}: the import of {source.file.name}", source)
-    if Path(module.__file__ or "").absolute() != source.file:
+    if Path(module.__file__ or "").resolve() != source.file:
         raise InputError(f"model.name {name}: the name {source.module} is also that of {module.__file__}: rename yours")
     return module
 

@@ -9,9 +9,10 @@ from timm.models import is_model_in_modules
 from torch import nn
 from torchvision.models import get_model, list_models
 
-from models import own
 from models import vargconvnet as vargconvnet  # its import registers VarGConvNet with timm
 from models.normalization import Normalized
+from models.own import build
+from models.own_source import is_own
 from storage.errors import InputError
 from storage.printable import printable
 
@@ -36,10 +37,7 @@ def create_model(
     Raises:
         InputError: if the model is unknown (the message has near matches), or does not take the arguments.
     """
-    if own.is_own(name):
-        network = own.build(name, num_classes, arguments)
-    else:
-        network = _known(name, num_classes, image_size, arguments)
+    network = build(name, num_classes, arguments) if is_own(name) else _known(name, num_classes, image_size, arguments)
     return Normalized(network, **normalization) if normalization else network
 
 

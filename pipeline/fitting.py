@@ -199,7 +199,7 @@ def _key(trainee: Trainee, course: Course, params: Params, databases: Sequence[s
         params=params.model_dump(include={"seed", "input", "model", "validation"}),
         execution=params.execution.model_dump(),
         inputs=[*(digest_files([file]) for file in trainee.files), *databases],
-        code=dependencies(f"train_{trainee.stage}"),
+        code=dependencies(f"train_{trainee.stage}", trainee.info.name),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.cli import run
 from pipeline.code import dependencies
+from pipeline.params import load_params
 from storage.files import whole_file
 
 FOLDER = Path("artifacts/code")
@@ -17,10 +18,11 @@ FOLDER = Path("artifacts/code")
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    network = load_params().model.name
     scripts = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py") if path != Path(__file__))
     for script in scripts:
         with whole_file(FOLDER / f"{script}.txt") as partial:
-            partial.write_text(dependencies(script), encoding="utf-8")
+            partial.write_text(dependencies(script, network), encoding="utf-8")
     print(f"the code of {len(scripts)} scripts in {FOLDER}")
 
 

@@ -10,6 +10,7 @@ import pytest
 from pipeline import code
 
 SCRIPTS = sorted(path.stem for path in (code.ROOT / "stages").glob("[!_]*.py"))
+NETWORK = "vargconvnet_32"
 TRAINING = {"train_float", "train_qat"}
 FLOAT_NETWORK = {"calibrate", "count_ops", "export_onnx", "report", "validate"} | TRAINING
 PIXELS = {"calibrate", "compare", "golden", "overlap", "report", "validate"} | TRAINING
@@ -26,11 +27,12 @@ def copy(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(code, "COMPILED", {folder / path.relative_to(code.ROOT) for path in code.COMPILED})
         patch.setattr(code, "ROOT", folder)
+        patch.setattr(code, "OWN", folder / "models/own.py")
         yield folder, all_dependencies()
 
 
 def all_dependencies() -> dict[str, str]:
-    return {script: code.dependencies(script) for script in SCRIPTS}
+    return {script: code.dependencies(script, NETWORK) for script in SCRIPTS}
 
 
 def concerned(copy, *edits: tuple[str, str, str]) -> set[str]:
@@ -83,7 +85,7 @@ def test_a_string_in_c_is_no_comment(copy):
     text, digests = path.read_text(), set()
     for line in (first, second):
         path.write_text(text.replace("#include", line, 1))
-        digests.add(code.dependencies("train_float"))
+        digests.add(code.dependencies("train_float", NETWORK))
     path.write_text(text)
     assert len(digests) == 2
 
@@ -92,7 +94,7 @@ def test_a_new_version_of_a_package_concerns_the_stages_that_import_it(copy, mon
     real = importlib.metadata.version
     monkeypatch.setattr(code, "version", lambda name: "9.9" if name == "timm" else real(name))
     assert concerned(copy) == FLOAT_NETWORK
-    assert "9.9  timm\n" in code.dependencies("train_float")
+    assert "9.9  timm\n" in code.dependencies("train_float", NETWORK)
 
 
 def test_every_module_that_python_loads_counts(copy):
@@ -109,7 +111,7 @@ def test_a_relative_import_is_refused(copy):
     text = (folder / "stages/pack.py").read_text()
     (folder / "stages/pack.py").write_text("from . import cli\n")
     with pytest.raises(ValueError, match=r"pack\.py has a relative import, which is not followed"):
-        code.dependencies("pack")
+        code.dependencies("pack", NETWORK)
     (folder / "stages/pack.py").write_text(text)
 
 
@@ -117,4 +119,4 @@ def test_the_digest_of_a_module_is_that_of_every_version_of_python():
     """As Python 3.11.7, 3.12.1 and 3.13.0 have printed it, whose trees differ in empty fields and empty strings."""
     text = 'class A:\n    """Doc."""\n\n    def f(self, *, a: int = 0, b=None) -> str:\n'
     text += '        return f"{a:{b}} {a!r:>8}"\n'
-    assert code._facts(text).digest == "471d5c5fc8a6577dc639ad10ed77ec700f8a014052147f57c2891dfa2b85c1e0"
+    assert code.facts(text).digest == "471d5c5fc8a6577dc639ad10ed77ec700f8a014052147f57c2891dfa2b85c1e0"
