@@ -22,6 +22,7 @@ OPERATORS = {
     ("CONV_2D", 4): ("2.3.0", "Conv2DOptions"),  # 16-bit activations
     ("CONV_2D", 6): ("2.9.0", "Conv2DOptions"),  # groups
     ("DEPTHWISE_CONV_2D", 3): ("1.14.0", "DepthwiseConv2DOptions"),
+    ("GATHER", 2): ("1.14.0", "GatherOptions"),
     ("MAXIMUM", 2): ("1.14.0", "MaximumMinimumOptions"),
     ("MAX_POOL_2D", 2): ("1.14.0", "Pool2DOptions"),
     ("MINIMUM", 2): ("1.14.0", "MaximumMinimumOptions"),
@@ -31,8 +32,11 @@ OPERATORS = {
     ("RELU", 2): ("2.1.0", None),
     ("RELU6", 2): ("1.14.0", None),
     ("RESHAPE", 1): ("1.5.0", "ReshapeOptions"),
+    ("RESIZE_NEAREST_NEIGHBOR", 2): ("1.14.0", "ResizeNearestNeighborOptions"),
     ("SLICE", 2): ("1.14.0", "SliceOptions"),
+    ("STRIDED_SLICE", 2): ("1.14.0", "StridedSliceOptions"),
     ("TRANSPOSE", 2): ("1.14.0", "TransposeOptions"),
+    ("TRANSPOSE", 4): ("2.3.0", "TransposeOptions"),  # five axes
 }
 IDENTIFIER = b"TFL3"
 DIGEST = re.compile(rb'\{"digest": "([0-9a-f]{64})"')
@@ -65,9 +69,15 @@ class LiteRtGraph:
         self._operators: list[Any] = []
         self._codes: dict[tuple[str, int], int] = {}
 
-    def tensor(self, name: str, shape: Sequence[int], scale: np.ndarray, dtype: str = "int8") -> int:
-        """Add an activation [batch, *shape] of one scale (float32 [1]); QuantizationError if the name is taken."""
-        return self._add(name, [1, *shape], dtype, self._quantization(scale), shapeSignature=[-1, *shape])
+    def tensor(
+        self, name: str, shape: Sequence[int], scale: np.ndarray, dtype: str = "int8", per_image: int = 1
+    ) -> int:
+        """Add an activation [batch * per_image, *shape] of one scale (float32 [1]).
+
+        Raises:
+            QuantizationError: If the name is taken.
+        """
+        return self._add(name, [per_image, *shape], dtype, self._quantization(scale), shapeSignature=[-1, *shape])
 
     def constant(self, name: str, value: np.ndarray, scale: np.ndarray | None = None, dimension: int = 0) -> int:
         """Add a constant; `scale` (float32) has one value, or one for each index of `dimension`."""

@@ -7,7 +7,11 @@ from numpy.typing import ArrayLike
 
 from fixedpoint.litert.graph import LiteRtGraph
 from fixedpoint.litert.scales import power_of_two
-from fixedpoint.program import Flatten, Linear, Op, Pad, Pair, Program
+from fixedpoint.program import Flatten, Linear, Op, Pad, Pair, Program, Rearrange, Select
+from fixedpoint.program.moves import step
+from fixedpoint.program.transposition import in_steps, transpositions
+
+MOVED_AXES = 4  # of a transposition, besides the batch: what microcontrollers have
 
 
 class Moves:
@@ -48,6 +52,60 @@ class Moves:
             y = self._tensor(f"{op.name}/transposed", [channels, height, width], op.name)
             x = self.graph.operator("TRANSPOSE", [x, order], y)
         return self._reshape(x, op.name, self._output(op), [1, 1, *op.shape])
+
+    def select(self, op: Select, x: int) -> int:
+        operand = self.program.shapes[op.inputs[0]]
+        changes = op.changes(operand)
+        repeated = [axis for axis in changes if axis > 0 and _is_repeat(changes[axis], operand[axis])]
+        parts = [[axis] for axis in changes if axis not in repeated] + ([repeated] if repeated else [])
+        for i, axes in enumerate(parts, start=1):
+            shape = [*self.graph.shape(x)]
+            for axis in axes:
+                shape[axis - 1] = len(changes[axis])  # channels, axis 0, come last
+            name = op.name if i == len(parts) else f"{op.name}/part{i}"
+            y = self._tensor(name, shape, op.name)
+            if axes == repeated:
+                size = self.graph.constant(f"{name}/size", np.array(shape[:2], np.int32))
+                x = self.graph.operator("RESIZE_NEAREST_NEIGHBOR", [x, size], y)
+            else:
+                x = self._chosen(x, name, y, 1 + (axes[0] - 1) % 3, changes[axes[0]])
+        return x
+
+    def _chosen(self, x: int, name: str, y: int, axis: int, chosen: Sequence[int]) -> int:
+        """Add the operator that chooses from an axis of `x`, and gives the tensor `y` named `name`."""
+        by = step(chosen) or 0
+        if by < 1:
+            numbers = self.graph.constant(f"{name}/numbers", np.array(chosen, np.int32))
+            return self.graph.operator("GATHER", [x, numbers], y, axis=axis)
+        parts = {"begin": 0, "end": 0, "steps": 1}, {"begin": chosen[0], "end": chosen[-1] + 1, "steps": by}
+        ends = {
+            part: self.graph.constant(f"{name}/{part}", np.array([parts[i == axis][part] for i in range(4)], np.int32))
+            for part in parts[0]
+        }
+        whole = 0b1111 - (1 << axis)  # the axes of which everything is taken
+        return self.graph.operator("STRIDED_SLICE", [x, *ends.values()], y, beginMask=whole, endMask=whole)
+
+    def rearrange(self, op: Rearrange, x: int) -> int:
+        channels, *size = (*op.shape, 1, 1)[:3]
+        shape = (*size, channels)
+        wholes = transpositions(self.program.shapes[op.inputs[0]], op)
+        for i, part in enumerate(part for whole in wholes for part in in_steps(whole, MOVED_AXES)):
+            front = int(part.axes[0] == 0)  # an axis that stays in front is one with the batch
+            sizes, result = part.sizes[front:], part.result[front:]
+            per_image = part.sizes[0] if front else 1
+            x = self._as_shape(op, x, f"{op.name}/view{i}", sizes, per_image)
+            axes = [0, *(axis + 1 - front for axis in part.axes[front:])]
+            name = op.name if result == shape else f"{op.name}/transposed{i}"
+            order = self.graph.constant(f"{name}/order", np.array(axes, np.int32))
+            y = self._tensor(name, result, op.name, per_image=per_image)
+            x = self.graph.operator("TRANSPOSE", [x, order], y, version=2 if len(axes) < 5 else 4)
+        return self._as_shape(op, x, op.name, shape)
+
+    def _as_shape(self, op: Op, x: int, name: str, shape: Sequence[int], per_image: int = 1) -> int:
+        """`x`, or the tensor `name` of the values of `x`, [batch * per_image, *shape]."""
+        if self.graph.shape(x) == tuple(shape):
+            return x
+        return self._reshape(x, name, self._tensor(name, shape, op.name, per_image=per_image), shape)
 
     def _pad(
         self, op: Op, x: int, name: str, padding: tuple[int, int, int, int], value: int, between: Pair = (0, 0)
@@ -96,9 +154,9 @@ class Moves:
         channels, height, width = (*op.shape, 1, 1)[:3]
         return self._tensor(f"{op.name}/{part}" if part else op.name, [height, width, channels], op.name)
 
-    def _tensor(self, name: str, shape: Sequence[int], like: str, dtype: str = "int8") -> int:
-        """The tensor `name` [batch, *shape] with the exponent of the program's tensor `like`."""
-        return self.graph.tensor(name, shape, power_of_two(self.exponents[like], name), dtype)
+    def _tensor(self, name: str, shape: Sequence[int], like: str, dtype: str = "int8", per_image: int = 1) -> int:
+        """The tensor `name` [batch * per_image, *shape] with the exponent of the program's tensor `like`."""
+        return self.graph.tensor(name, shape, power_of_two(self.exponents[like], name), dtype, per_image)
 
     def _int8(self, name: str, value: ArrayLike, like: str) -> int:
         """An int8 constant with the exponent of the program's tensor `like`."""
@@ -106,3 +164,10 @@ class Moves:
 
     def _constant(self, op: Op, name: str) -> np.ndarray:
         return self.program.constants[f"{op.name}.{name}"].detach().cpu().numpy()
+
+
+def _is_repeat(chosen: Sequence[int], size: int) -> bool:
+    """Whether all of `size` rows or columns are repeated, each as often, and LiteRT's float32 gives these numbers."""
+    count = len(chosen)
+    scale = np.float32(size) / np.float32(count)
+    return count % size == 0 and np.array_equal(np.floor(np.arange(count, dtype=np.float32) * scale), chosen)

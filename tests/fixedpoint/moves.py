@@ -38,6 +38,7 @@ MOVES: dict[str, tuple[tuple[int, int, int], list[Op]]] = {
     "select_replicate": ((3, 2, 3), [moved(range(3), [0, 0, 1, 1, 1], [0, 1, 2, 2])]),
     "select_repeat": ((3, 4, 3), [moved(range(3), [i // 2 for i in range(8)], [i // 3 for i in range(9)])]),
     "select_repeat_rows": ((3, 4, 3), [moved(range(3), [i // 2 for i in range(8)], range(3))]),
+    "select_repeat_some": ((3, 4, 4), [moved(range(3), [0, 0, 1, 1], [1, 1, 2, 2])]),
     "select_cut_and_repeat": ((6, 4, 3), [moved(range(0, 6, 2), [0, 0, 1, 1, 2, 2, 3, 3], [2, 1, 1])]),
     "select_spread_channel": ((1, 3, 4), [moved([0] * 5, range(3), range(4))]),
     "select_spread_pixel": ((3, 1, 1), [moved(range(3), [0] * 4, [0] * 5)]),
