@@ -12,10 +12,10 @@ from fixedpoint.errors import QuantizationError
 KEY, BLANK = "digest", "0" * 64
 DIGEST = re.compile(rb'\n\x06digest\x12B"([0-9a-f]{64})"')  # the entry of metadata_props, in protobuf's encoding
 OPERATORS = {
-    "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "ConvInteger", "DequantizeLinear", "Div", "Elu", "Erf",
-    "Flatten", "Gather", "Gemm", "HardSwish", "LeakyRelu", "MatMulInteger", "MaxPool", "Mod", "Mul", "Pad",
-    "QLinearConv", "QuantizeLinear", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus", "Sub", "Tanh",
-    "Transpose",
+    "Abs", "Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "ConvInteger", "DequantizeLinear", "Div", "Elu",
+    "Erf", "Flatten", "Gather", "Gemm", "HardSwish", "LeakyRelu", "MatMulInteger", "MaxPool", "Min", "Mod", "Mul",
+    "Pad", "QLinearConv", "QuantizeLinear", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Sign", "Slice", "Softplus",
+    "Sub", "Tanh", "Transpose",
 }  # fmt: skip
 NUMBERS = {AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT}  # the types of attributes: no graph is one
 

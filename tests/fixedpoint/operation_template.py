@@ -70,7 +70,7 @@ class Integer(IntegerEvaluator):
 
 # 6. The writers. fixedpoint/onnx/graph.py declares the method (abstract); FloatWriter (fixedpoint/onnx/float.py) and
 #    QdqWriter (fixedpoint/onnx/qdq.py) compute in float32, the latter between DequantizeLinear and QuantizeLinear;
-#    QOperatorWriter inherits that; IntegerWriter (fixedpoint/onnx/integer.py) computes in int64. The names of ONNX's
+#    QOperatorWriter inherits that; IntegerWriter (fixedpoint/onnx/integer.py) computes in int32. The names of ONNX's
 #    operators stand in OPERATORS of fixedpoint/onnx/seal.py, where only these are run.
 ONNX_OPERATORS = {"Neg"}
 
@@ -87,9 +87,9 @@ class Qdq(QdqWriter):
 
 class OnnxInteger(IntegerWriter):
     def negate(self, op: Op, x: str) -> str:
-        negative = self.graph.node("Neg", [self._wide(x, f"{op.name}/wide")], f"{op.name}/negative")
+        negative = self.graph.node("Neg", [self.int32(x)], f"{op.name}/negative")
         shift = self.program.exponents[op.inputs[0]] - self._exponent(op)
-        return self._int8(op, self._divide(op, negative, [shift], 128, f"{op.name}/rounded"))
+        return self._int8(op, self._rounded(op, negative, [shift], f"{op.name}/rounded"))
 
 
 # 7. fixedpoint/c/source.py writes the call of a function of that name in fixedpoint/c/kernels.c: integers alone, and

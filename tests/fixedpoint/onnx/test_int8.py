@@ -2,10 +2,14 @@ import json
 
 import numpy as np
 import onnx
+import onnxruntime
 import oracle
+import portable_programs
 import pytest
 import torch
-from onnx import TensorProto
+from extremes import EXTREMES
+from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from onnx_files import EXACT, WRITERS, save
 from programs import PROGRAMS, hard_inputs, int8_tensors, numpy_constants
 
@@ -14,7 +18,7 @@ from fixedpoint.onnx.integer import IntegerWriter
 from fixedpoint.onnx.qdq import QdqWriter
 from fixedpoint.onnx.qoperator import QOperatorWriter
 from fixedpoint.onnx.runtime import OnnxModel
-from fixedpoint.program import BatchNorm, Program
+from fixedpoint.program import INPUT, BatchNorm, Program
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
@@ -99,9 +103,39 @@ def test_a_scale_outside_float32_is_refused(writer):
         writer.export(program, {})
 
 
-def test_a_shift_beyond_int64_is_refused():
-    program = PROGRAMS["conv"]
-    exponent = program.constants["x.weight_exponent"]
-    program = program.with_constants(**{"x.weight_exponent": torch.full_like(exponent, 80)})
-    with pytest.raises(ValueError, match="x shifts by 81 bits"):
-        IntegerWriter.export(program, {})
+@pytest.mark.parametrize("mode", ["default", "off"])
+@pytest.mark.parametrize("name", EXTREMES)
+def test_the_integer_file_shifts_in_both_directions_and_saturates(name, mode, tmp_path):
+    program = EXTREMES[name]
+    x = hard_inputs(program, 2)
+    expected = oracle.run(program.to_json(), numpy_constants(program), x)
+    tensors = OnnxModel(save(IntegerWriter, program, tmp_path), mode, outputs=int8_tensors(program)).tensors(x)
+    assert {
+        tensor for tensor in int8_tensors(program) if not np.array_equal(tensors[tensor], expected[tensor])
+    } == set()
+
+
+@pytest.mark.parametrize("name", ["network", "network_se", "conv_extreme_shifts"])
+def test_the_reference_evaluator_of_onnx_gives_the_same_integers(name):
+    program = (PROGRAMS | portable_programs.PROGRAMS)[name]
+    x = hard_inputs(program, 1)
+    expected = oracle.run(program.to_json(), numpy_constants(program), x)[program.output]
+    (logits,) = ReferenceEvaluator(IntegerWriter.export(program, {})).run(None, {INPUT: x})
+    assert logits.dtype == np.int32 and np.array_equal(logits, expected)
+
+
+@pytest.mark.parametrize("name", [*EXTREMES, "network", "network_se", "avg_pool_56x56_coarse", "conv_near_the_limit"])
+def test_the_integer_file_may_be_divided_in_float32(name):
+    """As OpenVINO divides integers."""
+    program = (PROGRAMS | EXTREMES)[name]
+    model = IntegerWriter.export(program, {})
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    divisions = {node.input[0]: constants[node.input[1]] for node in model.graph.node if node.op_type in ("Div", "Mod")}
+    model.graph.output.extend(onnx.ValueInfoProto(name=tensor) for tensor in divisions)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    values = dict(zip(divisions, session.run([*divisions], {INPUT: hard_inputs(program, 2)}), strict=True))
+    for tensor, divisor in divisions.items():
+        quotient = values[tensor].astype(np.float32) / divisor.astype(np.float32)
+        assert np.array_equal(quotient.astype(np.int64).clip(0, 2**8), (values[tensor] // divisor).clip(0, 2**8)), (
+            tensor
+        )
