@@ -20,6 +20,8 @@ from fixedpoint.program import (
     Op,
     Pad,
     Program,
+    Rearrange,
+    Select,
 )
 
 
@@ -117,7 +119,7 @@ class Drawing:
         return self.append(Add, operands, self.shapes[x], exponent, clamp=self.bounds(exponent))
 
     def mul(self, x: str) -> str:
-        if len(self.shapes[x]) == 3 and self.draw(st.booleans()):
+        if len(self.shapes[x]) == 3 and max(self.shapes[x][1:]) <= 40 and self.draw(st.booleans()):
             operands = tuple(self.draw(st.permutations([x, self.pool(x, self.shapes[x][1:], (1, 1))])))
         else:
             operands = self.operands(x, 1)
@@ -125,7 +127,7 @@ class Drawing:
         return self.append(Mul, operands, self.shapes[x], exponent, clamp=self.bounds(exponent))
 
     def avg_pool(self, x: str) -> str:
-        kernel = tuple(self.number(1, size) for size in self.shapes[x][1:])
+        kernel = tuple(self.number(1, min(size, 40)) for size in self.shapes[x][1:])
         return self.pool(x, kernel, self.pair(1, 3))
 
     def pool(self, x: str, kernel, stride) -> str:
@@ -170,6 +172,32 @@ class Drawing:
 
     def flatten(self, x: str) -> str:
         return self.append(Flatten, (x,), (int(np.prod(self.shapes[x])),), self.exponents[x])
+
+    def select(self, x: str) -> str:
+        chosen = [self.chosen(size) for size in self.shapes[x]]
+        shape = tuple(map(len, chosen))
+        return self.append(Select, (x,), shape, self.exponents[x], *chosen, *[()] * (3 - len(chosen)))
+
+    def chosen(self, size: int) -> tuple[int, ...]:
+        """All along an axis, some in steps either way, each so often, or any."""
+        start, by, times = self.number(0, size - 1), self.number(1, 3), self.number(1, max(1, 12 // size))
+        any_of = self.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=7))
+        ways = [range(size), range(start, size, by), range(start, -1, -by), [i // times for i in range(size * times)]]
+        return tuple(self.draw(st.sampled_from([*ways, any_of])))
+
+    def rearrange(self, x: str, rank: int = 3) -> str:
+        count = int(np.prod(self.shapes[x]))
+        view = self.factors(count, self.number(1, 5))
+        axes = tuple(self.draw(st.permutations(range(len(view)))))
+        return self.append(Rearrange, (x,), self.factors(count, rank), self.exponents[x], view, axes)
+
+    def factors(self, product: int, count: int) -> tuple[int, ...]:
+        """Numbers with this product, in any order."""
+        found = []
+        for _ in range(count - 1):
+            found.append(self.draw(st.sampled_from([n for n in range(1, product + 1) if product % n == 0])))
+            product //= found[-1]
+        return tuple(self.draw(st.permutations([*found, product])))
 
     def finish(self, x: str) -> Program:
         """The program with a last layer that reads `x` and gives its accumulators."""

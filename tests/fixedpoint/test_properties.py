@@ -33,7 +33,7 @@ from fixedpoint.quantize.rounding import fake_quantize
 
 QUANTIZED_KINDS = {kind for kind, op in OPS.items() if op.quantized}
 MAP_KINDS = sorted(QUANTIZED_KINDS - {"flatten", "linear"})  # those that take and give maps
-ELEMENTWISE_KINDS = {"add", "clamp", "concat", "lookup", "mul"}  # those that take features, too
+FEATURE_KINDS = {"add", "clamp", "concat", "lookup", "mul", "rearrange", "select"}  # those that take features, too
 
 
 @st.composite
@@ -44,10 +44,11 @@ def cases(draw, kind: str):
         x = drawing.copy(x)
     if draw(st.booleans()):
         x = getattr(drawing, draw(st.sampled_from(MAP_KINDS)))(x)
-    if kind in ("flatten", "linear") or (kind in ELEMENTWISE_KINDS and draw(st.booleans())):
+    if kind in ("flatten", "linear") or (kind in FEATURE_KINDS and draw(st.booleans())):
         x = drawing.flatten(x)
     if kind != "flatten":
-        x = getattr(drawing, kind)(x)
+        rank = {"rank": draw(st.sampled_from([1, 3]))} if kind == "rearrange" else {}
+        x = getattr(drawing, kind)(x, **rank)
     program, seed = drawing.finish(x), drawing.number(0, 2**32 - 1)
     check_exactness(program)
     images = np.random.default_rng(seed).permutation(hard_inputs(program, 1, seed))[: drawing.number(1, 6)]
