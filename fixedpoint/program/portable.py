@@ -21,6 +21,7 @@ from fixedpoint.program import (
     Concat,
     Conv,
     Flatten,
+    Lookup,
     MaxPool,
     Op,
     Program,
@@ -28,6 +29,7 @@ from fixedpoint.program import (
 )
 from fixedpoint.program.bounds import check_exactness, layer_bounds
 from fixedpoint.program.constants import layer_grid
+from fixedpoint.program.leaky import leaky_relu
 
 WEIGHT_LIMIT = 126
 # Runtimes round twice, or scale by a float32 product: either is off by less than 1 up to the first limit, and beyond it
@@ -39,11 +41,17 @@ def lower(program: Program) -> Program:
     """A folded float program in the operations of portable arithmetic; it computes the same.
 
     An average pool becomes a convolution of each channel by itself, with one even weight. Where no such weight is
-    exactly 1 / n, the weights that read the mean take back the error, if only weights read it.
+    exactly 1 / n, the weights that read the mean take back the error, if only weights read it. A LeakyReLU becomes
+    what `leaky.leaky_relu` makes of it.
 
     Raises:
-        QuantizationError: If products of tensors or tables are among the operations; names them.
+        QuantizationError: If products of tensors or other tables are among the operations; names them.
     """
+    for op in program.ops:
+        if isinstance(op, Lookup) and op.function == "leaky_relu":
+            slopes = torch.full(op.shape[:1], op.arguments[0])
+            ops, constants = leaky_relu(op.name, op.inputs[0], op.shape, slopes, op.clamp, program.shapes)
+            program = _replaced(program, op, ops).with_constants(**constants)
     refused = {op.name: op.not_portable for op in program.ops if op.not_portable}
     if refused:
         some = ", ".join(f"{name} ({why})" for name, why in [*refused.items()][:5])
@@ -121,7 +129,8 @@ def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, T
         elif isinstance(op, Concat):
             channels = {x: program.shapes[x][0] for x in op.inputs}
             parts = [factors if x == name else torch.ones(channels[x], dtype=torch.float64) for x in op.inputs]
-            changed = _scaled_readers(known, op.name, torch.cat(parts)) if _is_scalable(op) else None
+            joins_channels = op.axis == 0 and _is_scalable(op)
+            changed = _scaled_readers(known, op.name, torch.cat(parts)) if joins_channels else None
         elif isinstance(op, Flatten):
             changed = _scaled_readers(known, op.name, factors.repeat_interleave(op.shape[0] // len(factors)))
         elif isinstance(op, MaxPool | Clamp) and _is_scalable(op):
@@ -147,6 +156,11 @@ def _in_pairs(program: Program, op: Add) -> Program:
         ops.append(Add(f"{op.name}.sum{i}", (first, other), op.shape))
         first = ops[-1].name
     ops.append(replace(op, inputs=(first, others[-1])))
+    return _replaced(program, op, ops)
+
+
+def _replaced(program: Program, op: Op, ops: list[Op]) -> Program:
+    """The program with `ops` in the place of `op`."""
     return replace(program, ops=tuple(new for old in program.ops for new in (ops if old is op else [old])))
 
 
@@ -214,9 +228,3 @@ def _check_clamp(program: Program, op: Op) -> None:
             raise QuantizationError(
                 f"{op.name}: its clamp at {bound:g} is {scaled:g} of its steps, halfway between integers"
             )
-
-
-def least_exponent(op: Op) -> int:
-    """The least exponent of the result of `op` for which bounds of its clamp that are whole numbers are integers."""
-    whole = [int(bound) for bound in op.clamp if bound and bound == int(bound)]
-    return max((-(abs(bound) & -abs(bound)).bit_length() + 1 for bound in whole), default=-126)
