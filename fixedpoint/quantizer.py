@@ -176,9 +176,9 @@ def quantize(
     pixels = torch.cat(batches)
 
     def some(count: int) -> Tensor:
-        """Network input of at most `count` images, evenly spaced."""
-        count = min(count, len(pixels))
-        return network_input(pixels[[i * len(pixels) // count for i in range(count)]])
+        """Network input of at most `count` images, drawn at random, as they may be ordered by class."""
+        drawn = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:count]
+        return network_input(pixels[drawn.sort().values])
 
     program = calibrate(floating, lambda: map(network_input, batches), finer_exponents, arithmetic, weight_bits)
     if refinement:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from imagedb.class_names import difference, look_alike
 from imagedb.reader import ImageDatabase
+from pipeline.draw import draw
 from pipeline.params import Params
 from pipeline.paths import require
 from pixels.augmentation import Augmentation, InputFormat
@@ -101,9 +102,10 @@ def training_batches(
 def plain_batches(
     params: Params, split: Split = "val", images: int | None = None, partition: BatchPartition = WHOLE_BATCH
 ) -> OrderedBatches:
-    """`images` evenly spaced records (None: all) in order, as validation sees them; only those of `partition`."""
+    """`images` drawn records (None: all) in order, as validation sees them; only those of `partition`."""
     pixels = Pixels(open_database(params, split), center_views(params.input), params.input)
-    return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, images, partition)
+    indices = None if images is None else draw(pixels.database, images).indices
+    return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, indices, partition)
 
 
 def chosen_images(params: Params, indices: Sequence[int]) -> tuple[Tensor, list[int]]:

@@ -78,7 +78,7 @@ class Model(Section):
 
 
 class Calibrate(Section):
-    images: int = Field(ge=1, description="training images, evenly spaced, as validation transforms them")
+    images: int = Field(ge=1, description="training images, as many of each class, as validation transforms them")
     finer_exponents: int = Field(
         ge=0, le=8, description="exponents that are tried beyond the one that covers the maximum"
     )

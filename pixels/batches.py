@@ -4,7 +4,7 @@ Workers are threads, because decoding and resampling run in C without Python's l
 have to send each batch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, cast
 
@@ -203,14 +203,11 @@ class OrderedBatches:
         pixels: The samples.
         batch_size: Images per batch; the last batch may be smaller.
         workers: Threads that read ahead, without effect on the batches; 0: the calling thread reads.
-        images: Number of images, evenly spaced, because a database may be sorted by class; None: all.
+        indices: Numbers of the records; None: all.
         partition: This process reads every `processes`-th batch, beginning with its rank.
 
     Attributes:
         indices: The records that this process reads.
-
-    Raises:
-        InputError: If the database holds fewer images.
     """
 
     def __init__(
@@ -218,17 +215,14 @@ class OrderedBatches:
         pixels: Pixels,
         batch_size: int,
         workers: int,
-        images: int | None = None,
+        indices: Sequence[int] | None = None,
         partition: BatchPartition = WHOLE_BATCH,
     ):
-        count = len(pixels.database)
-        if images is not None and images > count:
-            raise InputError(f"{pixels.database.path} holds {count} images, fewer than the {images} that are asked for")
         self.pixels = pixels
         self.batch_size = batch_size
         self.workers = workers
-        indices = [i * count // images for i in range(images)] if images is not None else list(range(count))
-        batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+        numbers = range(len(pixels.database)) if indices is None else indices
+        batches = [numbers[start : start + batch_size] for start in range(0, len(numbers), batch_size)]
         self.indices = [index for batch in batches[partition.rank :: partition.processes] for index in batch]
 
     def __len__(self) -> int:

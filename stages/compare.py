@@ -18,7 +18,7 @@ from evaluation.exactness import Agreement, Compared
 from evaluation.score import score
 from pipeline.cli import run
 from pipeline.comparison import UNSAFE, Comparison, files_of_all
-from pipeline.databases import check_model
+from pipeline.databases import check_model, plain_batches
 from pipeline.exports import integer_exports
 from pipeline.forms import FORMS, INT, QAT, stored_program
 from pipeline.machine import prepare
@@ -56,7 +56,8 @@ def main() -> None:
         on_this_cpu = {**score(logits.pop(UNSAFE), labels), **unsafe.by_pair()}
         print(f"int8_qdq.onnx with ONNX Runtime's default options on this processor: {json.dumps(on_this_cpu)}")
 
-    images = {"logits": len(labels), "tensors": params.compare.intermediate_images}
+    traced = plain_batches(params, images=params.compare.intermediate_images)
+    images = {"logits": len(labels), "tensors": len(traced.indices)}
     exactness = {
         name: Compared(images=images[name.removeprefix("litert_")], pairs=agreement.by_pair())
         for name, agreement in found.items()

@@ -15,7 +15,8 @@ from pathlib import Path
 from fixedpoint.analysis.golden import check_golden, golden_tensors, indexed_images, write_golden
 from fixedpoint.program.integer import signed_pixels
 from pipeline.cli import run
-from pipeline.databases import check_model, chosen_images, plain_batches
+from pipeline.databases import check_model, chosen_images, open_database
+from pipeline.draw import draw
 from pipeline.forms import GOLDEN, INT, stored_program
 from pipeline.machine import prepare
 from pipeline.params import load_params
@@ -25,7 +26,7 @@ from storage.printable import printable
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, help="evenly spaced (default: golden.images)")
+    parser.add_argument("--images", type=int, help="how many, drawn from all classes (default: golden.images)")
     parser.add_argument("--check", type=Path, metavar="DIR", help="compare instead of writing")
     parser.add_argument("--checkpoint", default=INT.path, help="default: %(default)s")
     parser.add_argument("--output-dir", type=Path, default=GOLDEN, help="default: %(default)s")
@@ -42,12 +43,13 @@ def main() -> None:
         print(f"{args.check} has no index.json: its tensors are read as those of {count} images (--images)")
     if count < 1:
         raise InputError(f"--images {count} is not allowed, must be at least 1")
-    indices = indices or list(plain_batches(params, images=count).indices)
+    drawn = draw(open_database(params, "val"), count)
+    indices = indices or drawn.indices
     pixels, labels = chosen_images(params, indices)
     tensors = golden_tensors(program, signed_pixels(pixels))
     if not args.check:
         write_golden(args.output_dir, program, tensors, indices, labels)
-        print(f"{len(tensors)} tensors of {len(indices)} images in {args.output_dir}")
+        print(f"{len(tensors)} tensors of {drawn} in {args.output_dir}")
         return
     found = check_golden(args.check, tensors)
     print(f"{found.values:,} values in {len(found.names)} of {len(tensors)} tensors compared, none differs")

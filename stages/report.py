@@ -19,7 +19,8 @@ from fixedpoint.program.portable import lower
 from fixedpoint.quantize.convert import convert
 from models.normalization import normalize
 from pipeline.cli import run
-from pipeline.databases import Split, check_model, plain_batches
+from pipeline.databases import Split, check_model, open_database, plain_batches
+from pipeline.draw import draw
 from pipeline.float_model import float_program
 from pipeline.forms import FLOAT, INT, PTQ, QAT, Form, stored_program
 from pipeline.machine import prepare
@@ -55,11 +56,13 @@ def main() -> None:
     scores = {form.name: stored_scores(form) for form in (FLOAT, PTQ, INT)}
     scores["covering"] = score(*predict(integer_logits(covering, device), batches(params)))
     info = stored["int"].info
-    report = measure(reference, programs, covering, scores, info, images, lambda: inputs(params, "val", images))
+    drawn = draw(open_database(params, "val"), images)
+    count = len(drawn.indices)
+    report = measure(reference, programs, covering, scores, info, count, lambda: inputs(params, "val", images))
     with whole_file(PAGE) as partial:
         partial.write_text(page(report), encoding="utf-8")
     print(table(report))
-    print(f"wrote {PAGE}")
+    print(f"wrote {PAGE}, measured on {drawn}")
 
 
 def check_origins(reference: Program, programs: dict[str, Program]) -> None:
@@ -82,7 +85,7 @@ def batches(params: Params, split: Split = "val", images: int | None = None) -> 
 
 
 def inputs(params: Params, split: Split, images: int) -> Iterator[Tensor]:
-    """Evenly spaced images of a split in batches of network input."""
+    """Drawn images of a split in batches of network input."""
     return (normalize(pixels) for pixels, _ in batches(params, split, images))
 
 

@@ -135,7 +135,7 @@ def _activation_exponents(
     tried = {}
     for first, names in groups.items():
         coarsest = min((covering[name] for name in names if largest[name] > 0), default=0)  # zeros do not count
-        tried[first] = [INPUT_EXPONENT] if first == INPUT else range(coarsest, coarsest + finer + 1)
+        tried[first] = [INPUT_EXPONENT] if first == INPUT else range(coarsest, min(coarsest + finer, FINEST) + 1)
     of_member = {name: first for first, names in groups.items() for name in names}
     own = {name: range(covering[name], covering[name] + finer + 1) for name in measured}
     errors = {name: dict.fromkeys([*own[name], *tried[of_member[name]]], 0.0) for name in measured}
@@ -149,7 +149,9 @@ def _activation_exponents(
         counted = [n for n in names if not isinstance(measured[n], Concat)] or names
         best[first] = min(tried[first], key=lambda exponent: sum(errors[name][exponent] for name in counted))
         for name in counted:
-            _warn_of_loss(name, best[first], min(own[name], key=errors[name].__getitem__), errors[name])
+            own_best = min(own[name], key=errors[name].__getitem__)
+            if not isinstance(measured[name], Pad) or own_best < best[first]:  # constants may be rounded, not saturated
+                _warn_of_loss(name, best[first], own_best, errors[name])
     zeros = {first for first, names in groups.items() if first != INPUT and not any(largest[name] for name in names)}
     return best, zeros, covering[program.output]
 

@@ -80,9 +80,9 @@ def by_steps(network: nn.Module, batches: list[torch.Tensor], refined: int, corr
     floating = fold(capture(network, tuple(batches[0].shape[1:])))
     program = calibrate(floating, lambda: inputs, 3, *options)
     everything = torch.cat(inputs)
-    program = refine(program, everything[[i * len(everything) // refined for i in range(refined)]], 3)
-    chosen = [i * len(everything) // corrected for i in range(corrected)]
-    return floating, correct_biases(program, everything[chosen])
+    order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(0)).tolist()
+    program = refine(program, everything[sorted(order[:refined])], 3)
+    return floating, correct_biases(program, everything[sorted(order[:corrected])])
 
 
 @pytest.mark.parametrize("options", [("portable", 8), ("exact8", 8), ("exact8", 7)])
