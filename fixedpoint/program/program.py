@@ -129,16 +129,19 @@ class Program:
 
     def input_bounds(self, op: Op) -> tuple[int, int]:
         """Least and greatest int8 value that the first operand of `op` can have in a calibrated program."""
-        source = next((o for o in self.ops if o.name == op.inputs[0]), None)
+        computed, pads = {op.name: op for op in self.ops}, list[int]()
+        source = computed.get(op.inputs[0])
+        while source and not source.takes_clamp:
+            pads += self.pad_values(source) if isinstance(source, Pad) else []
+            source = computed.get(source.inputs[0])
         if source is None:
-            return -128, 127
-        if isinstance(source, Lookup):
+            bounds = -128, 127
+        elif isinstance(source, Lookup):
             table = self.constants[f"{source.name}.table"]
-            return int(table.min()), int(table.max())
-        if not source.takes_clamp:
-            values = [*self.input_bounds(source), *(self.pad_values(source) if isinstance(source, Pad) else ())]
-            return min(values), max(values)
-        return self.bounds(source)
+            bounds = int(table.min()), int(table.max())
+        else:
+            bounds = self.bounds(source)
+        return min(*bounds, *pads), max(*bounds, *pads)
 
     def accumulator_exponent(self, op: Op) -> Tensor:
         """Exponents of the accumulators of a conv or linear: int32 [out]."""

@@ -17,8 +17,9 @@ def test_weights_are_factors_that_are_quantized():
 
 
 def test_what_takes_no_clamp_keeps_the_exponent_of_its_operand():
-    assert {kind for kind, op in OPS.items() if not op.takes_clamp} == {"pad", "max_pool", "flatten"}
-    assert {kind for kind, op in OPS.items() if op.keeps_exponent} == {"pad", "max_pool", "flatten", "clamp"}
+    moves = {"pad", "max_pool", "flatten", "select", "rearrange"}
+    assert {kind for kind, op in OPS.items() if not op.takes_clamp} == moves
+    assert {kind for kind, op in OPS.items() if op.keeps_exponent} == moves | {"clamp"}
 
 
 @pytest.mark.parametrize("kind", OPS)
