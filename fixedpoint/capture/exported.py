@@ -1,111 +1,209 @@
 """Walks the graph that torch.export gives, node by node, and builds the operations of a program."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.fx import Node
+from torch.export import ExportedProgram
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import map_aggregate, map_arg
 
+from fixedpoint.capture.builder import Builder, module_path
+from fixedpoint.capture.graph import is_random, output_index, output_node, placeholders
+from fixedpoint.capture.names import JOINS, LIKE, MOVES, REASONS, SAME, arguments, operation, reason
+from fixedpoint.capture.values import BATCH, Value
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, Op, Program
-from fixedpoint.program.names import allowed_name
-
-Operand = Node | str  # a node of the graph, or a tensor that the program has already
 
 
-class ExportedGraph:
-    """Builds the program; a subclass has one method for each ATen operation, `aten_<name>(node, arguments)`.
+class Lost:
+    """What stands for the value of an operation that is refused, where its shape is of no use."""
 
-    A method gives the name of the tensor that the node's value has become.
 
-    Attributes:
-        values: The parameters and other constants of the module, by the name of their node.
+@dataclass(frozen=True)
+class Pretended(Op):
+    """What stands for an operation that is refused, so that those after it are looked at, too."""
+
+    kind = "pretended"
+
+
+class ExportedGraph(Builder):
+    """Builds the program; a subclass has one method for each ATen operation that computes, `aten_<name>(node, a)`.
+
+    `a` holds the arguments by name: a Value, a tensor that is constant, numbers, or lists of these. A method gives the
+    Value that the node's value has become, and raises QuantizationError with the reason alone if no program has it.
+
+    What depends on constants alone is evaluated by PyTorch; what only moves entries is applied to their positions.
     """
 
-    def __init__(self, exported: torch.export.ExportedProgram):
-        values = {**exported.state_dict, **exported.constants}
-        signature = exported.graph_signature
-        targets = {s.arg.name: s.target for s in signature.input_specs if s.target is not None}
-        self.nodes = list(exported.graph.nodes)
-        self.values = {name: values[target].detach() for name, target in targets.items()}
-        self.tensors = dict.fromkeys(signature.user_inputs, INPUT)
-        self.result = signature.user_outputs
-        self.ops: list[Op] = []
-        self.constants: dict[str, Tensor] = {}
+    def __init__(self, exported: ExportedProgram, input_shape: tuple[int, int, int]):
+        super().__init__(input_shape)
+        self.exported = exported
+        self.refused: dict[tuple[str, str], list[str]] = {}
 
-    def program(self, input_shape: tuple[int, int, int]) -> Program:
-        """The program of the whole graph. Raises QuantizationError if no program has an operation of it."""
-        for node in self.nodes:
-            if node.op == "call_function" and isinstance(node.meta.get("val"), Tensor | list | tuple):
-                self._call(node)
-        last = self.ops[-1].name if self.ops else None
-        if len(self.result) != 1 or self.tensors.get(self.result[0]) != last:
-            raise QuantizationError("the network must have one output, computed by its last operation")
-        return Program(input_shape, tuple(self.ops), self.constants)
+    def captured(self) -> Program:
+        """The program of the whole graph. Raises QuantizationError with all that no program has."""
+        image = Value(INPUT, self.input_shape)
+        values = [image if value is None else value for value in placeholders(self.exported).values()]
+        result = self._run(self.exported.graph, values)[output_index(self.exported)]
+        if self.refused:
+            causes = [f"{op} in {_listed(where)}: {why}" for (op, why), where in self.refused.items()]
+            raise QuantizationError("; ".join(causes))
+        if not isinstance(result, Value):
+            raise QuantizationError("the network's output does not depend on the image")
+        try:
+            shape = result.shape
+            features = len(shape) not in (1, 3) and sum(size != 1 for size in shape) <= 1
+            name = self.tensor(result.node or output_node(self.exported), result, (prod(shape),) if features else None)
+        except QuantizationError as error:
+            raise QuantizationError(f"the network's output: {error}") from None
+        return self.program(name)
 
-    def _call(self, node: Node) -> None:
-        method: Callable[..., str] | None = getattr(self, f"aten_{operation(node)}", None)
+    def _run(self, graph: Graph, inputs: list[Any]) -> tuple:
+        values: dict[Node, Any] = {}
+        owner = graph.owning_module
+        given = iter(inputs)
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                values[node] = next(given)
+            elif node.op == "get_attr":
+                values[node] = _attribute(owner, str(node.target))
+            elif node.op == "output":
+                return tuple(map_arg(node.args[0], values.__getitem__))
+            else:
+                args, kwargs = (map_arg(each, values.__getitem__) for each in (node.args, node.kwargs))
+                values[node] = self._called(node, args, kwargs)
+            for used in node.all_input_nodes:
+                if all(user in values for user in used.users):
+                    values[used] = None  # its positions take memory
+        raise AssertionError("a graph has an output")
+
+    def _called(self, node: Node, args: tuple, kwargs: dict) -> Any:
+        found = _leaves((args, kwargs))
+        if any(isinstance(each, Lost) for each in found):
+            return Lost()
+        try:
+            return self._value(node, args, kwargs, [each for each in found if isinstance(each, Value)])
+        except MemoryError:
+            raise
+        except Exception as error:  # what arguments can make PyTorch raise has no common class
+            why = str(error) if isinstance(error, QuantizationError) else f"it cannot be captured: {first_line(error)}"
+            self.refused.setdefault((operation(node), why), []).append(module_path(node) or "the network")
+            return self._pretended(node)
+
+    def _value(self, node: Node, args: tuple, kwargs: dict, computed: list[Value]) -> Any:
+        target, name = node.target, operation(node)
+        submodule = next((each for each in args if isinstance(each, GraphModule)), None)
+        if submodule is not None:  # a part of the network under no_grad or autocast
+            if not name.startswith("wrap_with"):
+                raise QuantizationError(reason(name))
+            rest = args[args.index(submodule) + 1 :]
+            return self._run(submodule.graph, list(rest))
+        if not isinstance(target, OpOverload):
+            return cast(Callable, target)(*args, **kwargs)  # an entry of a list, or numbers
+        flags = [value for key, value in arguments(target, args, kwargs).items() if key in ("train", "training")]
+        if is_random(node) and name not in REASONS and (any(flags) or not flags):
+            hint = ": pass training=self.training" if "dropout" in name else ""
+            raise QuantizationError(f"it is active in eval mode and draws random numbers{hint}")
+        if not computed:
+            return _evaluated(target, args, kwargs)
+        if node.meta.get("val") is None:
+            return None  # an assertion
+        first = args[0]
+        if name in LIKE or (name.endswith("_as") and not isinstance(first, Value)):  # reads nothing but a shape
+            if name == "fill" and isinstance(args[1], Value):
+                raise QuantizationError("its number is computed from the image")
+            return _evaluated(target, *_replaced((args, kwargs), [v.positions.float() for v in computed]))
+        if name in SAME:
+            dtype = arguments(target, args, kwargs).get("dtype")
+            if dtype is not None and not dtype.is_floating_point:
+                raise QuantizationError("its results are integers")
+            return first
+        if name in JOINS:
+            return self._joining(node, args, kwargs)
+        if name in MOVES:
+            if not isinstance(first, Value) or (len(computed) > 1 and not name.endswith("_as")):
+                raise QuantizationError("its numbers of entries are computed from the image")
+            return self._moved(node, args, kwargs, computed)
+        method: Callable[..., Any] | None = getattr(self, f"aten_{name}", None)
         if method is None:
-            known = ", ".join(sorted(name.removeprefix("aten_") for name in dir(self) if name.startswith("aten_")))
-            raise QuantizationError(f"{operation(node)} in {place(node)} is not supported; supported are {known}")
-        self.tensors[node.name] = method(node, arguments(node))
+            raise QuantizationError(reason(name))
+        return method(node, arguments(target, args, kwargs))
 
-    def add(
-        self,
-        node: Node,
-        op: type[Op],
-        inputs: Sequence[Operand],
-        constants: dict[str, Tensor] | None = None,
-        **attributes: Any,
-    ) -> str:
-        """Append an operation and give its name; its result has the shape of the node's unless `shape` is given."""
-        tensors = tuple(self.tensor(node, operand) for operand in inputs)
-        stem = _path(node) if _path(node) and _is_leaf(node) else f"{_path(node)}.{op.kind}".removeprefix(".")
-        name = allowed_name(stem, {o.name for o in self.ops})
-        self.ops.append(op(name=name, inputs=tensors, **{"shape": shape(node)} | attributes))
-        self.constants |= {f"{name}.{key}": value.float().contiguous() for key, value in (constants or {}).items()}
-        return name
+    def _moved(self, node: Node, args: tuple, kwargs: dict, values: list[Value]) -> Any:
+        """The result of an operation that moves entries of the first of `values`."""
+        args, kwargs = _replaced((args, kwargs), [value.positions for value in values])
+        result = cast(Callable, node.target)(*args, **kwargs)
+        if isinstance(result, Tensor):
+            return values[0].with_positions(result, node)
+        return [values[0].with_positions(each, node) for each in result]
 
-    def tensor(self, node: Node, operand: object) -> str:
-        """The tensor that an operand of `node` has become."""
-        if isinstance(operand, str):
-            return operand
-        if not isinstance(operand, Node) or operand.name not in self.tensors:
-            raise QuantizationError(
-                f"{operation(node)} in {place(node)}: its operand {operand} is not computed from the input"
-            )
-        return self.tensors[operand.name]
+    def _joining(self, node: Node, args: tuple, kwargs: dict) -> Any:
+        """The result of an operation that chooses entries of several values, constants among them."""
 
+        def value(each: Any) -> Any:
+            is_data = isinstance(each, Tensor) and each.is_floating_point()
+            return self.same_constant(node, each) if is_data else each
 
-def operation(node: Node) -> str:
-    """The name of the node's ATen operation, that of `add_` being `add`."""
-    return str(node.target).removeprefix("aten.").rsplit(".", 1)[0].removesuffix("_")
+        args, kwargs = map_aggregate((args, kwargs), value)
+        computed = [each for each in _leaves((args, kwargs)) if isinstance(each, Value)]
+        return self._moved(node, args, kwargs, self.joined(node, computed))
 
+    def same_constant(self, node: Node, value: Tensor) -> Value:
+        """A constant [batch, ...] as a value."""
+        if value.dim() == 0 or len(value) != BATCH or not torch.equal(value[0], value[1]):
+            raise QuantizationError("its constant is not the same for each image of a batch")
+        return self.constant(node, value[0])
 
-def arguments(node: Node) -> dict:
-    """The arguments of an ATen call by name, defaults included, in the order of its signature."""
-    schema = cast(OpOverload, node.target)._schema.arguments
-    given = dict(zip((a.name for a in schema), node.args, strict=False)) | node.kwargs
-    return {a.name: given.get(a.name, a.default_value) for a in schema}
+    def _pretended(self, node: Node) -> Any:
+        """A value of the right shape for what is refused, so that the operations after it are looked at, too."""
 
+        def pretended(value: Any) -> Any:
+            if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != BATCH:
+                return Lost()
+            shape = tuple(value.shape[1:])
+            base = shape if len(shape) in (1, 3) else (max(1, value[0].numel()),)
+            name = f"?{len(self.ops)}"
+            self.ops[name] = Pretended(name, (), base)
+            return Value(name, base).at(torch.arange(value[0].numel()).reshape(shape), node)
 
-def shape(node: Node) -> tuple[int, ...]:
-    """The shape of the node's value without the batch dimension."""
-    return tuple(int(size) for size in node.meta["val"].shape[1:])
+        return map_aggregate(node.meta.get("val"), pretended)
 
 
-def place(node: Node) -> str:
-    """The module that the node belongs to, for messages."""
-    return _path(node) or "the network"
+def first_line(error: BaseException) -> str:
+    """The first line of an error, or its class."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _path(node: Node) -> str:
-    stack = node.meta.get("nn_module_stack") or {"": ("", None)}
-    return list(stack.values())[-1][0]
+def _leaves(value: Any) -> list:
+    found: list = []
+    map_aggregate(value, lambda each: found.append(each))
+    return found
 
 
-def _is_leaf(node: Node) -> bool:
-    stack = node.meta.get("nn_module_stack") or {"": ("", "")}
-    return str(list(stack.values())[-1][1]).startswith("torch.nn.modules.")
+def _replaced(value: Any, replacements: list) -> Any:
+    """`value` with its Values, in order, replaced."""
+    rest = iter(replacements)
+    return map_aggregate(value, lambda each: next(rest) if isinstance(each, Value) else each)
+
+
+def _evaluated(target: OpOverload, args: tuple, kwargs: dict) -> Any:
+    if target._schema.is_mutable:
+        args = map_aggregate(args, lambda each: each.clone() if isinstance(each, Tensor) else each)
+    return target(*args, **kwargs)
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    for part in name.split("."):
+        owner = getattr(owner, part)
+    return owner.detach() if isinstance(owner, Tensor) else owner
+
+
+def _listed(places: list[str]) -> str:
+    names = list(dict.fromkeys(places))
+    more = f" and {len(names) - 2} more" if len(names) > 3 else ""
+    return ", ".join(names[:2] if more else names) + more

@@ -1,46 +1,99 @@
 """Capture: a PyTorch module in eval mode becomes a float program, by torch.export."""
 
 import copy
+import warnings
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import Interpreter, Node
 
 from fixedpoint.capture.aten import AtenOperations
+from fixedpoint.capture.graph import is_mutable, is_view, output_index, output_node, placeholders
+from fixedpoint.capture.guards import check_finite, in_one_line, two_outputs
+from fixedpoint.capture.names import ENDINGS, MOVES, SAME, operation
+from fixedpoint.capture.values import BATCH
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Program
 from fixedpoint.program.floating import FloatEvaluator
 
 
+@torch.no_grad()
 def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
     """The float program of `module` for inputs [any batch, *input_shape]; the module itself stays as it is.
 
+    A softmax or sigmoid at its end is left out.
+
     Raises:
-        QuantizationError: If no program has an operation; it names the kind, the place in the module and what is
-            supported; if the module or torch.export fails on such inputs; if a constant is not finite; or if the
-            program does not compute what the module does.
+        QuantizationError: If no program has an operation, naming all such operations, their places in the module and
+            why; if the module or torch.export fails on such inputs; if a tensor of the module is not finite; if two
+            runs of it differ; or if the program does not compute what the module does.
+
+    Warns:
+        UserWarning: If an operation at the end is left out.
     """
-    module = copy.deepcopy(module).eval().cpu()
-    probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    with torch.no_grad():
-        try:
-            expected = module(probe.clone())
-            batch = {0: torch.export.Dim("batch")}
-            exported = torch.export.export(module, (torch.zeros_like(probe),), dynamic_shapes=(batch,))
-        except MemoryError:
-            raise
-        except Exception as error:  # what a network can make PyTorch raise has no common class
-            sizes, reason = ", ".join(map(str, input_shape)), next(iter(str(error).splitlines()), type(error).__name__)
-            raise QuantizationError(f"the network cannot be captured for inputs [batch, {sizes}]: {reason}") from error
-        program = AtenOperations(exported).program(input_shape)
-        program.check()
-        found = FloatEvaluator(program).logits(probe)
-        # an untrained network may amplify the last bits without limit
-        rounding = (expected - module.double()(probe.double())).abs().max()
-    if not expected.isfinite().all():
-        raise QuantizationError("the network gives infinite numbers or NaN for numbers from -1 to 1")
-    # such as an in-place operation on a view, which the exported graph does not show
-    if float((expected - found).abs().max()) > 1e-3 * float(expected.abs().max()) + 10 * float(rounding):
-        raise QuantizationError(
-            "the captured program computes something else than the network; is a view changed in place?"
-        )
+    probe = torch.rand(BATCH + 1, *input_shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = probe[:BATCH]
+    with in_one_line(nn.Identity(), input_shape):
+        module = copy.deepcopy(module).eval().cpu()
+    check_finite({**dict(module.named_parameters()), **dict(module.named_buffers())})
+    with in_one_line(module, input_shape):
+        output, difference = two_outputs(module, images)
+        more = module(probe)[:BATCH] if not difference else output
+        exported = torch.export.export(module, (torch.zeros_like(images),))
+        if any(_changes_a_view(node) for node in exported.graph.nodes):
+            exported = exported.run_decompositions({})
+    expected = _without_endings(exported, images, output)
+    program = AtenOperations(exported, input_shape).captured()
+    if difference:  # what draws random numbers is refused by then, with its name
+        raise QuantizationError(f"two runs of the network in eval mode differ: {difference}")
+    program.check()
+    found = FloatEvaluator(program).logits(images)
+    exact = replace(program, constants={name: value.double() for name, value in program.constants.items()})
+    # an untrained network may amplify the last bits without limit
+    rounding = float((FloatEvaluator(exact).logits(images.double()) - found).abs().max())
+    if float((more - output).abs().max()) > 1e-3 * float(output.abs().max()) + 10 * rounding:
+        raise QuantizationError("what the network gives for an image depends on the other images of the batch")
+    _refuse_difference(expected, found.reshape(expected.shape), rounding, "the captured program")
     return program
+
+
+def _changes_a_view(node: Node) -> bool:
+    """Whether the node changes in place what other nodes hold, too, which `Value` does not show."""
+    if not is_mutable(node):
+        return False
+    changed = node.args[0]
+    return isinstance(changed, Node) and (is_view(changed) or any(map(is_view, changed.users)))
+
+
+def _without_endings(exported: ExportedProgram, x: Tensor, expected: Tensor) -> Tensor:
+    """Leave out a softmax or sigmoid behind which values are only moved; give the output without it, for `x`.
+
+    Raises:
+        QuantizationError: If the exported graph does not compute what the network does, `expected`.
+    """
+    node, endings = output_node(exported), []
+    while len(node.users) == 1 and len(node.all_input_nodes) == 1 and operation(node) in ENDINGS | MOVES | SAME:
+        if operation(node) in ENDINGS:
+            endings.append(node)
+        node = node.all_input_nodes[0]
+    if not endings:
+        return expected
+    _refuse_difference(expected, _run(exported, x), 0.0, "torch.export")
+    for node in endings:
+        warnings.warn(f"{operation(node)} at the end of the network is left out: logits are compared", stacklevel=3)
+        node.replace_all_uses_with(node.all_input_nodes[0])
+        exported.graph.erase_node(node)
+    return _run(exported, x)
+
+
+def _run(exported: ExportedProgram, x: Tensor) -> Tensor:
+    """The output of the exported graph for images `x`."""
+    values = [x if value is None else value for value in placeholders(exported).values()]
+    return Interpreter(exported.graph_module, graph=exported.graph).run(*values)[output_index(exported)]
+
+
+def _refuse_difference(expected: Tensor, found: Tensor, rounding: float, what: str) -> None:
+    if float((expected - found).abs().max()) > 1e-3 * float(expected.abs().max()) + 10 * rounding:
+        raise QuantizationError(f"{what} computes something else than the network")

@@ -1,0 +1,44 @@
+"""The graph that torch.export gives: its constants, its output, and what its nodes are."""
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
+from torch.fx import Node
+
+
+def placeholders(exported: ExportedProgram) -> dict[str, Tensor | None]:
+    """The constant of each placeholder, by the name of its node, in their order; None for the image."""
+    constants = {**exported.state_dict, **exported.constants}
+    specs = exported.graph_signature.input_specs
+    return {spec.arg.name: None if spec.target is None else constants[spec.target].detach() for spec in specs}
+
+
+def output_index(exported: ExportedProgram) -> int:
+    """The number of the network's output among those of the graph, some of which may be buffers that it changes."""
+    kinds = [spec.kind for spec in exported.graph_signature.output_specs]
+    return kinds.index(OutputKind.USER_OUTPUT)
+
+
+def output_node(exported: ExportedProgram) -> Node:
+    """The node whose value is the network's output."""
+    return exported.graph.output_node().args[0][output_index(exported)]
+
+
+def is_mutable(node: Node) -> bool:
+    """Whether the node changes an operand in place."""
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+
+
+def is_view(node: Node) -> bool:
+    """Whether the node's value shares memory with its operand."""
+    if not isinstance(node.target, OpOverload):
+        return node.op == "call_function"  # an entry of a list of views
+    infos = [argument.alias_info for argument in node.target._schema.arguments]
+    return any(info is not None and not info.is_write for info in infos)
+
+
+def is_random(node: Node) -> bool:
+    """Whether the node's operation can draw random numbers."""
+    return isinstance(node.target, OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags

@@ -1,0 +1,90 @@
+"""What is asked of a network before it is captured, and what PyTorch says of it in one line."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fixedpoint.capture.exported import first_line
+from fixedpoint.errors import QuantizationError
+
+
+@contextmanager
+def in_one_line(module: nn.Module, input_shape: tuple[int, int, int]) -> Iterator[None]:
+    """Whatever `module` or torch.export raises becomes a QuantizationError of one line; its log is silent."""
+    running: list[str] = []
+
+    def ends(*_: object) -> None:
+        running.pop()
+
+    hooks = [each.register_forward_hook(ends) for each in module.modules()]
+    for name, each in module.named_modules():
+        hooks.append(each.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    except (MemoryError, QuantizationError):
+        raise
+    except Exception as error:  # what a network can make PyTorch raise has no common class
+        sizes, where = ", ".join(map(str, input_shape)), f" in {running[-1]}" if running and running[-1] else ""
+        raise QuantizationError(
+            f"the network cannot be captured for inputs [batch, {sizes}]{where}: {_reason(error)}"
+        ) from error
+    finally:
+        logging.disable(level)
+        for hook in hooks:
+            hook.remove()
+
+
+def _reason(error: Exception) -> str:
+    if type(error).__name__ != "GuardOnDataDependentSymNode":  # its import takes long
+        return first_line(error)
+    found = re.search(r'The following call raised this error:\s+File "(.*)", line (\d+).*\n\s*(.*)', str(error))
+    line = f" (`{found[3].strip()}`, {Path(found[1]).name}:{found[2]})" if found else ""
+    return f"what it computes next, or a number in it, depends on the values of the image{line}"
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse parameters and buffers that hold NaN or infinite numbers, naming one."""
+    bad = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        more = f", and so do {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise QuantizationError(f"the network's tensor {bad[0]} holds NaN or infinite numbers{more}")
+
+
+def two_outputs(module: nn.Module, x: Tensor) -> tuple[Tensor, str]:
+    """The network's output for `x`, and why a second run gives another; empty if it gives the same, bit for bit.
+
+    Raises:
+        QuantizationError: If the output is no tensor, or holds infinite numbers or NaN.
+    """
+    before = _state(module)
+    first, second = module(x.clone()), module(x.clone())
+    if not isinstance(first, Tensor):
+        parts = f" of {', '.join(map(str, first))}" if isinstance(first, Mapping) else ""
+        kind = type(first).__name__
+        raise QuantizationError(f"the network must give one tensor of logits, not a {kind}{parts}: pick one in forward")
+    if not first.isfinite().all():
+        raise QuantizationError("the network gives infinite numbers or NaN for numbers from -1 to 1")
+    if torch.equal(first, second):
+        return first, ""
+    changed = [name for name, value in _state(module).items() if not _equal(before.get(name), value)]
+    return first, f"{changed[0]} changes" if changed else "it draws random numbers"
+
+
+def _state(module: nn.Module) -> dict[str, object]:
+    """The tensors and plain attributes of a module and those in it."""
+    state: dict[str, object] = {name: value.clone() for name, value in module.state_dict().items()}
+    for path, each in module.named_modules():
+        plain = {key: value for key, value in vars(each).items() if isinstance(value, int | float | str)}
+        state |= {f"{path}.{key}".removeprefix("."): value for key, value in plain.items()}
+    return state
+
+
+def _equal(left: object, right: object) -> bool:
+    return torch.equal(left, right) if isinstance(left, Tensor) and isinstance(right, Tensor) else left == right

@@ -1,0 +1,97 @@
+"""ATen operations by name: those that only move entries, those that change nothing, and why others are refused."""
+
+from typing import Any
+
+from torch._ops import OpOverload
+from torch.fx import Node
+
+# Applied to the positions of entries by PyTorch itself.
+MOVES = frozenset({
+    "_unsafe_index", "_unsafe_view", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "adjoint",
+    "atleast_2d", "atleast_3d", "broadcast_to", "channel_shuffle", "chunk", "diagonal", "dsplit", "expand",
+    "expand_as", "expand_copy", "flatten", "flip", "fliplr", "flipud", "gather", "hsplit", "index", "index_select",
+    "mT", "matrix_H", "moveaxis", "movedim", "narrow", "native_channel_shuffle", "numpy_T", "permute",
+    "permute_copy", "pixel_shuffle", "pixel_unshuffle", "ravel", "reflection_pad1d", "reflection_pad2d",
+    "reflection_pad3d", "repeat", "repeat_interleave", "replication_pad1d", "replication_pad2d",
+    "replication_pad3d", "reshape", "reshape_as", "roll", "rot90", "select", "select_copy", "slice", "slice_copy",
+    "split", "split_copy", "split_with_sizes", "split_with_sizes_copy", "squeeze", "squeeze_copy", "swapaxes",
+    "swapdims", "t", "take", "take_along_dim", "tensor_split", "tile", "transpose", "transpose_copy", "unbind",
+    "unbind_copy", "unflatten", "unfold", "unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes", "unsqueeze",
+    "unsqueeze_copy", "upsample_nearest1d", "upsample_nearest2d", "view", "view_as", "view_copy", "vsplit",
+})  # fmt: skip
+# The same, of entries of several values; tensors of numbers among their operands are constants.
+JOINS = frozenset({
+    "column_stack", "copy", "diagonal_scatter", "dstack", "hstack", "row_stack", "select_scatter", "slice_scatter",
+    "stack", "vstack",
+})  # fmt: skip
+# Their value is their first operand, if they are not in training.
+SAME = frozenset({
+    "_to_copy", "alias", "alpha_dropout", "clone", "contiguous", "data", "detach", "double", "dropout",
+    "feature_alpha_dropout", "feature_dropout", "float", "lift_fresh", "lift_fresh_copy", "native_dropout",
+    "positive", "to", "type_as",
+})  # fmt: skip
+# They read nothing but the shape of their operand.
+LIKE = frozenset({
+    "empty_like", "fill", "full_like", "new_empty", "new_full", "new_ones", "new_zeros", "ones_like", "zeros_like",
+})  # fmt: skip
+# What is left out if it is the last operation of a network.
+ENDINGS = frozenset({
+    "_log_softmax", "_softmax", "log_sigmoid", "log_softmax", "sigmoid", "softmax",
+})  # fmt: skip
+
+_STATISTICS = "it divides by statistics of each image, which has no exact integer form (BatchNorm has one)"
+_ATTENTION = "attention and softmax inside a network have no exact integer form"
+REASONS = dict.fromkeys(
+    [
+        "group_norm",
+        "instance_norm",
+        "layer_norm",
+        "native_group_norm",
+        "native_layer_norm",
+        "rms_norm",
+        "_fused_rms_norm",
+        "var",
+        "var_mean",
+        "std",
+        "std_mean",
+        "linalg_vector_norm",
+        "norm",
+        "cosine_similarity",
+        "local_response_norm",
+    ],
+    _STATISTICS,
+) | dict.fromkeys(
+    [
+        "softmax",
+        "log_softmax",
+        "_softmax",
+        "_log_softmax",
+        "softmin",
+        "scaled_dot_product_attention",
+        "bmm",
+        "baddbmm",
+        "cumsum",
+        "_native_multi_head_attention",
+    ],
+    _ATTENTION,
+)
+
+
+def reason(name: str) -> str:
+    """Why the ATen operation `name` is refused."""
+    return REASONS.get(name, "it is not supported (docs/networks.md lists what is)")
+
+
+def operation(node: Node) -> str:
+    """The name of the node's ATen operation, that of `add_` being `add`."""
+    name = (
+        str(node.target) if isinstance(node.target, OpOverload) else getattr(node.target, "__name__", str(node.target))
+    )
+    return name.removeprefix("aten.").rsplit(".", 1)[0].rstrip("_")
+
+
+def arguments(target: OpOverload, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an ATen call by name, defaults included, in the order of its signature."""
+    schema = target._schema.arguments
+    given = dict(zip((a.name for a in schema), args, strict=False)) | kwargs
+    return {a.name: given.get(a.name, a.default_value) for a in schema}
