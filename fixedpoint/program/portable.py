@@ -20,16 +20,20 @@ from fixedpoint.program import (
     Clamp,
     Concat,
     Conv,
+    Evaluator,
     Flatten,
     Lookup,
     MaxPool,
     Op,
     Program,
+    Rearrange,
+    Select,
     per_input,
 )
 from fixedpoint.program.bounds import check_exactness, layer_bounds
 from fixedpoint.program.constants import layer_grid
 from fixedpoint.program.leaky import leaky_relu
+from fixedpoint.program.operation import Shape
 
 WEIGHT_LIMIT = 126
 # Runtimes round twice, or scale by a float32 product: either is off by less than 1 up to the first limit, and beyond it
@@ -131,8 +135,9 @@ def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, T
             parts = [factors if x == name else torch.ones(channels[x], dtype=torch.float64) for x in op.inputs]
             joins_channels = op.axis == 0 and _is_scalable(op)
             changed = _scaled_readers(known, op.name, torch.cat(parts)) if joins_channels else None
-        elif isinstance(op, Flatten):
-            changed = _scaled_readers(known, op.name, factors.repeat_interleave(op.shape[0] // len(factors)))
+        elif isinstance(op, Flatten | Select | Rearrange):
+            moved = _moved(op, factors, program.shapes[name])
+            changed = None if moved is None else _scaled_readers(known, op.name, moved)
         elif isinstance(op, MaxPool | Clamp) and _is_scalable(op):
             changed = _scaled_readers(known, op.name, factors)
         else:
@@ -141,6 +146,13 @@ def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, T
             return None
         constants |= changed
     return constants
+
+
+def _moved(op: Op, factors: Tensor, operand: Shape) -> Tensor | None:
+    """The factors of the channels of what `op` moves, given those of its operand; None if they differ in a channel."""
+    each = factors.reshape(1, -1, *[1] * (len(operand) - 1)).expand(1, *operand)
+    found = getattr(Evaluator(), op.kind)(op, each).reshape(op.shape[0], -1)
+    return found[:, 0] if bool((found == found[:, :1]).all()) else None
 
 
 def _is_scalable(op: Op) -> bool:

@@ -11,6 +11,7 @@ import torch
 from drawing import Drawing, share_of_examples
 from hypothesis import given
 from hypothesis import strategies as st
+from moves import rearrange, select
 from portable_programs import PROGRAMS
 from programs import RELU, RELU6, build, conv, hard_inputs, in_real_numbers, numpy_constants
 
@@ -128,6 +129,27 @@ POOLED = {
     "map": (pooled(kernel=(3, 3), fc=("mean", 64)), True),
     "two means": (pooled(AvgPool("m", ("mean",), (16, 1, 1), (1, 2), (1, 1)), kernel=(3, 3), fc=("m", 32)), None),
     "power of two": (pooled(kernel=(4, 4), fc=("mean", 64)), True),
+    "select": (pooled(select("c", "mean", [3, 3, 1, 0], [0] * 2, [0]), fc=("c", 8)), True),
+    "rearrange": (pooled(rearrange("c", "mean", (4, 4, 4), (2, 1, 0), (8, 2, 4)), kernel=(3, 3), fc=("c", 64)), True),
+    "rearrange of some": (
+        pooled(
+            select("some", "stem", range(16), [0], [0]),
+            Concat("all", ("mean", "some"), (32, 1, 1)),
+            rearrange("c", "all", (4, 8), (1, 0), (32,)),
+            fc=("c", 32),
+        ),
+        True,
+    ),
+    # channels that hold a mean and another value
+    "rearrange that mixes": (
+        pooled(
+            select("some", "stem", range(16), [0], [0]),
+            Concat("all", ("mean", "some"), (32, 1, 1)),
+            rearrange("c", "all", (2, 16), (1, 0), (16, 1, 2)),
+            fc=("c", 32),
+        ),
+        False,
+    ),
     # 42 / 2**11 * 49 = 1.0049 stays: a sum and a clamp do not take a factor along
     "add": (pooled(Add("c", ("mean", "mean"), (16, 1, 1)), fc=("c", 16)), False),
     "relu6": (pooled(clamp=RELU6, fc=("mean", 16)), False),
@@ -254,7 +276,7 @@ def test_a_shared_exponent_that_costs_more_than_two_bits_is_warned_of():
 def test_every_step_gives_a_program_that_converts_and_computes_as_it_was_trained(calibrated, step):
     program, x = calibrated
     if step != "calibrated":
-        program = refine(program, x[:16], 3)
+        program = refine(program, x[:16], 3).program
     if step == "corrected":
         program = correct_biases(program, x)
     integer = convert(program)
