@@ -161,10 +161,10 @@ def read_info(values: Mapping[str, Any], path: str | Path) -> ModelInfo:
 
 
 def check_weights(weights: object, path: str | Path) -> None:
-    """Make sure that what a file holds are tensors by name, and their values finite.
+    """Make sure that what a file holds are tensors by name, their values finite, and no variance below 0.
 
     Raises:
-        InputError: If not; names the file and the first tensor.
+        InputError: If not; names the file, the first tensor, and the channel in it.
     """
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
         raise InputError(f"{path} holds no weights by name")
@@ -173,4 +173,11 @@ def check_weights(weights: object, path: str | Path) -> None:
             raise InputError(f"{path}: {name} is no dense tensor of real numbers")
         # aminmax keeps NaN, and is 20 times as fast as isfinite
         if tensor.dtype in FLOATS and tensor.numel() and not all(each.isfinite() for each in tensor.aminmax()):
-            raise InputError(f"{path}: {name} holds values that are not finite")
+            raise InputError(f"{path}: {name} holds values that are not finite{_first(~tensor.isfinite())}")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise InputError(f"{path}: {name} holds a variance below 0{_first(tensor < 0)}")
+
+
+def _first(wrong: Tensor) -> str:
+    """The first channel with a wrong value, for a message; nothing for a single number."""
+    return f", first in channel {int(wrong.nonzero()[0, 0])}" if wrong.dim() else ""

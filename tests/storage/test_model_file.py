@@ -157,8 +157,21 @@ def test_tensors_that_share_memory_are_stored_each(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_that_are_not_finite_are_named(tmp_path, value, dtype):
-    path = saved(tmp_path, {"a": torch.empty(0), "b": torch.tensor([1, value, 2], dtype=dtype)})
-    with pytest.raises(InputError, match=r"x\.safetensors: b holds values that are not finite"):
+    path = saved(tmp_path, {"a": torch.empty(0), "b": torch.tensor([[1, 2], [3, value]], dtype=dtype)})
+    with pytest.raises(InputError, match=r"x\.safetensors: b holds values that are not finite, first in channel 1$"):
+        load_model(path, FORMS)
+    path = saved(tmp_path, {"b": torch.tensor(value, dtype=dtype)})
+    with pytest.raises(InputError, match=r"x\.safetensors: b holds values that are not finite$"):
+        load_model(path, FORMS)
+
+
+def test_a_variance_below_zero_is_named(tmp_path):
+    path = saved(
+        tmp_path, {"bn.running_var": torch.tensor([0.0, 1, 2, -1e-9]), "bn.running_mean": torch.tensor([-1.0])}
+    )
+    with pytest.raises(
+        InputError, match=r"x\.safetensors: bn.running_var holds a variance below 0, first in channel 3$"
+    ):
         load_model(path, FORMS)
 
 
