@@ -1,6 +1,6 @@
 """Operators of LiteRT that only move values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,7 +48,7 @@ class Moves:
         if height * width == 1 or all(isinstance(reader, Linear) for reader in readers):
             return x
         if channels > 1:
-            order = self.graph.constant(f"{op.name}/order", np.array([0, 3, 1, 2], np.int32))
+            order = self._int32(f"{op.name}/order", [0, 3, 1, 2])
             y = self._tensor(f"{op.name}/transposed", [channels, height, width], op.name)
             x = self.graph.operator("TRANSPOSE", [x, order], y)
         return self._reshape(x, op.name, self._output(op), [1, 1, *op.shape])
@@ -56,34 +56,39 @@ class Moves:
     def select(self, op: Select, x: int) -> int:
         operand = self.program.shapes[op.inputs[0]]
         changes = op.changes(operand)
-        repeated = [axis for axis in changes if axis > 0 and _is_repeat(changes[axis], operand[axis])]
-        parts = [[axis] for axis in changes if axis not in repeated] + ([repeated] if repeated else [])
-        for i, axes in enumerate(parts, start=1):
+        cut = {axis: chosen for axis, chosen in changes.items() if (step(chosen) or 0) > 0}
+        repeated = {axis: chosen for axis, chosen in changes.items() if axis and _is_repeat(chosen, operand[axis])}
+        others = [{axis: chosen} for axis, chosen in changes.items() if axis not in cut | repeated]
+        parts = [(self._cut, cut), *((self._gathered, other) for other in others), (self._repeated, repeated)]
+        parts = [(add, axes) for add, axes in parts if axes]
+        for i, (add, axes) in enumerate(parts, start=1):
             shape = [*self.graph.shape(x)]
-            for axis in axes:
-                shape[axis - 1] = len(changes[axis])  # channels, axis 0, come last
+            for axis, chosen in axes.items():
+                shape[axis - 1] = len(chosen)  # channels, axis 0, come last
             name = op.name if i == len(parts) else f"{op.name}/part{i}"
-            y = self._tensor(name, shape, op.name)
-            if axes == repeated:
-                size = self.graph.constant(f"{name}/size", np.array(shape[:2], np.int32))
-                x = self.graph.operator("RESIZE_NEAREST_NEIGHBOR", [x, size], y)
-            else:
-                x = self._chosen(x, name, y, 1 + (axes[0] - 1) % 3, changes[axes[0]])
+            x = add(x, name, self._tensor(name, shape, op.name), axes)
         return x
 
-    def _chosen(self, x: int, name: str, y: int, axis: int, chosen: Sequence[int]) -> int:
-        """Add the operator that chooses from an axis of `x`, and gives the tensor `y` named `name`."""
-        by = step(chosen) or 0
-        if by < 1:
-            numbers = self.graph.constant(f"{name}/numbers", np.array(chosen, np.int32))
-            return self.graph.operator("GATHER", [x, numbers], y, axis=axis)
-        parts = {"begin": 0, "end": 0, "steps": 1}, {"begin": chosen[0], "end": chosen[-1] + 1, "steps": by}
-        ends = {
-            part: self.graph.constant(f"{name}/{part}", np.array([parts[i == axis][part] for i in range(4)], np.int32))
-            for part in parts[0]
-        }
-        whole = 0b1111 - (1 << axis)  # the axes of which everything is taken
-        return self.graph.operator("STRIDED_SLICE", [x, *ends.values()], y, beginMask=whole, endMask=whole)
+    def _cut(self, x: int, name: str, y: int, axes: Mapping[int, Sequence[int]]) -> int:
+        """Add the operator that gives what is chosen of some axes of `x`, in steps upwards, as the tensor `y`."""
+        begin, end, steps = [0] * 4, [0] * 4, [1] * 4
+        for axis, chosen in axes.items():
+            place = 1 + (axis - 1) % 3
+            begin[place], end[place], steps[place] = chosen[0], chosen[-1] + 1, step(chosen) or 1
+        whole = sum(1 << place for place in range(4) if not end[place])
+        parts = {"begin": begin, "end": end, "steps": steps}
+        ends = [self._int32(f"{name}/{part}", values) for part, values in parts.items()]
+        return self.graph.operator("STRIDED_SLICE", [x, *ends], y, beginMask=whole, endMask=whole)
+
+    def _gathered(self, x: int, name: str, y: int, axes: Mapping[int, Sequence[int]]) -> int:
+        """The same for any numbers along one axis."""
+        ((axis, chosen),) = axes.items()
+        return self.graph.operator("GATHER", [x, self._int32(f"{name}/numbers", chosen)], y, axis=1 + (axis - 1) % 3)
+
+    def _repeated(self, x: int, name: str, y: int, axes: Mapping[int, Sequence[int]]) -> int:
+        """The same for rows and columns of which each is repeated as often."""
+        size = self._int32(f"{name}/size", self.graph.shape(y)[:2])
+        return self.graph.operator("RESIZE_NEAREST_NEIGHBOR", [x, size], y)
 
     def rearrange(self, op: Rearrange, x: int) -> int:
         channels, *size = (*op.shape, 1, 1)[:3]
@@ -96,7 +101,7 @@ class Moves:
             x = self._as_shape(op, x, f"{op.name}/view{i}", sizes, per_image)
             axes = [0, *(axis + 1 - front for axis in part.axes[front:])]
             name = op.name if result == shape else f"{op.name}/transposed{i}"
-            order = self.graph.constant(f"{name}/order", np.array(axes, np.int32))
+            order = self._int32(f"{name}/order", axes)
             y = self._tensor(name, result, op.name, per_image=per_image)
             x = self.graph.operator("TRANSPOSE", [x, order], y, version=2 if len(axes) < 5 else 4)
         return self._as_shape(op, x, op.name, shape)
@@ -123,7 +128,7 @@ class Moves:
             sizes = [size - less for size, less in zip(self.graph.shape(x), surplus, strict=True)]
             y = self._tensor(f"{name}/cropped", sizes, op.inputs[0])
             parts = {"begin": [0, *surplus], "size": [-1, *sizes]}
-            ends = [self.graph.constant(f"{name}/cropped/{k}", np.array(v, np.int32)) for k, v in parts.items()]
+            ends = [self._int32(f"{name}/cropped/{part}", values) for part, values in parts.items()]
             x = self.graph.operator("SLICE", [x, *ends], y)
         return self._filled(op, x, name, [(max(0, before), after) for before, after in sides], value)
 
@@ -146,7 +151,7 @@ class Moves:
 
     def _reshape(self, x: int, name: str, y: int, shape: Sequence[int]) -> int:
         """Reshape `x` to [batch, *shape], the tensor `y` named `name`."""
-        target = self.graph.constant(f"{name}/shape", np.array([-1, *shape], np.int32))
+        target = self._int32(f"{name}/shape", [-1, *shape])
         return self.graph.operator("RESHAPE", [x, target], y, version=1, newShape=[-1, *shape])
 
     def _output(self, op: Op, part: str = "") -> int:
@@ -161,6 +166,10 @@ class Moves:
     def _int8(self, name: str, value: ArrayLike, like: str) -> int:
         """An int8 constant with the exponent of the program's tensor `like`."""
         return self.graph.constant(name, np.array(value, np.int8), power_of_two(self.exponents[like], name))
+
+    def _int32(self, name: str, values: Sequence[int]) -> int:
+        """A constant of sizes or places."""
+        return self.graph.constant(name, np.array(values, np.int32))
 
     def _constant(self, op: Op, name: str) -> np.ndarray:
         return self.program.constants[f"{op.name}.{name}"].detach().cpu().numpy()

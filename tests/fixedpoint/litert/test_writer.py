@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from moves import select
 from portable_programs import PROGRAMS, build, one_conv
 from programs import RELU, conv, hard_inputs, int8_tensors, numpy_constants
 
@@ -107,13 +108,26 @@ def test_every_shape_in_the_file_is_the_one_that_litert_computes(name):
         ("flatten", ["flat"]),
         ("flatten_column", ["f", "flat"]),
         ("flatten_channel", ["flat"]),
+        ("select_all", ["x", "flat"]),
+        ("rearrange_column_to_row", ["flat"]),
+        ("moves_in_a_row", ["b", "g", "flat"]),  # of features, a map of one pixel
         ("network", []),
         ("network_vectors", ["flat"]),
     ],
 )
-def test_the_file_has_all_tensors_but_flattens_that_move_nothing(name, missing):
+def test_the_file_has_all_tensors_but_those_that_move_nothing(name, missing):
     names = int8_tensors(PROGRAMS[name])
     assert tensor_names(PROGRAMS[name]) == [tensor for tensor in names if tensor not in missing]
+
+
+def test_rows_are_repeated_only_where_float32_numbers_give_the_same_ones():
+    """41 times 1 / 41, both float32, is less than 1: a resize would give the first row once more."""
+    for count, expected in ((2, "RESIZE_NEAREST_NEIGHBOR/2"), (40, "RESIZE_NEAREST_NEIGHBOR/2"), (41, "GATHER/2")):
+        repeat = select("x", INPUT, range(2), [i // count for i in range(2 * count)], range(3))
+        program = build((2, 2, 3), repeat)
+        assert operators(program) == [expected, *HEAD]
+        x = hard_inputs(program, 1)
+        assert set(differing(litert_model(program, {}), program, x).values()) == {0}
 
 
 def differing(content: bytes, program: Program, x: np.ndarray) -> dict[str, int]:
@@ -201,6 +215,19 @@ OPERATORS = {
     "max_pool_same": ["MAX_POOL_2D/2 SAME"],
     "max_pool_pad": ["PADV2/2", "MAX_POOL_2D/2 VALID"],
     "max_pool_relu_pad": ["CONV_2D/3 SAME RELU", "PAD/2", "MAX_POOL_2D/2 VALID"],
+    "select_channels": ["STRIDED_SLICE/2"],
+    "select_steps": ["STRIDED_SLICE/2"],
+    "select_flip": ["GATHER/2"],
+    "select_reflect": ["GATHER/2", "GATHER/2"],
+    "select_repeat": ["RESIZE_NEAREST_NEIGHBOR/2"],
+    "select_cut_and_repeat": ["STRIDED_SLICE/2", "GATHER/2", "RESIZE_NEAREST_NEIGHBOR/2"],
+    "select_repeat_some": ["GATHER/2", "GATHER/2"],
+    "select_all": [],
+    "rearrange_shuffle_pixels": ["RESHAPE/1", "TRANSPOSE/4", "RESHAPE/1"],  # the rows stay with the batch
+    "rearrange_shuffle_channels": ["RESHAPE/1", "TRANSPOSE/2", "RESHAPE/1"],
+    "rearrange_swap_rows_and_columns": ["TRANSPOSE/2"],
+    "rearrange_channels_last": ["RESHAPE/1", "TRANSPOSE/2", "RESHAPE/1"],
+    "rearrange_ones": ["RESHAPE/1"],
     "mean_2x2": ["DEPTHWISE_CONV_2D/3 VALID"],
 }
 
