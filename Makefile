@@ -60,8 +60,8 @@ test: setup  ## run the tests
 	@python -m pytest
 
 .PHONY: test-networks
-test-networks: setup  ## take a dozen networks of timm and torchvision through every form of the model (minutes)
-	@python -m pytest -m networks tests/fixedpoint/test_networks.py
+test-networks: setup  ## take networks through every form of the model (minutes); NETWORKS=all: docs/families.md, anew (hours)
+	@python -m pytest -m networks $(if $(NETWORKS),,tests/fixedpoint/test_networks.py) tests/fixedpoint/test_families.py
 
 # $(call beside,group): installs a group of pyproject.toml into runs/group, unless it is there; what is missing fails later
 beside = cmp -s requirements/$(1).txt runs/$(1)/pins || { rm -rf runs/$(1) && mkdir -p runs/$(1) && \
@@ -135,6 +135,10 @@ STEP ?= int
 predict: setup  ## classify images: make predict IMAGE='cat.jpg dog.png' STEP=float (default: int)
 	@test -n "$$IMAGE" || { echo "error: no images; e.g. make predict IMAGE='cat.jpg dog.png'"; exit 1; }
 	@python -m tools.predict --step "$$STEP" $(IMAGE)
+
+.PHONY: inspect
+inspect: setup  ## say what quantization makes of a network: make inspect NETWORK=resnet18 SIZE=224 (default: that of params.yaml)
+	@python -m tools.inspect $(if $(NETWORK),"$$NETWORK") $(if $(SIZE),--size "$$SIZE")
 
 AGAINST ?= HEAD
 .PHONY: diff gate

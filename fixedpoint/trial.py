@@ -26,6 +26,7 @@ class Trial:
     """What came of a trial.
 
     Attributes:
+        arithmetic: The arithmetic that was tried.
         captured: The float program; None if the network could not be captured.
         folded: The same with what `fold` merges; None if there is none.
         converted: The integer program of the weights that the network has; None if there is none.
@@ -34,6 +35,7 @@ class Trial:
         notes: What capture warns of.
     """
 
+    arithmetic: str
     captured: Program | None
     folded: Program | None
     converted: Program | None
@@ -70,7 +72,7 @@ def try_quantization(
             converted = _noting(
                 doubts, lambda: convert(calibrate(folded, lambda: [pixels], 0, arithmetic, weight_bits))
             )
-    return Trial(captured, folded, converted, tuple(causes), tuple(doubts), notes)
+    return Trial(arithmetic, captured, folded, converted, tuple(causes), tuple(doubts), notes)
 
 
 def _broken_rules(program: Program, arithmetic: str) -> list[str]:
