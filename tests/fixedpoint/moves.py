@@ -1,6 +1,6 @@
 """Operations that move values, one for each thing that they can be, for programs of both arithmetics."""
 
-from fixedpoint.program import INPUT, Clamp, Concat, Op, Rearrange, Select
+from fixedpoint.program import INPUT, Bounds, Clamp, Concat, Conv, Op, Rearrange, Select
 
 Shape = tuple[int, ...]
 
@@ -87,3 +87,26 @@ MOVES: dict[str, tuple[tuple[int, int, int], list[Op]]] = {
         ],
     ),
 }
+
+BORDER = [1, *range(16), 14]
+RELU, RELU6 = (0.0, None), (0.0, 6.0)
+
+
+def conv(name: str, source: str, shape: Shape, padding: int = 1, groups: int = 1, clamp: Bounds = (None, None)) -> Conv:
+    return Conv(name, (source,), shape, (1, 1), (padding, padding), (1, 1), groups, clamp=clamp)
+
+
+# Half of the channels is convolved, and all are shuffled; then the map is made larger, with a border of what it holds.
+SHUFFLED: list[Op] = [
+    conv("stem", INPUT, (8, 8, 8), clamp=RELU),
+    select("kept", "stem", range(4), range(8), range(8)),
+    select("half", "stem", range(4, 8), range(8), range(8)),
+    conv("changed", "half", (4, 8, 8), clamp=RELU6),
+    Concat("both", ("kept", "changed"), (8, 8, 8)),
+    rearrange("shuffled", "both", (2, 4, 8, 8), (1, 0, 2, 3), (8, 8, 8)),
+    conv("mix", "shuffled", (8, 8, 8), groups=2),
+    rearrange("large", "mix", (2, 2, 2, 8, 8), (0, 3, 1, 4, 2), (2, 16, 16)),
+    Clamp("bounded", ("large",), (2, 16, 16), clamp=RELU),
+    select("border", "bounded", range(2), BORDER, BORDER),
+    conv("last", "border", (4, 16, 16), padding=0),
+]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from moves import MOVES
+from moves import MOVES, SHUFFLED
 from programs import HARDTANH, RELU, RELU6, conv
 
 from fixedpoint.program import (
@@ -272,5 +272,6 @@ PROGRAMS: dict[str, Program] = {
     "mean_1x56": build((1, 1, 56), mean("x", INPUT, (1, 1, 1))),
     "network": network(),
     "network_vectors": network_vectors(),
+    "network_shuffled": build((3, 8, 8), *SHUFFLED, conv_head=True),
     **{name: build(shape, *ops) for name, (shape, ops) in MOVES.items()},
 }

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from moves import MOVES, rearrange, select
+from moves import MOVES, SHUFFLED
 
 from fixedpoint.program import (
     INPUT,
@@ -177,28 +177,6 @@ def network_se() -> Program:
     )
 
 
-def network_shuffled() -> Program:
-    """Halves of the channels, one of them convolved, shuffled; then larger again, with a border of what the map has."""
-    size, half, large = (8, 8, 8), (4, 8, 8), (2, 16, 16)
-    border = [1, *range(16), 14]
-    return build(
-        (3, 8, 8),
-        conv("stem", INPUT, size, clamp=RELU),
-        select("kept", "stem", range(4), range(8), range(8)),
-        select("half", "stem", range(4, 8), range(8), range(8)),
-        conv("changed", "half", half, clamp=RELU6),
-        Concat("both", ("kept", "changed"), size),
-        rearrange("shuffled", "both", (2, 4, 8, 8), (1, 0, 2, 3), size),
-        conv("mix", "shuffled", size, groups=2),
-        rearrange("large", "mix", (2, 2, 2, 8, 8), (0, 3, 1, 4, 2), large),
-        Clamp("bounded", ("large",), large, clamp=RELU),
-        select("border", "bounded", range(2), border, border),
-        conv("last", "border", (4, 16, 16), padding=(0, 0)),
-        exponents={"stem": 4, "changed": 4, "both": 4, "mix": 3, "last": 2},
-        conv_head=True,
-    )
-
-
 def near_the_limit() -> Program:
     """Accumulators from -(2**24 - 2**18) to 2**24 - 1, at a saturated image of one sign or the other."""
     program = build((128, 3, 3), conv("x", INPUT, (2, 3, 3)), exponents={"x": -3})
@@ -333,7 +311,12 @@ PROGRAMS: dict[str, Program] = {
     "avg_pool_56x56_coarse": avg_pool((56, 56), (56, 56), 56, shift=5),
     "network": network(),
     "network_se": network_se(),
-    "network_shuffled": network_shuffled(),
+    "network_shuffled": build(
+        (3, 8, 8),
+        *SHUFFLED,
+        exponents={"stem": 4, "changed": 4, "both": 4, "mix": 3, "last": 2},
+        conv_head=True,
+    ),
     **{name: build(shape, *ops) for name, (shape, ops) in MOVES.items()},
 }
 

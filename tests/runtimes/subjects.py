@@ -130,6 +130,11 @@ def chosen() -> list[Network]:
 def make_subject(network: Network, folder: Path, arithmetic: str = PORTABLE) -> Subject:
     """Build a network and write its files into `folder`."""
     trained, program, x = _sample() if network.name == SAMPLE else _random(network, arithmetic)
+    return subject_of(network, trained, program, x, folder)
+
+
+def subject_of(network: Network, trained: Program, program: Program, x: Tensor, folder: Path) -> Subject:
+    """Write the files of a network into `folder`; the arguments are the attributes of the subject."""
     for form, writer in ONNX_WRITERS.items():
         (folder / f"{form}.onnx").write_bytes(writer.export(program, {}).SerializeToString())
     if program.is_portable:
