@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fixedpoint.program.moves import MaxPool, Rearrange, Select
+from fixedpoint.program.moves import MaxPool, Rearrange, Select, step
 from fixedpoint.program.operation import Op
 from fixedpoint.program.program import INPUT, Program
 
@@ -43,7 +43,11 @@ class Evaluator:
 
     def select(self, op: Select, x: Tensor) -> Tensor:
         for axis, chosen in op.changes(x.shape[1:]).items():
-            x = x.index_select(1 + axis, torch.tensor(chosen, device=x.device))
+            by = step(chosen) or 0
+            if by > 0:  # a part of x, not a copy
+                x = x[(*[slice(None)] * (1 + axis), slice(chosen[0], chosen[-1] + 1, by))]
+            else:
+                x = x.index_select(1 + axis, torch.tensor(chosen, device=x.device))
         return x
 
     def rearrange(self, op: Rearrange, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from math import prod
 import numpy as np
 import oracle
 import pytest
+from moves import rearrange, select
 from programs import PROGRAMS, build, conv, hard_inputs, numpy_constants
 
 from fixedpoint.c.memory_plan import check, is_view, patch_bytes, plan
@@ -28,6 +29,9 @@ def random_program(seed: int) -> Program:
             Clamp(name, (source,), shape, clamp=(-0.5, None)),
             Concat(name, pair, (sum(known[other][0] for other in pair), height, width)),
             conv(name, source, (rng.randint(1, 9), height, width)),
+            select(name, source, rng.choices(range(channels), k=3), range(height), range(width)),
+            rearrange(name, source, (channels, height * width), (1, 0), (channels, height, width)),
+            rearrange(name, source, shape, (0, 1, 2), (channels, width, height)),
             conv(name, source, shape, groups=channels),
         ]
         if height > 1:
@@ -92,6 +96,22 @@ def test_a_plan_by_hand():
     assert found.offsets["flat"] == found.offsets["y"], "a linear layer takes its values in any order"
     assert "logits" not in found.offsets and INPUT not in found.offsets
     assert found.peak == 256 + 2 * 256, "y and, for each of its values, 16 bits in the patch of the linear layer"
+
+
+def test_values_between_two_transpositions_have_a_place_of_their_own():
+    program = PROGRAMS["rearrange_between_sizes"]  # 36 values of the image, in two steps; then a linear layer of them
+    found = plan(program)
+    assert patch_bytes(program, program.ops[0]) == 36 and patch_bytes(program, program.ops[-1]) == 2 * 36
+    assert found.peak == 36 + 2 * 36
+    one_step = PROGRAMS["rearrange_shuffle_pixels"]
+    assert patch_bytes(one_step, one_step.ops[0]) == 0 and one_step.ops[0].name not in plan(one_step).patches
+
+
+def test_what_moves_nothing_is_a_view():
+    program = PROGRAMS["moves_in_a_row"]  # image, a = clamp; b all of a; c shuffles b; ...; g a column; i a row
+    found = plan(program)
+    assert [op.name for op in program.ops if is_view(program, op)] == ["b", "g", "i", "flat"]
+    assert found.offsets["a"] == found.offsets["b"] and found.offsets["f"] == found.offsets["j"]
 
 
 def test_an_operand_that_is_read_again_is_kept():
