@@ -132,6 +132,22 @@ def test_pad_between_values_by_hand():
     assert result == [[[[5] * 5, [1, 5, 5, 2, 5], [5] * 5, [3, 5, 5, 4, 5]]]]
 
 
+def test_select_by_hand():
+    image, exponents = [[[[1, 2, 3], [4, 5, 6]], [[-1, -2, -3], [-4, -5, -6]]]], {"input": 7, "y": 7}
+    chosen = {"channels": (1,), "rows": (1, 0, 1), "columns": (2, 0)}
+    assert run("select", image, exponents, **chosen) == [[[[-6, -4], [-3, -1], [-6, -4]]]]
+    features = {"channels": (2, 2, 0), "rows": (), "columns": ()}
+    assert run("select", [[7, 8, 9], [1, 2, 3]], exponents, **features) == [[9, 9, 7], [3, 3, 1]]
+
+
+def test_rearrange_by_hand():
+    image, exponents = [[[[1, 2]], [[3, 4]], [[5, 6]], [[7, 8]]]], {"input": 7, "y": 7}  # four channels of 1 x 2
+    shuffled = {"view": (1, 2, 2, 1, 2), "axes": (0, 3, 1, 4, 2), "shape": (1, 2, 4)}  # pixels of one channel
+    assert run("rearrange", image, exponents, **shuffled) == [[[[1, 3, 2, 4], [5, 7, 6, 8]]]]
+    features = {"view": (4, 2), "axes": (1, 0), "shape": (8,)}
+    assert run("rearrange", image, exponents, **features) == [[1, 3, 5, 7, 2, 4, 6, 8]]
+
+
 def test_concat_by_hand():
     ops = [{"kind": "clamp", "name": "c", "inputs": ["input"], "clamp": (0.0, None)}]
     ops += [{"kind": "concat", "name": "y", "inputs": ["input", "c"], "clamp": (None, 0.25), "axis": 0}]
