@@ -125,11 +125,15 @@ class FakeQuantModel(ModuleEvaluator):
         """Weight and bias of a conv or linear."""
         return self.parameters_of[parameter_name(op, "weight")], self.parameters_of[parameter_name(op, "bias")]
 
+    def weight_scale(self, op: Op) -> Tensor:
+        """What the weights of a conv or linear are multiplied by before they are rounded: [out, 1, ...]."""
+        return self._buffer(op, "weight_scale")
+
     def quantized_constants(self, op: Op) -> tuple[Tensor, Tensor]:
         """Weight and bias of a conv or linear as the integer model has them, times their powers of two."""
         weight, bias = self.constants(op)
         limit = self.program.weight_limit // self.program.weight_step
-        quantized = fake_quantize(weight, self._buffer(op, "weight_scale"), -limit, limit)
+        quantized = fake_quantize(weight, self.weight_scale(op), -limit, limit)
         if not self.program.is_portable:
             return quantized, fake_quantize(bias, self._buffer(op, "bias_scale"))
         return quantized, straight_through(bias, self._integer_biases(op) / self._buffer(op, "bias_scale64"))
