@@ -124,7 +124,8 @@ class Select(Op):
 
     def changes(self, operand: Shape) -> dict[int, tuple[int, ...]]:
         """What it chooses from the axes of which it does not take all as they are, by their numbers."""
-        return {i: self.chosen[i] for i, size in enumerate(operand) if self.chosen[i] != tuple(range(size))}
+        axes = enumerate(zip(self.chosen, operand, strict=False))
+        return {i: chosen for i, (chosen, size) in axes if len(chosen) != size or (chosen[0], step(chosen)) != (0, 1)}
 
 
 def step(numbers: Sequence[int]) -> int | None:
