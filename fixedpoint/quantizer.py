@@ -182,7 +182,7 @@ def quantize(
 
     program = calibrate(floating, lambda: map(network_input, batches), finer_exponents, arithmetic, weight_bits)
     if refinement:
-        program = refine(program, some(refinement), finer_exponents)
+        program = refine(program, some(refinement), finer_exponents).program
     if bias_correction:
         program = correct_biases(program, some(bias_correction))
     return Quantized(floating, program, about)

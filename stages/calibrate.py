@@ -17,11 +17,14 @@ from fixedpoint.quantize.correct import correct_biases
 from fixedpoint.quantize.refine import refine
 from models.normalization import normalize
 from pipeline.cli import run
-from pipeline.databases import check_model, plain_batches
+from pipeline.databases import check_model, open_database, plain_batches
+from pipeline.draw import draw
 from pipeline.float_model import float_program
 from pipeline.forms import FLOAT, PTQ
 from pipeline.machine import prepare
 from pipeline.params import load_params
+from pipeline.reconstruction import reconstructed, states_of
+from storage.files import sha256
 
 
 def main() -> None:
@@ -34,6 +37,10 @@ def main() -> None:
     check_model(arguments.checkpoint, stored.info, params)
     options = params.calibrate
 
+    database = open_database(params, "train", labelled=False)
+    drawn = draw(database, options.images)
+    print(f"{options.arithmetic} arithmetic, calibrated on {drawn}")
+
     def images(count: int) -> Iterator[Tensor]:
         return (normalize(pixels) for pixels, _ in plain_batches(params, "train", count))
 
@@ -45,15 +52,22 @@ def main() -> None:
             options.arithmetic,
             options.weight_bits,
         )
+    print(f"{len(program.exponents)} tensors have exponents")
     for loss in losses:
         print(f"warning: {loss.message}", file=sys.stderr)
     if options.refinement:
-        program = refine(program, torch.cat([*images(options.refinement)]), options.finer_exponents)
+        refined = refine(program, torch.cat([*images(options.refinement)]), options.finer_exponents)
+        print(f"refinement: {refined}")
+        program = refined.program
+    reference = program  # with the float network's constants
     if options.bias_correction:
         program = correct_biases(program, torch.cat([*images(options.bias_correction)]))
+    if options.reconstruction:
+        states = states_of(params, stored.info, [sha256(arguments.checkpoint), database.header.digest])
+        on = torch.cat([*images(options.reconstruction)])
+        program = reconstructed(program, reference, on, options.reconstruction_steps, states)
     convert(program)  # proves that what is saved can be converted
     PTQ.save(program, stored.info)
-    print(f"{len(program.exponents)} tensors calibrated on {options.images} images, {program.arithmetic} arithmetic")
 
 
 if __name__ == "__main__":

@@ -18,18 +18,18 @@ class FloatEvaluator(Evaluator):
 
     def conv(self, op: Conv, x: Tensor) -> Tensor:
         weight, bias = self._constant(op, "weight", x), self._constant(op, "bias", x)
-        return _clamp(op, F.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups))
+        return clamped(op, F.conv2d(x, weight, bias, op.stride, op.padding, op.dilation, op.groups))
 
     def linear(self, op: Op, x: Tensor) -> Tensor:
-        return _clamp(op, F.linear(x, self._constant(op, "weight", x), self._constant(op, "bias", x)))
+        return clamped(op, F.linear(x, self._constant(op, "weight", x), self._constant(op, "bias", x)))
 
     def batch_norm(self, op: Op, x: Tensor) -> Tensor:
         shape = (-1,) + (1,) * (x.dim() - 2)
         scale, shift = (self._constant(op, name, x).reshape(shape) for name in ("scale", "shift"))
-        return _clamp(op, x * scale + shift)
+        return clamped(op, x * scale + shift)
 
     def clamp(self, op: Op, x: Tensor) -> Tensor:
-        return _clamp(op, x)
+        return clamped(op, x)
 
     def lookup(self, op: Lookup, x: Tensor) -> Tensor:
         return evaluate(op, x)
@@ -38,16 +38,16 @@ class FloatEvaluator(Evaluator):
         return pad(x, op, [-float("inf") if value is None else value for value in op.value])
 
     def mul(self, op: Op, a: Tensor, b: Tensor) -> Tensor:
-        return _clamp(op, a * b)
+        return clamped(op, a * b)
 
     def add(self, op: Op, *operands: Tensor) -> Tensor:
-        return _clamp(op, sum(operands[1:], operands[0]))
+        return clamped(op, sum(operands[1:], operands[0]))
 
     def avg_pool(self, op: AvgPool, x: Tensor) -> Tensor:
-        return _clamp(op, F.avg_pool2d(x, op.kernel, op.stride))
+        return clamped(op, F.avg_pool2d(x, op.kernel, op.stride))
 
     def concat(self, op: Concat, *operands: Tensor) -> Tensor:
-        return _clamp(op, torch.cat(operands, dim=1 + op.axis))
+        return clamped(op, torch.cat(operands, dim=1 + op.axis))
 
     def _constant(self, op: Op, name: str, x: Tensor) -> Tensor:
         return self.program.constants[f"{op.name}.{name}"].to(x.device)
@@ -62,5 +62,6 @@ def pad(x: Tensor, op: Pad, values: Sequence[float]) -> Tensor:
     return result
 
 
-def _clamp(op: Op, x: Tensor) -> Tensor:
+def clamped(op: Op, x: Tensor) -> Tensor:
+    """`x` within the real bounds of the clamp of `op`."""
     return x if op.clamp == (None, None) else x.clamp(*op.clamp)

@@ -81,7 +81,7 @@ def by_steps(network: nn.Module, batches: list[torch.Tensor], refined: int, corr
     program = calibrate(floating, lambda: inputs, 3, *options)
     everything = torch.cat(inputs)
     order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(0)).tolist()
-    program = refine(program, everything[sorted(order[:refined])], 3)
+    program = refine(program, everything[sorted(order[:refined])], 3).program
     return floating, correct_biases(program, everything[sorted(order[:corrected])])
 
 

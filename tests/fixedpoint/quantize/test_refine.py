@@ -58,7 +58,7 @@ def test_an_exponent_serves_the_logits_and_not_the_loudest_channel():
     x = images()
     program = calibrate(loud(), lambda: [x])
     assert program.exponents["a"] <= 4
-    refined = refine(program, x, 3)
+    refined = refine(program, x, 3).program
     # the pixels have steps of 2**-7, and nothing is lost from there on
     assert refined.exponents == {INPUT: 7, "a": 7, "flat": 7}
     assert error(refined, x) < 0.02 * error(program, x), "that of the weights is left"
@@ -68,7 +68,7 @@ def test_an_exponent_serves_the_logits_and_not_the_loudest_channel():
 def test_what_gains_nothing_stays():
     x = images()
     program = calibrate(loud(ratio=1.0), lambda: [x])
-    refined = refine(program, x, 3)
+    refined = refine(program, x, 3).program
     assert refined.exponents == program.exponents
     assert all(torch.equal(refined.constants[name], value) for name, value in program.constants.items())
 
@@ -94,7 +94,7 @@ def test_only_what_follows_is_computed_again(monkeypatch, gain):
     monkeypatch.setitem(globals(), "GAIN", gain)
     x = images()
     program = calibrate(gated(), lambda: [x])
-    refined = refine(program, x, 3)
+    refined = refine(program, x, 3).program
     assert refined.exponents == in_full(program, x)
     assert refined.exponents != program.exponents
     assert refined.exponents["pool"] == refined.exponents["product"]
@@ -106,7 +106,31 @@ def test_its_argument_and_the_float_constants_stay_as_they_were():
     x = images()
     program = calibrate(gated(), lambda: [x])
     before = dict(program.exponents)
-    refined = refine(program, x, 3)
+    refined = refine(program, x, 3).program
     assert program.exponents == before
     for name, value in gated().constants.items():
         assert torch.equal(refined.constants[name], value) and torch.equal(program.constants[name], value)
+
+
+def test_it_says_what_it_did(monkeypatch):
+    x = images()
+    program = calibrate(loud(), lambda: [x])
+    refined = refine(program, x, 3)
+    ratios = [
+        10 * (FloatEvaluator(program).logits(x).square().mean() / error(each, x)).log10()
+        for each in (program, with_exponents(program, refined.program.exponents))
+    ]
+    assert refined.changed == 1
+    assert [refined.before, refined.after] == pytest.approx([float(ratio) for ratio in ratios])
+    assert str(refined) == f"1 exponent changed, the logits had {ratios[0]:.1f} dB and have {ratios[1]:.1f} dB"
+
+
+def test_it_stops_where_the_error_is_that_of_the_weights(monkeypatch):
+    x = images()
+    program = calibrate(loud(), lambda: [x])
+    rough = program.with_constants(**{"fc.weight_exponent": torch.full((3,), -3, dtype=torch.int32)})
+    models = []
+    monkeypatch.setattr(module, "FakeQuantModel", lambda program: models.append(program) or FakeQuantModel(program))
+    refined = refine(rough, x, 3)
+    assert refined.program is rough and len(models) == 1
+    assert str(refined) == f"no exponent changed, the logits have {refined.before:.1f} dB"
