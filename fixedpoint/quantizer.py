@@ -117,14 +117,20 @@ class Quantized:
         for name, model in models.items():
             _write(Path(folder, f"{name}.onnx"), model.SerializeToString(deterministic=True))
 
-    def save_c(self, folder: str | Path) -> None:
+    def save_c(self, folder: str | Path, name: str = "network") -> None:
         """Write network.c, network.h and main.c: C99 without floating point, allocation or library.
+
+        Args:
+            folder: It is made if it is missing.
+            name: What stands in the place of `network` in all names, so that one C program can hold several networks;
+                main.c is then <name>_main.c.
 
         Raises:
             OSError: If a file cannot be written.
+            QuantizationError: If the name is not allowed.
         """
-        for name, text in c_source(self.program, self.metadata).items():
-            _write(Path(folder, name), text.encode())
+        for file, text in c_source(self.program, self.metadata, name).items():
+            _write(Path(folder, file), text.encode())
 
 
 def quantize(

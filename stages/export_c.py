@@ -1,6 +1,9 @@
 """Export the integer model to C: network.c, network.h and main.c, whose comments say how to use them; selfcheck.c.
 
-python -m stages.export_c [--checkpoint artifacts/int/model.safetensors] [--output-dir artifacts/c]
+python -m stages.export_c [--checkpoint artifacts/int/model.safetensors] [--output-dir artifacts/c] [--name network]
+
+With another name, it stands in the place of `network` in the names of files, functions, arrays and macros, so that one
+C program can hold several networks; main.c is <name>_main.c then.
 """
 
 import argparse
@@ -9,9 +12,9 @@ from pathlib import Path
 import torch
 
 from fixedpoint.analysis.golden import golden_input
-from fixedpoint.c.memory_plan import plan
+from fixedpoint.c.files import NAME, file_name
 from fixedpoint.c.selfcheck import c_selfcheck, golden_count
-from fixedpoint.c.source import c_source, flash_bytes
+from fixedpoint.c.source import c_source, memory_bytes
 from fixedpoint.program.integer import IntegerEvaluator
 from pipeline.cli import run
 from pipeline.forms import GOLDEN, INT, C, metadata, stored_program
@@ -23,20 +26,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=INT.path, help="an integer model (default: %(default)s)")
     parser.add_argument("--output-dir", type=Path, default=C, help="default: %(default)s")
+    parser.add_argument("--name", default=NAME, help="what names of files, functions and macros begin with")
     arguments = parser.parse_args()
     stored = INT.load(arguments.checkpoint)
     program = stored_program(stored)
-    sources = c_source(program, metadata(stored.info))
+    sources = c_source(program, metadata(stored.info), arguments.name)
     images = golden_input(require(GOLDEN, "make golden"), program)
     images = images[: golden_count(images)]
     logits = IntegerEvaluator(program)(torch.from_numpy(images)).flatten(1).numpy()
-    sources["selfcheck.c"] = c_selfcheck(program, images, logits)
+    sources[file_name("selfcheck.c", arguments.name)] = c_selfcheck(program, images, logits, arguments.name)
     for name, text in sources.items():
         with whole_file(arguments.output_dir / name) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
+    needed = memory_bytes(program)
     print(
-        f"{arguments.output_dir}: {plan(program).peak:,} bytes of activations (RAM), "
-        f"{flash_bytes(program):,} bytes of constants (flash)"
+        f"{arguments.output_dir}: {needed['ram']:,} bytes of activations (RAM), {needed['flash']:,} bytes of constants "
+        f"(flash), at most {needed['stack']:,} bytes of stack"
     )
 
 

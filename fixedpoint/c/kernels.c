@@ -167,19 +167,27 @@ static void lookup(const int8_t *x, int32_t count, const int8_t *table, int8_t *
         y[k] = table[x[k] + 128];
 }
 
+struct add {
+    int32_t operands, count;
+    const int32_t *places; /* of each operand in the arena; -1: it is the input */
+    const int8_t *left;
+    int32_t shift, low, high;
+};
+
 /* sum(x[o] * 2^left[o]) / 2^shift; y may be one of the operands. */
-static void add(const int8_t *const *x, const int8_t *left, int32_t operands, int32_t count, int32_t shift,
-                int32_t low, int32_t high, int8_t *y)
+static void add(const struct add *op, const int8_t *input, const int8_t *arena, int8_t *y)
 {
     int32_t sums[BLOCK];
-    for (int32_t i = 0; i < count; i += BLOCK) {
-        const int32_t size = lesser(BLOCK, count - i);
+    for (int32_t i = 0; i < op->count; i += BLOCK) {
+        const int32_t size = lesser(BLOCK, op->count - i);
         memset(sums, 0, sizeof sums);
-        for (int32_t o = 0; o < operands; o++)
+        for (int32_t o = 0; o < op->operands; o++) {
+            const int8_t *x = (op->places[o] < 0 ? input : arena + op->places[o]) + i;
             for (int32_t k = 0; k < size; k++)
-                sums[k] += x[o][i + k] * (INT32_C(1) << left[o]);
+                sums[k] += x[k] * (INT32_C(1) << op->left[o]);
+        }
         for (int32_t k = 0; k < size; k++)
-            y[i + k] = rescaled(sums[k], shift, low, high);
+            y[i + k] = rescaled(sums[k], op->shift, op->low, op->high);
     }
 }
 

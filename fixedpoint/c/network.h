@@ -20,6 +20,7 @@ extern "C" {
 #define NETWORK_CLASSES $classes
 #define NETWORK_ACTIVATION_BYTES $activation_bytes /* RAM: the static block of all tensors between input and logits */
 #define NETWORK_CONSTANT_BYTES $constant_bytes /* flash: weights, biases, shifts and tables */
+#define NETWORK_STACK_BYTES $stack_bytes /* of network_run and all that it calls, at most, as gcc compiles it */
 
 /* Class c has the real logit `logits[c] * 2^-network_logit_exponent[c]`; only if all exponents are equal do the integers
  * compare as the real numbers do.

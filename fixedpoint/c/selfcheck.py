@@ -5,7 +5,7 @@ from string import Template
 
 import numpy as np
 
-from fixedpoint.c.source import FOLDER
+from fixedpoint.c.files import NAME, check_name, read
 from fixedpoint.c.text import c_array
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Program
@@ -18,19 +18,21 @@ def golden_count(images: np.ndarray) -> int:
     return min(len(images), max(1, IMAGES_BYTES // images[0].nbytes))
 
 
-def c_selfcheck(program: Program, images: np.ndarray, logits: np.ndarray) -> str:
+def c_selfcheck(program: Program, images: np.ndarray, logits: np.ndarray, name: str = NAME) -> str:
     """selfcheck.c: the main of a program that runs network.c on golden images.
 
     Args:
         program: An integer program.
         images: Pixels p - 128, int8 [n, channels, height, width].
         logits: The network's accumulators for them, int32 [n, classes].
+        name: As in `source.c_source`; the file is then <name>_selfcheck.c.
 
     Raises:
-        QuantizationError: If an array is of another type or shape.
+        QuantizationError: If an array is of another type or shape, or the name is not allowed.
     """
     values = golden_values(images, logits, program.input_shape, program.last_layer.shape[0], "int32", "static ")
-    return Template((FOLDER / "selfcheck.c").read_text(encoding="utf-8")).substitute(values)
+    check_name(name)
+    return Template(read("selfcheck.c", name)).substitute(values)
 
 
 def golden_values(

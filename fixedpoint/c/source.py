@@ -5,17 +5,17 @@ as arrays, and `network_run`, one call an operation. Maps are [height, width, ch
 """
 
 import json
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from math import prod
-from pathlib import Path
 from string import Template
 
 import numpy as np
 
+from fixedpoint.c.files import NAME, check_name, file_name, kernels, named, read
 from fixedpoint.c.memory_plan import is_depthwise, is_view, plan
-from fixedpoint.c.text import WIDTH, braces, c_array, comment, integers
+from fixedpoint.c.stack import stack_bytes
+from fixedpoint.c.text import WIDTH, braces, c_array, comment
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, AvgPool, Concat, Conv, Flatten, MaxPool, Op, Pad, Program, Rearrange, Select
 from fixedpoint.program.bounds import check_exactness
@@ -23,7 +23,6 @@ from fixedpoint.program.moves import step
 from fixedpoint.program.names import file_stem
 from fixedpoint.program.transposition import transpositions
 
-FOLDER = Path(__file__).parent
 # Shifts of a number below 2**24: at the first it saturates unless it is zero, at the second it rounds to zero.
 MIN_SHIFT, MAX_SHIFT = -8, 25
 
@@ -39,19 +38,28 @@ static int16_t memory[NETWORK_ACTIVATION_BYTES / 2];
 #endif"""
 
 
-def c_source(program: Program, metadata: Mapping[str, object]) -> dict[str, str]:
+def c_source(program: Program, metadata: Mapping[str, object], name: str = NAME) -> dict[str, str]:
     """The files network.c, network.h and main.c of an integer program, by name.
 
     Args:
         program: An integer program.
         metadata: JSON values for the comment in network.h.
+        name: What stands in the place of `network` in the names of files, functions, arrays and macros, so that one C
+            program can hold several networks. With another name, main.c is <name>_main.c.
 
     Raises:
-        QuantizationError: If an operation of the program has no C form or is not exact (`bounds.check_exactness`).
+        QuantizationError: If an operation of the program has no C form or is not exact (`bounds.check_exactness`), or
+            the name is not allowed (`files.check_name`).
     """
+    writer = CWriter(program, name)
+    texts = {"network.c": writer.source(), "network.h": writer.header(metadata), "main.c": read("main.c", name)}
+    return {file_name(file, name): text for file, text in texts.items()}
+
+
+def memory_bytes(program: Program) -> dict[str, int]:
+    """Bytes that network.c needs: `ram` for activations, `flash` for constants, `stack`; raises as `c_source` does."""
     writer = CWriter(program)
-    main = (FOLDER / "main.c").read_text(encoding="utf-8")
-    return {"network.c": writer.source(), "network.h": writer.header(metadata), "main.c": main}
+    return {"ram": writer.plan.peak, "flash": writer.flash_bytes, "stack": stack_bytes(writer.source())}
 
 
 def flash_bytes(program: Program) -> int:
@@ -65,12 +73,13 @@ class CWriter:
     The methods get the places of the operands as C expressions.
     """
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, name: str = NAME):
+        check_name(name)
         for op in program.ops:
             if not op.quantized:
                 raise QuantizationError(f"{op.name} is a {op.kind}, which has no C form: fold the program first")
         check_exactness(program)
-        self.program, self.plan = program, plan(program)
+        self.program, self.name, self.plan = program, name, plan(program)
         self._logit_exponents = program.logit_exponent.cpu().numpy()
         if np.abs(self._logit_exponents).max() > 127:
             raise QuantizationError(
@@ -98,19 +107,21 @@ class CWriter:
     def source(self) -> str:
         """network.c."""
         arrays = [c_array(f"static const {a.dtype}_t {name}[]", a) for name, a in self._arrays.items()]
-        exponents = c_array("const int8_t network_logit_exponent[]", self._logit_exponents)
+        exponents = c_array(named("const int8_t network_logit_exponent[]", self.name), self._logit_exponents)
         arena = ["    int8_t *const arena = (int8_t *)memory;"] if self.plan.offsets else []
-        run = ["void network_run(const int8_t *input, int32_t *logits)", "{", *arena, *self._run, "}\n"]
-        kernels = _kernels("\n".join([*self._structs, *self._run]))
-        includes = ["#include <string.h>", '#include "network.h"']
-        return "\n\n".join([*includes, *kernels, *arrays, exponents, *self._structs, MEMORY, "\n".join(run)])
+        head = named("void network_run(const int8_t *input, int32_t *logits)", self.name)
+        run = "\n".join([head, "{", *arena, *self._run, "}\n"])
+        includes = ["#include <string.h>", named('#include "network.h"', self.name)]
+        used = kernels("\n".join([*self._structs, *self._run]))
+        memory = named(MEMORY, self.name)
+        return "\n\n".join([*includes, *used, *arrays, exponents, *self._structs, memory, run])
 
     def header(self, metadata: Mapping[str, object]) -> str:
         """network.h."""
         entries = [comment(f"{json.dumps(key)[1:-1]}: {json.dumps(value)}") for key, value in metadata.items()]
         lines = [line for entry in entries for line in textwrap.wrap(entry, WIDTH, subsequent_indent="  ")]
         channels, height, width = self.program.input_shape
-        return Template((FOLDER / "network.h").read_text(encoding="utf-8")).substitute(
+        return Template(read("network.h", self.name)).substitute(
             about="".join(f" * {line}\n" for line in lines),
             channels=channels,
             height=height,
@@ -119,6 +130,7 @@ class CWriter:
             classes=len(self._logit_exponents),
             activation_bytes=self.plan.peak,
             constant_bytes=self.flash_bytes,
+            stack_bytes=stack_bytes(self.source()),
         )
 
     def conv(self, op: Conv, x: str) -> None:
@@ -151,10 +163,12 @@ class CWriter:
 
     def add(self, op: Op, *operands: str) -> None:
         exponents = [self.program.exponents[name] for name in op.inputs]
-        finest = max(exponents)
-        places = f"(const int8_t *const[]){braces(operands)}"
-        left = f"(const int8_t[]){braces(finest - e for e in exponents)}"
-        self._call("add", places, left, len(operands), prod(op.shape), self._shift(op, finest), *self._result(op))
+        finest, (low, high, place) = max(exponents), self._result(op)
+        places = np.array([self.plan.offsets.get(name, -1) for name in op.inputs], np.int32)
+        left = np.array([finest - e for e in exponents], np.int8)
+        fields = {"operands": len(operands), "count": prod(op.shape), "places": self._array(op, "places", places)}
+        fields |= {"left": self._array(op, "left", left), "shift": self._shift(op, finest), "low": low, "high": high}
+        self._call("add", self._struct(op, "add", fields), "input", "arena", place)
 
     def mul(self, op: Op, a: str, b: str) -> None:
         total, sizes = prod(op.shape), [prod(self._shapes[name]) for name in op.inputs]
@@ -197,12 +211,13 @@ class CWriter:
         if is_view(self.program, op):
             self._places[op.name] = x
             return
-        depth, _, width = _map(self._shapes[op.inputs[0]])
+        operand = self._shapes[op.inputs[0]]
+        depth, _, width = _map(operand)
         values, rows, columns = (axis or (0,) for axis in op.chosen)
-        if values == tuple(range(depth)) and step(columns) == 1:  # rows of adjacent values
+        axes: dict[str, Sequence[int]] = {"rows": rows, "columns": columns, "values": values}
+        if 0 not in op.changes(operand) and step(columns) == 1:  # rows of adjacent values
             start, depth, width = columns[0] * depth, width * depth, 1
-            values, columns = range(start, start + len(columns) * len(values)), (0,)
-        axes = {"rows": rows, "columns": columns, "values": values}
+            axes |= {"columns": (0,), "values": range(start, start + len(columns) * len(values))}
         fields = {name: self._axis(op, name, axis) for name, axis in axes.items()}
         struct = self._struct(op, "select", {"width": width, "depth": depth}, fields)
         self._call("choose", struct, x, self._places[op.name])
@@ -221,8 +236,10 @@ class CWriter:
             return
         parts, place = transpositions(self._shapes[op.inputs[0]], op), self._places[op.name]
         patch = f"arena + {self.plan.patches.get(op.name, 0)}"
-        for part, y in zip(parts, [place, patch, place][-len(parts) :], strict=True):
-            self._call("transpose", x, len(part.axes), integers(part.result), integers(part.steps), y)
+        for i, (part, y) in enumerate(zip(parts, [place, patch, place][-len(parts) :], strict=True)):
+            sizes, steps = (np.array(values, np.int32) for values in (part.result, part.steps))
+            arrays = self._array(op, f"sizes{i}", sizes), self._array(op, f"steps{i}", steps)
+            self._call("transpose", x, len(part.axes), *arrays, y)
             x = y
 
     def _weighted(self, op: Op, x: str, window: dict[str, str], groups: int) -> None:
@@ -278,18 +295,6 @@ class CWriter:
 
     def _call(self, function: str, *arguments: object) -> None:
         self._run.append(f"    {function}({', '.join(map(str, arguments))});")
-
-
-def _kernels(text: str) -> list[str]:
-    """The first block of kernels.c, then the definitions that `text` uses and those that these use."""
-    first, *definitions = (FOLDER / "kernels.c").read_text(encoding="utf-8").strip().split("\n\n")
-    used: list[str] = []
-    for definition in reversed(definitions):
-        names = re.findall(r"^(?:static .*?(\w+\()|(struct \w+) {|enum { (\w+))", definition, re.MULTILINE)
-        if re.search(rf"\b{re.escape(''.join(names[0]))}", text):
-            used.insert(0, definition)
-            text += definition
-    return [first, *used]
 
 
 def _map(shape: tuple[int, ...]) -> tuple[int, int, int]:

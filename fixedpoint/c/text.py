@@ -13,11 +13,6 @@ def braces(values: Iterable[object]) -> str:
     return f"{{{', '.join(map(str, values))}}}"
 
 
-def integers(values: Iterable[int]) -> str:
-    """An array without a name."""
-    return f"(const int32_t[]){braces(values)}"
-
-
 def c_array(declaration: str, value: np.ndarray) -> str:
     """The definition of an array, many numbers per line."""
     numbers = ",".join(map(str, value.ravel().tolist()))

@@ -290,7 +290,7 @@ C_MUTATIONS = {
     "ones around a map": ("conv", "x", "memset(patch, 0,", "memset(patch, 1,"),
     "mean rounded half up": ("avg_pool_7x7", "pool", " && below % 2", ""),
     "mean rounded half down": ("avg_pool_2x2", "pool", "twice_the_rest == divisor", "0"),
-    "operands not aligned": ("add_three", "x", " << left[o]", ""),
+    "operands not aligned": ("add_three", "x", " << op->left[o]", ""),
     "table off by one": ("lookup", "x", "x[k] + 128", "x[k] + 129 & 255"),
     "maximum of at least zero": ("max_pool", "x", "memset(y, -128,", "memset(y, 0,"),
     "one value for all channels": ("pad_values", "x", "op->values[c * op->step]", "op->values[0]"),

@@ -9,7 +9,7 @@ import torch
 from onnx_files import EXACT, WRITERS, save
 from programs import hard_inputs, in_real_numbers
 
-from fixedpoint.c import source
+from fixedpoint.c import files
 from fixedpoint.c.runtime import CModel
 from fixedpoint.c.source import CWriter, c_source
 from fixedpoint.capture.aten import AtenOperations
@@ -47,9 +47,9 @@ def float_program(monkeypatch, tmp_path):
         monkeypatch.setattr(place, "negate", part.negate, raising=False)
     monkeypatch.setattr(AtenOperations, "aten_neg", template.Aten.aten_neg, raising=False)
     monkeypatch.setattr(seal, "OPERATORS", seal.OPERATORS | template.ONNX_OPERATORS)
-    for file in source.FOLDER.glob("*.[ch]"):
+    for file in files.FOLDER.glob("*.[ch]"):
         (tmp_path / file.name).write_text(file.read_text() + (template.KERNEL if file.name == "kernels.c" else ""))
-    monkeypatch.setattr(source, "FOLDER", tmp_path)
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
     torch.manual_seed(0)
     return fold(capture(template.Negative().eval(), (3, 8, 8)))
 

@@ -55,7 +55,9 @@ def test_the_files_compute_what_the_model_does(stage, program, capsys):
     stage()
     assert contents("artifacts/c").keys() == {"network.c", "network.h", "main.c", "selfcheck.c"}
     # the values under the kernel, 16 bits each; weights, biases and exponents
-    assert capsys.readouterr().out == "artifacts/c: 384 bytes of activations (RAM), 394 bytes of constants (flash)\n"
+    assert capsys.readouterr().out == (
+        "artifacts/c: 384 bytes of activations (RAM), 394 bytes of constants (flash), at most 768 bytes of stack\n"
+    )
     x = np.random.default_rng(1).integers(-128, 128, (5, 3, 8, 8), np.int8)
     expected = IntegerEvaluator(program).logits(torch.from_numpy(x)).numpy()
     assert np.array_equal(CModel("artifacts/c", options=["-O1", "-Wall", "-Werror"])(x), expected)
@@ -95,6 +97,14 @@ def test_another_folder_gets_the_same_bytes(stage):
     Path("artifacts/int/model.safetensors").rename("model.safetensors")
     stage("--checkpoint", "model.safetensors", "--output-dir", "elsewhere")
     assert contents("elsewhere") == contents("artifacts/c")
+
+
+def test_another_name_is_in_every_file(stage):
+    stage("--name", "shoes")
+    assert contents("artifacts/c").keys() == {"shoes.c", "shoes.h", "shoes_main.c", "shoes_selfcheck.c"}
+    assert b'#include "shoes.h"' in contents("artifacts/c")["shoes_selfcheck.c"]
+    with pytest.raises(SystemExit, match=r"^error: the name of the C form must be .*, unlike 'Shoes'$"):
+        stage("--name", "Shoes")
 
 
 def test_mistakes_stop_with_one_line(stage, program):
