@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from fixedpoint.capture.moves import moves
-from fixedpoint.capture.values import Value
+from fixedpoint.capture.values import BATCH, Value
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, Concat, Linear, Mul, Op, Pad, Program, Rearrange, Select
 from fixedpoint.program.names import allowed_name
@@ -86,19 +86,21 @@ class Builder:
         """A value that is the same for every image: the biases of a linear layer whose weights are zero.
 
         Args:
-            value: In the shape of the value without the batch.
+            value: With the batch.
         """
-        numbers, places = value.unique(return_inverse=True)
+        if value.dim() == 0 or len(value) != BATCH or not torch.equal(value[0], value[1]):
+            raise QuantizationError("its constant is not the same for each image of a batch")
+        numbers, places = value[0].unique(return_inverse=True)
         pixel = Value(INPUT, self.input_shape).at(torch.zeros(1, dtype=torch.int64), node)
         weights = {"weight": torch.zeros(len(numbers), 1), "bias": numbers}
-        return self.add(node, Linear, [pixel], weights).at(places.reshape(value.shape), node)
+        return self.add(node, Linear, [pixel], weights).at(places.reshape(value[0].shape), node)
 
     def joined(self, node: Node, values: Sequence[Value]) -> list[Value]:
         """The same values as entries of one base, which concatenates theirs."""
+        if len({value.base for value in values}) == 1:
+            return list(values)
         parts = [self.compact(node, value) for value in values]
         bases = list(dict.fromkeys((part.base, part.base_shape) for part in parts))
-        if len(bases) == 1:
-            return parts
         if len({(len(shape), *shape[1:]) for _, shape in bases}) > 1:
             bases = [(name, (prod(shape),)) for name, shape in bases]
         whole = [Value(name, self.shape_of(name), None, node) for name, _ in bases]

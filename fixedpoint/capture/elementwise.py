@@ -50,7 +50,7 @@ class Elementwise(ExportedGraph):
         x = self.compact(node, x)
         own = _of_channels(x, factors)
         if own is not None:
-            made = self.add(node, BatchNorm, [Value(x.base, x.base_shape)], {"scale": own[0], "shift": own[1]})
+            made = self._of_base(node, Value(x.base, x.base_shape), *own)
             return made if x.moved is None else made.with_positions(x.positions, x.node)
         # a map whose channels are the one axis along which the constants differ, or else features
         axes = [axis for axis in range(len(full) - 1) if not all(_is_even(each, axis) for each in factors)]
@@ -62,6 +62,17 @@ class Elementwise(ExportedGraph):
         constants = {key: each.reshape(len(laid), -1)[:, 0] for key, each in constants.items()}
         made = self.add(node, BatchNorm, [x.at(laid)], constants)
         return made.at(torch.arange(laid.numel()).reshape(index.shape).movedim(0, axis))
+
+    def _of_base(self, node: Node, x: Value, scale: Tensor, shift: Tensor) -> Value:
+        """`x * scale + shift` of constants [channels], in one with such an operation before it."""
+        before = self.ops.get(x.base)
+        if isinstance(before, BatchNorm):
+            first = [self.constants[f"{before.name}.{key}"].double() for key in ("scale", "shift")]
+            scale, shift = first[0] * scale, first[1] * scale + shift
+            x = Value(before.inputs[0], before.shape)
+            if bool((scale == 1).all() and (shift == 0).all()):
+                return x
+        return self.add(node, BatchNorm, [x], {"scale": scale, "shift": shift})
 
     def aten_relu(self, node: Node, a: dict) -> Value:
         return self.each(node, Clamp, a["self"], clamp=(0.0, None))

@@ -58,6 +58,8 @@ class ExportedGraph(Builder):
         try:
             shape = result.shape
             features = len(shape) not in (1, 3) and sum(size != 1 for size in shape) <= 1
+            if not features and len(shape) not in (1, 3):
+                raise QuantizationError(f"it must be [batch, classes], not [batch, {', '.join(map(str, shape))}]")
             name = self.tensor(result.node or output_node(self.exported), result, (prod(shape),) if features else None)
         except QuantizationError as error:
             raise QuantizationError(f"the network's output: {error}") from None
@@ -136,7 +138,7 @@ class ExportedGraph(Builder):
 
     def _moved(self, node: Node, args: tuple, kwargs: dict, values: list[Value]) -> Any:
         """The result of an operation that moves entries of the first of `values`."""
-        args, kwargs = _replaced((args, kwargs), [value.positions for value in values])
+        args, kwargs = _replaced((args, kwargs), [value.positions.contiguous() for value in values])
         result = cast(Callable, node.target)(*args, **kwargs)
         if isinstance(result, Tensor):
             return values[0].with_positions(result, node)
@@ -145,19 +147,13 @@ class ExportedGraph(Builder):
     def _joining(self, node: Node, args: tuple, kwargs: dict) -> Any:
         """The result of an operation that chooses entries of several values, constants among them."""
 
-        def value(each: Any) -> Any:
+        def number(each: Any) -> Any:
             is_data = isinstance(each, Tensor) and each.is_floating_point()
-            return self.same_constant(node, each) if is_data else each
+            return self.constant(node, each) if is_data else each
 
-        args, kwargs = map_aggregate((args, kwargs), value)
+        args, kwargs = map_aggregate((args, kwargs), number)
         computed = [each for each in _leaves((args, kwargs)) if isinstance(each, Value)]
         return self._moved(node, args, kwargs, self.joined(node, computed))
-
-    def same_constant(self, node: Node, value: Tensor) -> Value:
-        """A constant [batch, ...] as a value."""
-        if value.dim() == 0 or len(value) != BATCH or not torch.equal(value[0], value[1]):
-            raise QuantizationError("its constant is not the same for each image of a batch")
-        return self.constant(node, value[0])
 
     def _pretended(self, node: Node) -> Any:
         """A value of the right shape for what is refused, so that the operations after it are looked at, too."""

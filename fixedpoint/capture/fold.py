@@ -1,12 +1,14 @@
 """Fold: BatchNorm into the convolution or linear beside it, ReLU and other clamps into the operation before them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
+from math import prod
 
+import torch
 from torch import Tensor
 
-from fixedpoint.errors import QuantizationError
-from fixedpoint.program import INPUT, BatchNorm, Clamp, Conv, Op, Pad, Program, per_input
+from fixedpoint.program import INPUT, AvgPool, BatchNorm, Clamp, Conv, Flatten, Op, Pad, Program, Rearrange, per_input
+from fixedpoint.program.names import allowed_name
 
 Merged = tuple[Op, dict[str, Tensor]]  # what replaces two operations, and its constants
 
@@ -17,14 +19,46 @@ def fold(program: Program) -> Program:
     A BatchNorm goes into the convolution or linear before it, if nothing else reads that; else into the one after it;
     else, as between a concatenation and a ReLU, it becomes a depthwise 1x1 convolution.
 
-    Raises:
-        QuantizationError: If a BatchNorm of features [batch, channels] has no linear beside it.
+    Logits must be accumulators. Where they are none, as behind a pool or a ReLU, a depthwise 1x1 convolution of ones is
+    appended, or the 1x1 convolution before a pool changes places with it.
     """
     program = _merge(program, BatchNorm.kind, _into_weights)
     for op in program.ops:
         if op.kind == BatchNorm.kind:
             program = _into_next(program, op)
-    return _merge(program, Clamp.kind, _into_bounds)
+    return _with_logits(_merge(program, Clamp.kind, _into_bounds))
+
+
+def _with_logits(program: Program) -> Program:
+    """The program with a convolution or linear without activation at its end, if it gives one value a class."""
+    last = next((op for op in reversed(program.ops) if op.kind != Flatten.kind), program.ops[0])
+    result = program.ops[-1].shape
+    if prod(result) != result[0] or (last.weighted and last.clamp == (None, None)):
+        return program
+    before = next((op for op in program.ops if op.name in last.inputs), last)
+    if isinstance(last, AvgPool) and _is_pointwise(before, program):
+        pool = replace(last, inputs=before.inputs, shape=(program.shapes[before.inputs[0]][0], *last.shape[1:]))
+        moved = {before.name: [], last.name: [pool, replace(before, inputs=(pool.name,), shape=last.shape)]}
+        ops = [new for op in program.ops for new in moved.get(op.name, [op])]
+        tail = [replace(op, inputs=(before.name,)) if op.inputs == (last.name,) else op for op in ops]
+        return replace(
+            program, ops=tuple(op if op.name == before.name else new for op, new in zip(ops, tail, strict=True))
+        )
+    name = allowed_name("logits", program.shapes)
+    made = _depthwise(BatchNorm(name, (program.output,), result), program.shapes)
+    (conv,) = (op.name for op in made if isinstance(op, Conv))
+    constants = {f"{conv}.weight": torch.ones(result[0], 1, 1, 1), f"{conv}.bias": torch.zeros(result[0])}
+    return replace(program, ops=(*program.ops, *made), constants=program.constants | constants)
+
+
+def _is_pointwise(op: Op, program: Program) -> bool:
+    """Whether `op` computes each pixel from that pixel alone, and one operation reads it."""
+    return (
+        isinstance(op, Conv)
+        and (op.clamp, op.stride, op.padding) == ((None, None), (1, 1), (0, 0))
+        and program.constants[f"{op.name}.weight"][0, 0].numel() == 1
+        and len(program.readers(op.name)) == 1
+    )
 
 
 def _merge(program: Program, kind: str, into: Callable[[Program, Op, Op], Merged | None]) -> Program:
@@ -81,15 +115,26 @@ def _into_next(program: Program, norm: Op) -> Program:
             source = norm.name
             reader = replace(reader, padding=(0, 0))
         replaced[reader.name] = [replace(reader, inputs=(source,))]
-    elif len(norm.shape) == 3:
-        constants |= {f"{norm.name}.weight": scale.reshape(-1, 1, 1, 1).float(), f"{norm.name}.bias": shift.float()}
-        replaced[norm.name] = [Conv(norm.name, norm.inputs, norm.shape, (1, 1), (0, 0), (1, 1), norm.shape[0])]
     else:
-        raise QuantizationError(
-            f"batch_norm {norm.name} of features has no linear beside it that it could be folded into"
-        )
+        replaced[norm.name] = _depthwise(norm, program.shapes)
+        (name,) = (op.name for op in replaced[norm.name] if isinstance(op, Conv))
+        constants |= {f"{name}.weight": scale.reshape(-1, 1, 1, 1).float(), f"{name}.bias": shift.float()}
     ops = [new for op in program.ops for new in replaced.get(op.name, [op])]
     return replace(program, ops=tuple(ops), constants=constants)
+
+
+def _depthwise(norm: Op, taken: Container[str]) -> list[Op]:
+    """A BatchNorm as a depthwise 1x1 convolution of its name, which reads features as a map, and gives features."""
+    channels = norm.shape[0]
+    if len(norm.shape) == 3:
+        return [Conv(norm.name, norm.inputs, norm.shape, (1, 1), (0, 0), (1, 1), channels)]
+    shape = (channels, 1, 1)
+    to_map, to_features = (allowed_name(f"{norm.name}.{kind}", taken) for kind in ("rearrange", "conv"))
+    return [
+        Rearrange(to_map, norm.inputs, shape, (channels,), (0,)),
+        Conv(to_features, (to_map,), shape, (1, 1), (0, 0), (1, 1), channels),
+        Flatten(norm.name, (to_features,), (channels,)),
+    ]
 
 
 def _scaled_inputs(op: Op, constants: dict[str, Tensor], scale: Tensor, shift: Tensor) -> dict[str, Tensor]:

@@ -135,9 +135,13 @@ class Layers(Elementwise):
         around = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
         sides = [side for first, extra in zip(around, more, strict=True) for side in (first, first + extra)]
         top, bottom, left, right = (max(0, side) for side in sides)
-        x = self.padded(node, x, (top, bottom, left, right), 0.0, (stride[0] - 1, stride[1] - 1))
+        padding = (0, 0)
+        if stride == (1, 1) and (top, left) == (bottom, right):
+            padding = (top, left)
+        else:
+            x = self.padded(node, x, (top, bottom, left, right), 0.0, (stride[0] - 1, stride[1] - 1))
         weights = {"weight": weight, "bias": _bias(a, len(weight))}
-        made = self.add(node, Conv, [x], weights, stride=(1, 1), padding=(0, 0), dilation=dilation, groups=groups)
+        made = self.add(node, Conv, [x], weights, stride=(1, 1), padding=padding, dilation=dilation, groups=groups)
         crops = [max(0, -side) for side in sides]
         if not any(crops):
             return made

@@ -1,6 +1,7 @@
 """Operations of PyTorch that reduce windows or dimensions: pools, means, sums, maxima."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import inf, prod
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from fixedpoint.capture.layers import Layers
-from fixedpoint.capture.values import Value
+from fixedpoint.capture.values import BATCH, Value
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Add, AvgPool, Concat, Conv, MaxPool, Op
 
@@ -126,13 +127,36 @@ class Pools(Layers):
         return self.affine(node, self.aten_maximum(node, negatives), -1, 0)
 
     def aten_cat(self, node: Node, a: dict) -> Value:
-        parts, rank = list(a["tensors"]), max(len(each.full_shape) for each in a["tensors"] if isinstance(each, Value))
-        values = [each if isinstance(each, Value) else self.same_constant(node, each) for each in parts]
+        parts = list(a["tensors"])
+        first = next(each for each in parts if isinstance(each, Value))
+        rank = len(first.full_shape)
         dim = a["dim"] % rank
+        constants = [each for each in parts if not isinstance(each, Value)]
+        if constants and dim == 1 and all(map(_is_even, constants)):
+            return self._with_channels(node, first, parts)
+        values = [each if isinstance(each, Value) else self.constant(node, each) for each in parts]
         if dim and rank in (2, 4) and len({each.base for each in values}) > 1:
             return self.add(node, Concat, values, axis=dim - 1)
         values = self.joined(node, values)
-        return values[0].with_positions(torch.cat([each.positions for each in values], a["dim"]), node)
+        return values[0].with_positions(torch.cat([each.positions for each in values], dim), node)
+
+    def _with_channels(self, node: Node, first: Value, parts: list) -> Value:
+        """A concatenation with channels of one number each: others in their places, times 0, plus that number."""
+        values, scales, shifts = [], [], []
+        for part in parts:
+            if isinstance(part, Value):
+                channels = part.shape[0]
+                scale, shift = torch.ones(channels), torch.zeros(channels)
+            else:
+                channels = part.shape[1]
+                scale, shift = torch.zeros(channels), part[0].flatten(1)[:, 0]
+                part = first.with_positions(first.positions[:, :1].expand(-1, channels, *first.full_shape[2:]), node)
+            values.append(part)
+            scales.append(scale)
+            shifts.append(shift)
+        x = self.aten_cat(node, {"tensors": values, "dim": 1})
+        ones = [1] * (len(x.shape) - 1)
+        return self.affine(node, x, torch.cat(scales).reshape(-1, *ones), torch.cat(shifts).reshape(-1, *ones))
 
     aten_concat = aten_concatenate = aten_cat
 
@@ -150,12 +174,11 @@ class Pools(Layers):
         if any(more[-2:]) or value is LEAST:
             raise QuantizationError("only rows and columns of this number can be added")
         for axis in range(len(x.shape)):
-            around = [more[2 * (len(x.shape) - 1 - axis)], more[2 * (len(x.shape) - 1 - axis) + 1]]
-            for first, count in zip((True, False), around, strict=True):
-                if count:
-                    size = (*x.shape[:axis], count, *x.shape[axis + 1 :])
-                    part = self.constant(node, torch.full(size, float(value)))
-                    x = self.aten_cat(node, {"tensors": [part, x] if first else [x, part], "dim": axis + 1})
+            last = 2 * (len(x.shape) - 1 - axis)
+            sizes = [(BATCH, *x.shape[:axis], count, *x.shape[axis + 1 :]) for count in more[last : last + 2]]
+            before, after = (torch.full(size, float(value)) for size in sizes)
+            parts = [part for part in (before, x, after) if isinstance(part, Value) or part.numel()]
+            x = self.aten_cat(node, {"tensors": parts, "dim": axis + 1})
         return x
 
     aten_constant_pad_nd = aten_pad
@@ -167,26 +190,42 @@ class Pools(Layers):
         return (int(sizes[-2]) if planar else 1), int(sizes[-1])
 
     def _means(self, node: Node, x: Value, windows: list[list[Window]], stride: Sequence[int] | None) -> Value:
-        """The mean of each window, a row of windows of equal size and distance at a time.
+        """The mean of each window, those of equal size together.
 
         `stride` is the distance for an axis with one window, by default its size.
         """
-        groups = [_groups(axis, stride[i] if stride else None) for i, axis in enumerate(windows)]
+        groups = [_by_size(list(dict.fromkeys(axis))) for axis in windows]
         rows = []
         for row in groups[0]:
-            parts = [self._mean_of(node, x, (row, column)) for column in groups[1]]
+            parts = [self._mean_of(node, x, (row, column), stride) for column in groups[1]]
             rows.append(parts[0] if len(parts) == 1 else self.add(node, Concat, parts, axis=2))
-        return rows[0] if len(rows) == 1 else self.add(node, Concat, rows, axis=1)
+        made = rows[0] if len(rows) == 1 else self.add(node, Concat, rows, axis=1)
+        order = []
+        for own, axis in zip(windows, groups, strict=True):
+            made_of = [each for group in axis for each in group]
+            order.append(torch.tensor([made_of.index(each) for each in own]))
+        return made.at(made.index[:, order[0]][:, :, order[1]], node)
 
-    def _mean_of(self, node: Node, x: Value, group: Sequence[tuple[int, int, int, int]]) -> Value:
-        index = x.index
-        for axis, (start, size, step, count) in enumerate(group, start=1):
-            if start or (index.shape[axis] - size) // step + 1 != count:
-                index = index.narrow(axis, start, (count - 1) * step + size)
-        kernel, steps = (tuple(each[i] for each in group) for i in (1, 2))
-        if kernel == (1, 1):
+    def _mean_of(self, node: Node, x: Value, groups: Sequence[list[Window]], stride: Sequence[int] | None) -> Value:
+        """The mean of windows of one size."""
+        index, kernel, steps = x.index, [], []
+        for axis, group in enumerate(groups, start=1):
+            size = group[0][1] - group[0][0]
+            distances = {right[0] - left[0] for left, right in pairwise(group)} or {
+                stride[axis - 1] if stride else size
+            }
+            step = min(distances)
+            if len(distances) == 1 and step > 0:
+                if group[0][0] or (index.shape[axis] - size) // step + 1 != len(group):
+                    index = index.narrow(axis, group[0][0], group[-1][1] - group[0][0])
+            else:
+                step = size
+                index = index.index_select(axis, torch.tensor([i for start, stop in group for i in range(start, stop)]))
+            kernel.append(size)
+            steps.append(step)
+        if kernel == [1, 1]:
             return x.at(index[:, :: steps[0], :: steps[1]], node)
-        return self.add(node, AvgPool, [x.at(index, node)], kernel=kernel, stride=steps)
+        return self.add(node, AvgPool, [x.at(index, node)], kernel=tuple(kernel), stride=tuple(steps))
 
     def _maxima(self, node: Node, x: Value, lines: list[list[list[int]]]) -> Value:
         """The maximum of each window, given by the numbers of its rows and columns, as many for each window."""
@@ -240,6 +279,12 @@ class Pools(Layers):
         return self.add(node, AvgPool, [x], kernel=kernel, stride=kernel)
 
 
+def _is_even(x: Tensor) -> bool:
+    """Whether each channel of a constant [batch, channels, ...] holds one number, the same for all images."""
+    lines = x.transpose(0, 1).flatten(1)
+    return torch.equal(lines, lines[:, :1].expand_as(lines))
+
+
 def _axes(x: Value, dims: Any) -> list[int]:
     """Dimensions of PyTorch as axes without the batch."""
     rank = len(x.shape) + 1
@@ -250,17 +295,10 @@ def _axes(x: Value, dims: Any) -> list[int]:
     return axes
 
 
-def _groups(windows: list[Window], single: int | None) -> list[tuple[int, int, int, int]]:
-    """Windows in a row of equal size and distance: the start of the first, their size, distance and number."""
-    groups: list[tuple[int, int, int, int]] = []
-    for start, stop in windows:
-        first, size, step, count = groups[-1] if groups else (0, 0, 0, 0)
-        distance = start - first if count == 1 else step
-        if size == stop - start and distance > 0 and start == first + count * distance:
-            groups[-1] = (first, size, distance, count + 1)
-        else:
-            groups.append((start, stop - start, single or stop - start, 1))
-    return groups
+def _by_size(windows: list[Window]) -> list[list[Window]]:
+    """Windows in groups of one size."""
+    sizes = dict.fromkeys(stop - start for start, stop in windows)
+    return [[each for each in windows if each[1] - each[0] == size] for size in sizes]
 
 
 def _adaptive(size: int, count: int) -> list[Window]:
