@@ -26,21 +26,27 @@ def database_path(params: Params, split: Split) -> Path:
     return Path(f"artifacts/db/{split}.{params.pack.format}")
 
 
-def open_database(params: Params, split: Split) -> ImageDatabase:
+def open_database(params: Params, split: Split, labelled: bool = True) -> ImageDatabase:
     """The database of a split.
 
+    Args:
+        labelled: Whether its labels are used: images that only calibrate need none.
+
     Raises:
-        InputError: If it has annotations in place of labels, or another number of classes than model.num_classes.
+        InputError: If labels are used, and it has annotations in their place, or another number of classes than
+            model.num_classes.
     """
     path = database_path(params, split)
     database = ImageDatabase(require(path, "make pack"))
-    if database.header.annotated:
-        raise InputError(f"{path} holds annotations, and networks are trained on labels")
-    if len(database.class_names) != params.model.num_classes:
+    count, expected = len(database.class_names), params.model.num_classes
+    if labelled and database.header.annotated:
+        raise InputError(f"{path} holds annotations, and networks are trained and scored on labels")
+    if labelled and expected and count != expected:
         alike = look_alike(database.class_names)
+        fewer = "classes without images can be named in a list's classes.txt, docs/data.md" if count < expected else ""
+        hint = alike or fewer
         raise InputError(
-            f"{path} has {len(database.class_names)} classes, but model.num_classes is {params.model.num_classes}"
-            + (f"; {alike}" if alike else "")
+            f"{path} has {count} classes, but model.num_classes is {expected}" + (f"; {hint}" if hint else "")
         )
     return database
 
@@ -68,7 +74,7 @@ def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
         "num_classes": ("model.num_classes", params.model.num_classes),
     }
     for name, (parameter, value) in described.items():
-        if getattr(info, name) != value:
+        if value is not None and getattr(info, name) != value:
             raise InputError(f"{path} has {name} {getattr(info, name)}, but {parameter} is {value}")
 
 
@@ -102,8 +108,11 @@ def training_batches(
 def plain_batches(
     params: Params, split: Split = "val", images: int | None = None, partition: BatchPartition = WHOLE_BATCH
 ) -> OrderedBatches:
-    """`images` drawn records (None: all) in order, as validation sees them; only those of `partition`."""
-    pixels = Pixels(open_database(params, split), center_views(params.input), params.input)
+    """`images` drawn records (None: all) in order, as validation sees them; only those of `partition`.
+
+    The training split as validation sees it calibrates and nothing else, so that its labels do not count.
+    """
+    pixels = Pixels(open_database(params, split, labelled=split == "val"), center_views(params.input), params.input)
     indices = None if images is None else draw(pixels.database, images).indices
     return OrderedBatches(pixels, params.validation.batch_size, params.machine.workers, indices, partition)
 

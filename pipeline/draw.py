@@ -48,12 +48,12 @@ def draw(database: ImageDatabase, images: int) -> Drawn:
     """
     order = torch.randperm(len(database), generator=seeded_generator("draw", database.header.digest)).tolist()
     enough, left = -(-images // len(database.class_names)), len(database.class_names)
-    seen: Counter[int] = Counter()
+    seen: Counter[int | None] = Counter()
     ranked = []  # the first of each class, the second of each, and so on
     for position, index in enumerate(order if images >= len(order) else order[: LOOKED_AT * images]):
         if not left:
             break
-        (label,) = database[index].labels
+        label = next(iter(database[index].labels), None)  # of an annotated record, that of its first object
         ranked.append((seen[label], position, index, label))
         seen[label] += 1
         left -= seen[label] == enough

@@ -25,7 +25,7 @@ from pipeline.paths import runs_folder
 from pipeline.progress import CheckpointTimer, Display, curves
 from pipeline.signals import noted_signals
 from pixels.augmentation import Augmentation
-from pixels.batches import BatchPartition, OrderedBatches
+from pixels.batches import BatchPartition, OrderedBatches, TrainingBatches
 from storage.errors import InputError
 from storage.files import beside
 from storage.lock import Lock
@@ -103,11 +103,12 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
     """
     stage, recipe, device = trainee.stage, course.recipe, next(trainee.model.parameters()).device
     partition = BatchPartition(own_rank(recipe.processes), recipe.processes, recipe.accumulate)
-    train = training_batches(params, course.augment, recipe.batch_size, partition, course.sizes)
+    train: Mapping[int, TrainingBatches] = {}
+    if recipe.epochs:  # what is not trained needs no batch
+        train = training_batches(params, course.augment, recipe.batch_size, partition, course.sizes)
     val = plain_batches(params, partition=partition)
-    first = next(iter(train.values()))
-    databases = [data.pixels.database for data in (first, val)]
-    check_same_classes(*databases)
+    databases = [*dict.fromkeys([*(each.pixels.database for each in train.values()), val.pixels.database])]
+    check_same_classes(databases[0], databases[-1])
     start_processes(recipe.processes, params.execution.threads)
     with ExitStack() as stack:
         group = stack.enter_context(joined(recipe.processes, device))
@@ -121,7 +122,8 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
         if group.rank == 0:
             stack.enter_context(_writing(Path("artifacts", stage)))
             live, minutes = stack.enter_context(curves(stage)), params.machine.checkpoint_minutes
-            observer = Display(live, folder, recipe.epochs, first.steps, recipe.batch_size, minutes, signals)
+            steps = max((each.steps for each in train.values()), default=0)
+            observer = Display(live, folder, recipe.epochs, steps, recipe.batch_size, minutes, signals)
 
         def validate(network: nn.Module, between: Callable[[], None]) -> Scores:
             logits_of = trainee.logits_of(network)
@@ -133,7 +135,7 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
             course.loss_of,
             execution(params.execution),
             group,
-            Mixing(recipe, params.model.num_classes) if recipe.mixes else None,
+            Mixing(recipe, len(trainee.info.class_names)) if recipe.mixes else None,
             trainee.frozen,
             trainee.project,
         )

@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.yaml_file import one_line, read_yaml
@@ -61,16 +61,31 @@ class Pack(Section):
 Deviation = Annotated[float, Field(ge=0.001, le=1)]
 
 
+def _of_fractions(value: object) -> object:
+    numbers = value if isinstance(value, list | tuple) else []
+    if large := [each for each in numbers if isinstance(each, int | float) and 1 < each <= 255]:
+        raise InputError(
+            f"{large[0]:g} is not allowed, pixels are from 0 to 1 here: {large[0]:g} / 255 = {large[0] / 255:.4g}"
+        )
+    return value
+
+
 class Normalization(Section):
     """The input of a network that takes (p / 255 - mean) / std."""
 
-    mean: tuple[Strength, Strength, Strength] = Field(description="of red, green and blue, from 0 to 1")
-    std: tuple[Deviation, Deviation, Deviation] = Field(description="of red, green and blue, from 0.001 to 1")
+    mean: Annotated[tuple[Strength, Strength, Strength], BeforeValidator(_of_fractions)] = Field(
+        description="of red, green and blue, from 0 to 1"
+    )
+    std: Annotated[tuple[Deviation, Deviation, Deviation], BeforeValidator(_of_fractions)] = Field(
+        description="of red, green and blue, from 0.001 to 1"
+    )
 
 
 class Model(Section):
-    name: str = Field(description="a network of models/, of timm, or torchvision/NAME, docs/networks.md")
-    num_classes: int = Field(ge=2, le=2**20, description="number of classes")
+    name: str = Field(
+        description="a network of models/, of timm, torchvision/NAME, or FILE.py:FUNCTION, docs/networks.md"
+    )
+    num_classes: int | None = Field(ge=2, le=2**20, description="number of classes; null: those of the database")
     arguments: dict[str, Any] = Field(description="of the network's function, e.g. {channels: [16, 24, 32, 64, 128]}")
     normalization: Normalization | None = Field(
         description="e.g. {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}; null: (p - 128) / 128"
@@ -196,8 +211,9 @@ class Params(Steps):
     @model_validator(mode="after")
     def _thresholds_tell_classes_apart(self) -> Self:
         for block, recipe in {"train": self.train, "qat": self.qat}.items():
-            threshold, absent = recipe.target_threshold, recipe.label_smoothing / self.model.num_classes
-            present = 1 - recipe.label_smoothing + absent
+            threshold, classes = recipe.target_threshold, self.model.num_classes
+            absent = recipe.label_smoothing / (classes or 2)  # null: for any number of classes
+            present = 1 - recipe.label_smoothing + (absent if classes else 0)
             if threshold is not None and not absent < threshold < present:
                 raise InputError(
                     f"{block}.target_threshold {threshold:g} is not allowed, must be between the smoothed labels of "

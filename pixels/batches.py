@@ -6,7 +6,7 @@ have to send each batch.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from storage.errors import InputError
 
 Key = tuple[int, int]  # epoch and index of a sample
 T = TypeVar("T")
+NO_LABEL = -1  # of a record with annotations
 Batch = tuple[Tensor, Tensor]  # uint8 [batch, 3, size, size] and labels, int64 [batch]
 
 
@@ -69,7 +70,8 @@ class Pixels(Dataset):
         record = self.database[index]
         try:
             generator = seeded_generator(self.seed, epoch, index)
-            return render(record.image, self.views, self.input_format, generator), cast(int, record.label)
+            label = NO_LABEL if record.label is None else record.label
+            return render(record.image, self.views, self.input_format, generator), label
         except InputError as error:
             raise InputError(f"{self.database.path}: record {index} ({record.name}): {error}") from None
 

@@ -7,12 +7,20 @@ python -m stages.count_ops --model vargconvnet --input-shape 1,3,224,224  # any 
 import argparse
 from dataclasses import astuple
 from pathlib import Path
+from typing import TypedDict
 
 from models.macs import Operations, count_operations
 from models.registry import create_model
 from pipeline.cli import run
 from pipeline.params import load_params
+from pipeline.results import read_metrics
 from storage.files import write_csv, write_json
+
+
+class Packed(TypedDict):
+    """What metrics/pack_val.json says of the database, in part."""
+
+    classes: int
 
 
 def main() -> None:
@@ -20,7 +28,8 @@ def main() -> None:
     params = load_params()
     shape = args.input_shape or (1, 3, params.input.size, params.input.size)
     if args.model in (None, params.model.name):
-        model = create_model(params.model.name, params.model.num_classes, shape[-1], params.model.arguments)
+        classes = params.model.num_classes or read_metrics("pack_val", "pack", Packed)["classes"]
+        model = create_model(params.model.name, classes, shape[-1], params.model.arguments)
     else:
         model = create_model(args.model, None, shape[-1], {})
     operations = count_operations(model, shape)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,21 @@ def read_info(values: Mapping[str, Any], path: str | Path) -> ModelInfo:
         "num_classes and image_size": all(type(number) is int and number > 0 for number in numbers),
         "color_space": isinstance(info.color_space, str),
         "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
-        "normalization": info.normalization is None or isinstance(info.normalization, dict),
+        "normalization": info.normalization is None or _is_normalization(info.normalization),
     }
     if wrong := [what for what, is_right in right.items() if not is_right]:
         raise InputError(f"{path} describes a model with an impossible {wrong[0]}")
     if len(names) != info.num_classes:
         raise InputError(f"{path} has {len(names)} class names for {info.num_classes} classes")
     return info
+
+
+def _is_normalization(values: object) -> bool:
+    if not isinstance(values, dict) or values.keys() != {"mean", "std"}:
+        return False
+    triples = [each for each in values.values() if isinstance(each, list) and len(each) == 3]
+    numbers = all(type(number) in (int, float) and abs(number) < inf for each in triples for number in each)
+    return len(triples) == 2 and numbers and min(values["std"]) > 0
 
 
 def check_weights(weights: object, path: str | Path) -> None:

@@ -73,7 +73,7 @@ def fit(
 
     Args:
         step: The model and its training step.
-        batches: Training batches, by the first epoch that uses them.
+        batches: Training batches, by the first epoch that uses them; none if the recipe has no epochs.
         validate: Scores a model after each epoch; the best weights are those with the highest `top1`. It calls its
             second argument before each of its batches.
         checkpoints: The saved states of this run.
@@ -108,7 +108,7 @@ class _Run:
         self.step, self.batches, self.validate = step, batches, validate
         self.checkpoints, self.about, self.observer = checkpoints, about, observer
         self.recipe = step.recipe
-        self.steps = next(iter(batches.values())).steps
+        self.steps = max((each.steps for each in batches.values()), default=0)
         self.schedule = Schedule(step.optimizer, step.recipe, self.steps)
         self.epoch, self.done = 1, 0
         self.totals = torch.zeros(2, dtype=torch.float64, device=step.device)

@@ -269,7 +269,7 @@ def test_wrong_types(params, name, value, expected):
         (
             "model.normalization",
             {"mean": [0, 0, 127.5], "std": [1, 1, 1e-320]},
-            "model.normalization.mean.2: 127.5 is not allowed, must be less than or equal to 1; "
+            "model.normalization.mean: 127.5 is not allowed, pixels are from 0 to 1 here: 127.5 / 255 = 0.5; "
             "model.normalization.std.2: 1e-320 is not allowed, must be greater than or equal to 0.001",
         ),
         ("lr", "x" * 10**5, f"lr: '{'x' * 299}… is not allowed, must be a valid number"),
