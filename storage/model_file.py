@@ -16,7 +16,7 @@ from torch import Tensor
 from storage.errors import InputError
 from storage.files import whole_file
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 INTEGERS = torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
 

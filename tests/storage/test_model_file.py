@@ -42,7 +42,7 @@ def test_bytes_depend_on_the_contents_alone(tmp_path):
     save_model(path, "int", dict(reversed(TENSORS.items())), INFO, dict(reversed(PROGRAM.items())))
     assert path.read_bytes() == first
     # A golden value, because another process may use another order.
-    assert sha256(first).hexdigest() == "0788d3c44504ad46500e614baa1be2f23371f16fcea626b65499a140d907e3db"
+    assert sha256(first).hexdigest() == "771258ed68d275d99db97f5fd249ef24cd85a9fa3d38e63e0f29cafdfbbc94fc"
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -101,7 +101,7 @@ def write_qat(path):
         (write_pointer, "is a pointer of git-lfs; `git lfs pull` fetches the file itself"),
         (write_without_header, "has no model header"),
         (write_foreign_header, "has no model header"),
-        (write_version_1, "has format version 1, supported is 4"),
+        (write_version_1, "has format version 1, supported is 5"),
         (write_qat, "holds a model in form 'qat', expected float or int"),
     ],
 )
@@ -203,6 +203,11 @@ def test_what_is_no_weight_is_refused(weights, message):
         ({"class_names": ["a", 1]}, "with an impossible class_names"),
         ({"class_names": ["a"]}, "has 1 class names for 2 classes"),
         ({"normalization": 1}, "with an impossible normalization"),
+        ({"normalization": {"mean": [0.5] * 3}}, "with an impossible normalization"),
+        ({"normalization": {"mean": [0.5] * 3, "std": [0.2, 0, 0.2]}}, "with an impossible normalization"),
+        ({"normalization": {"mean": [0.5, float("nan"), 0.5], "std": [0.2] * 3}}, "with an impossible normalization"),
+        ({"normalization": {"mean": [0.5] * 2, "std": [0.2] * 3}}, "with an impossible normalization"),
+        ({"normalization": {"mean": "abc", "std": [0.2] * 3}}, "with an impossible normalization"),
         ({"more": 1}, "does not describe its model as this version does"),
     ],
 )
