@@ -30,7 +30,8 @@ LOWER = {  # by the stage that lacks memory
     "pack": "machine.workers",
     "train_float": "machine.workers, batch_size (or raise train.accumulate)",
     "train_qat": "machine.workers, qat.batch_size (or raise qat.accumulate)",
-    "calibrate": "calibrate.images, calibrate.refinement, calibrate.bias_correction, validation.batch_size",
+    "calibrate": "calibrate.images, calibrate.refinement, calibrate.bias_correction, calibrate.reconstruction, "
+    "validation.batch_size",
     "validate": "validation.batch_size",
     "compare": "compare.images, compare.intermediate_images, validation.batch_size",
     "golden": "golden.images",

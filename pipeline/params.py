@@ -105,6 +105,10 @@ class Calibrate(Section):
     )
     refinement: int = Field(ge=0, description="training images on whose logits exponents are tried; 0: none")
     bias_correction: int = Field(ge=0, description="training images from which biases are corrected; 0: none")
+    reconstruction: int = Field(
+        ge=0, description="training images on which the rounding of weights is learned, block by block; 0: none"
+    )
+    reconstruction_steps: int = Field(ge=1, description="steps for each block")
 
     @model_validator(mode="after")
     def _weight_bits_belong_to_exact8(self) -> Self:

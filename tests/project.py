@@ -107,6 +107,8 @@ def make_project(folder: Path, **values) -> Path:
         "calibrate__images": 24,
         "calibrate__bias_correction": 8,
         "calibrate__refinement": 8,
+        "calibrate__reconstruction": 8,
+        "calibrate__reconstruction_steps": 2,
         "golden__images": 4,
         "report__images": 8,
         "qat__epochs": 1,

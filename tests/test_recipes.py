@@ -96,6 +96,8 @@ def test_a_recipe_gives_an_exact_integer_model(tmp_path, name):
         calibrate__images=24,
         calibrate__refinement=8,
         calibrate__bias_correction=8,
+        calibrate__reconstruction=8,
+        calibrate__reconstruction_steps=2,
         qat__epochs=1,
         qat__batch_size=16,
         compare__images=24,

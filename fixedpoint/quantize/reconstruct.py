@@ -28,7 +28,7 @@ def reconstruct(
     images: Tensor,
     steps: int,
     finished: int = 0,
-    observe: Callable[[], None] = lambda: None,
+    observe: Callable[[], object] = lambda: None,
 ) -> Iterator[Program]:
     """Learn the rounding of the weights of one block after the other.
 
@@ -62,7 +62,7 @@ def _learn(
     expected: Tensor,
     steps: int,
     generator: torch.Generator,
-    observe: Callable[[], None],
+    observe: Callable[[], object],
 ) -> None:
     """Move the weights of `block` so that it computes `expected` from `x`, unless that fails."""
     error = _error(model, block, x, expected)

@@ -134,7 +134,7 @@ def workspace(tmp_path_factory):
     values["input"]["size"] = 32
     values["calibrate"]["images"] = 24
     values["qat"] |= {"epochs": 1, "batch_size": 8, "warmup_epochs": 0}
-    values["calibrate"] |= {"bias_correction": 8, "refinement": 8}
+    values["calibrate"] |= {"bias_correction": 8, "refinement": 8, "reconstruction": 8, "reconstruction_steps": 2}
     values["compare"]["intermediate_images"] = 8
     values["golden"]["images"] = values["report"]["images"] = 8
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
@@ -218,7 +218,9 @@ def test_the_code_that_a_stage_depends_on_has_every_file_of_the_repository_that_
         if name != "code":  # which reads all code
             own = {path.relative_to(REPOSITORY) for path in opened if path.is_relative_to(REPOSITORY)}
             files = {path.as_posix() for path in own if (REPOSITORY / path.parts[0] / "__init__.py").exists()}
-            listed = {line.split("  ")[1] for line in code.dependencies(name.split("@")[0], "vargconvnet_32").splitlines()}
+            listed = {
+                line.split("  ")[1] for line in code.dependencies(name.split("@")[0], "vargconvnet_32").splitlines()
+            }
             assert {path for path in files if not path.endswith(".pyc")} - listed == set(), name
 
 

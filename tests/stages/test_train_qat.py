@@ -53,7 +53,8 @@ def write_params(**qat) -> None:
     values["execution"]["threads"], values["machine"]["workers"] = 1, 0
     arguments = {"channels": [8, 8, 8, 16, 16], "head_width": 16}
     values["model"] |= {"name": "vargconvnet_32", "num_classes": 3, "arguments": arguments}
-    values["calibrate"] |= {"images": 24, "refinement": 24, "bias_correction": 24}
+    values["calibrate"] |= {"images": 24, "refinement": 24, "bias_correction": 24, "reconstruction": 24}
+    values["calibrate"]["reconstruction_steps"] = 2
     values["qat"] |= {"epochs": 2, "batch_size": 8, "warmup_epochs": 0} | qat
     Path("params.yaml").write_text(yaml.safe_dump(values))
 
