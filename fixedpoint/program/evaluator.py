@@ -47,8 +47,12 @@ class Evaluator:
             if by > 0:  # a part of x, not a copy
                 x = x[(*[slice(None)] * (1 + axis), slice(chosen[0], chosen[-1] + 1, by))]
             else:
-                x = x.index_select(1 + axis, torch.tensor(chosen, device=x.device))
+                x = x.index_select(1 + axis, self._numbers(op, axis, x))
         return x
+
+    def _numbers(self, op: Select, axis: int, x: Tensor) -> Tensor:
+        """What `op` chooses from an axis, on the device of `x`."""
+        return torch.tensor(op.chosen[axis], device=x.device)
 
     def rearrange(self, op: Rearrange, x: Tensor) -> Tensor:
         return x.reshape(len(x), *op.view).permute(0, *(axis + 1 for axis in op.axes)).reshape(len(x), *op.shape)
@@ -65,6 +69,12 @@ class ModuleEvaluator(nn.Module, Evaluator):
     def __init__(self, program: Program):
         super().__init__()
         self.program = program
+        for op in program.ops:
+            for axis, chosen in enumerate(op.chosen if isinstance(op, Select) else ()):
+                self._register(op, f"numbers{axis}", torch.tensor(chosen, dtype=torch.int64))
+
+    def _numbers(self, op: Select, axis: int, x: Tensor) -> Tensor:
+        return self._buffer(op, f"numbers{axis}")  # which needs no copy to the device
 
     def _register(self, op: Op, name: str, value: Tensor) -> None:
         """Make `value` a buffer of `op` that is not in the state dict."""
