@@ -95,7 +95,9 @@ def training_batches(
         policy_magnitude=0,
         erase=0,
     )
-    input_format = InputFormat.model_validate({"size": size, "color_space": color_space, "resize": None})
+    input_format = InputFormat.model_validate(
+        {"size": size, "color_space": color_space, "resize": None, "resample": "bilinear"}
+    )
     pixels = Pixels(ImageDatabase(path), random_views(augmentation, input_format), input_format)
     return TrainingBatches(pixels, batch, workers)
 

@@ -161,7 +161,7 @@ def exported_info(path: Path, metadata: Mapping[str, Any]) -> ModelInfo:
         InputError: If an entry is missing or not possible.
     """
     try:
-        values = {key: metadata[key] for key in ("class_names", "image_size", "color_space")}
+        values = {key: metadata[key] for key in ("class_names", "image_size", "color_space", "resample")}
         classes = values["class_names"]
         count = len(classes) if isinstance(classes, list) else 0
         return read_info(values | {"name": metadata["network"], "arguments": {}, "num_classes": count}, path)

@@ -71,6 +71,7 @@ def check_model(path: str | Path, info: ModelInfo, params: Params) -> None:
     described = {
         "image_size": ("input.size", params.input.size),
         "color_space": ("input.color_space", params.input.color_space),
+        "resample": ("input.resample", params.input.resample),
         "num_classes": ("model.num_classes", params.model.num_classes),
     }
     for name, (parameter, value) in described.items():

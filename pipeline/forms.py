@@ -116,4 +116,5 @@ def metadata(info: ModelInfo) -> dict:
         "class_names": info.class_names,
         "color_space": info.color_space,
         "image_size": info.image_size,
+        "resample": info.resample,
     }

@@ -20,6 +20,7 @@ class InputFormat(Section):
     size: int = Field(ge=1, description="pixels of each side, a multiple of the network's stride")
     color_space: Literal["yuv444", "rgb"] = Field(description="yuv444: full-range BT.601, as JPEG encoders compute it")
     resize: int | None = Field(ge=1, description="short side before the centre crop of validation; null: not resized")
+    resample: Literal["bilinear", "bicubic"] = Field(description="filter of all resizing, as Pillow computes it")
 
 
 class Augmentation(Section):

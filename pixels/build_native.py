@@ -39,9 +39,9 @@ typedef struct { double left, top, right, bottom; } Box;
 typedef struct { int32_t left, top, width, height; } Rectangle;
 int jpeg_size(const uint8_t *data, size_t bytes, int32_t max_scans, int32_t size[2]);
 int jpeg_pixels(const uint8_t *data, size_t bytes, int32_t reduce, const Box *box, int clipped, const Rectangle *target,
-                int flip, int32_t size, uint8_t *out);
+                int flip, int cubic, int32_t size, uint8_t *out);
 int rgb_pixels(const uint8_t *picture, int32_t width, int32_t height, const Box *box, int clipped,
-               const Rectangle *target, int flip, int32_t size, uint8_t *out);
+               const Rectangle *target, int flip, int cubic, int32_t size, uint8_t *out);
 void sum_colors(const uint8_t *pixels, int32_t count, uint64_t sums[3]);
 void map_colors(uint8_t *pixels, int32_t count, const int32_t matrix[9], const int32_t offset[3]);
 """

@@ -87,11 +87,12 @@ class DeviceRenderer:
             row[:, : bottom - top, : right - left] = image[:, top:bottom, left:right]
         across = self._weights(views, axis=0, length=width)
         down = self._weights(views, axis=1, length=height)
-        rows = (canvas @ across[:, None].mT).add_(0.5).floor_()  # rounds half up after each pass, as on the CPU
-        return (down[:, None] @ rows).add_(0.5).floor_()
+        # rounds half up after each pass and clips what a cubic filter overshoots, as on the CPU
+        rows = (canvas @ across[:, None].mT).add_(0.5).floor_().clamp_(0, 255)
+        return (down[:, None] @ rows).add_(0.5).floor_().clamp_(0, 255)
 
     def _weights(self, views: list[View], axis: int, length: int) -> Tensor:
-        """The triangle filter of pixels/native.c along an axis (0: x), float32 [batch, size, length]."""
+        """The filters of pixels/native.c along an axis (0: x), float32 [batch, size, length]."""
         numbers = []
         for view in views:
             low, high = _window(view)[axis]
@@ -104,8 +105,15 @@ class DeviceRenderer:
             output = torch.where(flips, count - 1 - output, output)
         position = torch.arange(length, device=self.device)
         distance = (position + 0.5 - start - (output + 0.5) * scale).abs() / scale.clamp(min=1)
-        weights = (1 - distance).clamp(min=0) * (position < limit) * ((output >= 0) & (output < count))
+        cubic = torch.tensor([view.cubic for view in views], device=self.device)[:, None, None]
+        weights = torch.where(cubic, _cubic(distance), (1 - distance).clamp(min=0))
+        weights = weights * (position < limit) * ((output >= 0) & (output < count))
         return weights / weights.sum(dim=2, keepdim=True).clamp(min=1e-9)
+
+
+def _cubic(x: Tensor) -> Tensor:
+    near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
+    return torch.where(x < 1, near, far * (x < 2))
 
 
 def _recolor(pixels: Tensor, colors: Tensor) -> Tensor:

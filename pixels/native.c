@@ -1,9 +1,9 @@
 /* From an encoded or decoded picture to the pixels of a network's input, one picture a call, any number of threads.
 
    A JPEG file is decoded to the planes that it stores, YCbCr with the chroma at its own resolution, and only down to
-   the last row that is needed. Resampling is Pillow's, bit for bit: a triangle filter that widens with the reduction,
-   rows first, then columns, weights of 22 fractional bits, a byte between the passes. So each value is determined by
-   integers: the inverse DCT is the accurate integer one, which all builds of libjpeg compute alike. */
+   the last row that is needed. Resampling is Pillow's, bit for bit: a triangle or a cubic filter that widens with the
+   reduction, rows first, then columns, weights of 22 fractional bits, a byte between the passes. So each value is
+   determined by integers: the inverse DCT is the accurate integer one, which all builds of libjpeg compute alike. */
 
 #include <setjmp.h>
 #include <stddef.h>
@@ -69,27 +69,34 @@ static uint64_t narrow(Lanes x) {
 }
 #endif
 
+/* The filter at a distance: a triangle, or Keys's cubic convolution with a = -1/2 (doi 10.1109/TASSP.1981.1163711). */
+static double filter(double x, int cubic) {
+    if (!cubic) return x < 1 ? 1 - x : 0;
+    if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+    return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
+}
+
 /* The input positions and weights behind each of `size` outputs that share [from, to); positions outside of [low, high)
    have none. One block of memory, NULL if there is none. */
-static Taps *make_taps(int32_t low, int32_t high, double from, double to, int32_t size) {
-    double scale = (to - from) / size, stretch = scale < 1 ? 1 : scale;
-    int32_t most = 2 * ((int32_t)stretch + 1) + 1;
+static Taps *make_taps(int32_t low, int32_t high, double from, double to, int cubic, int32_t size) {
+    double scale = (to - from) / size, stretch = scale < 1 ? 1 : scale, reach = cubic ? 2 * stretch : stretch;
+    int32_t most = 2 * ((int32_t)reach + 1) + 1;
     Taps *taps = malloc(size * sizeof(Taps) + most * sizeof(double) + (size_t)size * most * sizeof(int32_t));
     if (!taps) return NULL;
     double *exact = (double *)(taps + size);
     int32_t *weights = (int32_t *)(exact + most);
     for (int32_t i = 0; i < size; i++, weights += most) {
         double center = (from - low) + (i + 0.5) * scale, sum = 0; /* counted from low, as if the rest were cut off */
-        int32_t first = (int32_t)(center - stretch + 0.5), end = (int32_t)(center + stretch + 0.5);
+        int32_t first = (int32_t)(center - reach + 0.5), end = (int32_t)(center + reach + 0.5);
         if (first < 0) first = 0;
         if (end > high - low) end = high - low;
         for (int32_t x = first; x < end; x++) {
             double distance = (x - center + 0.5) * (1 / stretch);
             if (distance < 0) distance = -distance;
-            sum += exact[x - first] = distance < 1 ? 1 - distance : 0;
+            sum += exact[x - first] = filter(distance, cubic);
         }
         for (int32_t k = 0; k < end - first; k++)
-            weights[k] = (int32_t)(0.5 + (sum ? exact[k] / sum : exact[k]) * (1 << BITS));
+            weights[k] = (int32_t)((exact[k] < 0 ? -0.5 : 0.5) + (sum ? exact[k] / sum : exact[k]) * (1 << BITS));
         taps[i] = (Taps){low + first, end - first, weights};
     }
     return taps;
@@ -107,8 +114,8 @@ static void transpose(uint64_t block[8]) {
             }
 }
 
-/* Rows first_row .. end_row - 1 of a plane, resampled to `width` values each, eight rows at a time. Weights are positive
-   and add up to one within `count` units of the last bit, so that no sum leaves 0 .. 255. */
+/* Rows first_row .. end_row - 1 of a plane, resampled to `width` values each, eight rows at a time. Magnitudes of weights
+   add up to less than two, so that no sum leaves 32 bits. */
 static int resample_rows(Plane in, const Taps *taps, int32_t width, int flip, int32_t first_row, int32_t end_row,
                          uint8_t *out) {
     int32_t low = taps[0].first, columns = taps[width - 1].first + taps[width - 1].count - low;
@@ -153,21 +160,25 @@ static void resample_columns(const uint8_t *in, const Taps *taps, Rectangle targ
             for (int32_t x = 0; x < width; x++) sums[x] += line[x] * weight;
         }
         uint8_t *to = out + (size_t)(target.top + i) * size + target.left;
-        for (int32_t x = 0; x < width; x++) to[x] = (uint8_t)(sums[x] >> BITS);
+        for (int32_t x = 0; x < width; x++) {
+            int32_t value = sums[x] >> BITS;
+            to[x] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+        }
     }
 }
 
 /* The part `box` of a plane, resampled to the rectangle `target` of the size x size output; with `clipped`, pixels
    outside of the box have no influence. */
-static int resample(Plane in, Box box, int clipped, Rectangle target, int flip, int32_t size, uint8_t *out) {
+static int resample(Plane in, Box box, int clipped, Rectangle target, int flip, int cubic, int32_t size,
+                    uint8_t *out) {
     int32_t left = 0, top = 0, right = in.width, bottom = in.height, result = NO_MEMORY;
     if (clipped) {
         left = (int32_t)box.left, top = (int32_t)box.top;
         right = (int32_t)box.right + (box.right > (int32_t)box.right);
         bottom = (int32_t)box.bottom + (box.bottom > (int32_t)box.bottom);
     }
-    Taps *across = make_taps(left, right, box.left, box.right, target.width);
-    Taps *down = make_taps(top, bottom, box.top, box.bottom, target.height);
+    Taps *across = make_taps(left, right, box.left, box.right, cubic, target.width);
+    Taps *down = make_taps(top, bottom, box.top, box.bottom, cubic, target.height);
     int32_t *sums = malloc(target.width * sizeof *sums);
     uint8_t *rows = NULL;
     if (across && down && sums) {
@@ -270,7 +281,7 @@ static void decode(struct jpeg_decompress_struct *jpeg, int32_t bottom, int32_t 
 
 /* The part `box` of a grey or YCbCr JPEG file in the rectangle `target` of `out`, uint8 [3, size, size], as YCbCr. */
 int jpeg_pixels(const uint8_t *data, size_t bytes, int32_t reduce, const Box *box, int clipped, const Rectangle *target,
-                int flip, int32_t size, uint8_t *out) {
+                int flip, int cubic, int32_t size, uint8_t *out) {
     struct jpeg_decompress_struct jpeg;
     Errors errors;
     uint8_t *volatile memory = NULL;
@@ -280,7 +291,7 @@ int jpeg_pixels(const uint8_t *data, size_t bytes, int32_t reduce, const Box *bo
     open_jpeg(&jpeg, &errors, data, bytes);
     if (jpeg.num_components != 1 && jpeg.num_components != 3) goto done;
     Plane planes[3];
-    int32_t margin = clipped ? 0 : (int32_t)((box->bottom - box->top) / target->height) + 2;
+    int32_t margin = clipped ? 0 : (1 + cubic) * ((int32_t)((box->bottom - box->top) / target->height) + 2);
     int32_t height = (jpeg.image_height + reduce - 1) / reduce;
     int32_t bottom = (int32_t)(box->bottom / reduce) + 1 + margin;
     decode(&jpeg, bottom < height ? bottom : height, reduce, planes, (uint8_t **)&memory);
@@ -290,7 +301,7 @@ int jpeg_pixels(const uint8_t *data, size_t bytes, int32_t reduce, const Box *bo
         double across = (double)(info->h_samp_factor * SCALED(info)) / (jpeg.max_h_samp_factor * DCTSIZE);
         double down = (double)(info->v_samp_factor * SCALED(info)) / (jpeg.max_v_samp_factor * DCTSIZE);
         Box part = {box->left * across, box->top * down, box->right * across, box->bottom * down};
-        result = resample(planes[c], part, clipped, *target, flip, size, out + (size_t)c * size * size);
+        result = resample(planes[c], part, clipped, *target, flip, cubic, size, out + (size_t)c * size * size);
     }
     if (!result && jpeg.num_components == 1)
         for (int32_t y = 0; y < target->height; y++)
@@ -304,13 +315,13 @@ done:
 
 /* The same of a decoded picture, uint8 [height, width, 3]. */
 int rgb_pixels(const uint8_t *picture, int32_t width, int32_t height, const Box *box, int clipped,
-               const Rectangle *target, int flip, int32_t size, uint8_t *out) {
+               const Rectangle *target, int flip, int cubic, int32_t size, uint8_t *out) {
     size_t count = (size_t)width * height;
     uint8_t *plane = malloc(count + SLACK);
     int result = plane ? 0 : NO_MEMORY;
     for (int c = 0; c < 3 && !result; c++) {
         for (size_t i = 0; i < count; i++) plane[i] = picture[3 * i + c];
-        result = resample((Plane){plane, width, height, width}, *box, clipped, *target, flip, size,
+        result = resample((Plane){plane, width, height, width}, *box, clipped, *target, flip, cubic, size,
                           out + (size_t)c * size * size);
     }
     free(plane);

@@ -66,7 +66,7 @@ def _canvas(view: View, size: int, black: tuple[int, int, int]) -> np.ndarray:
 
 def _arguments(view: View) -> tuple:
     new = _native().ffi.new
-    return new("Box *", view.box), view.clipped, new("Rectangle *", view.target), view.flip
+    return new("Box *", view.box), view.clipped, new("Rectangle *", view.target), view.flip, view.cubic
 
 
 def _bytes(buffer: bytes | np.ndarray) -> Any:

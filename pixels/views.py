@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, partial
 
@@ -29,6 +29,7 @@ class View:
         reduce: 1, 2, 4 or 8; a JPEG file may be decoded at 1 / reduce of its size first.
         operations: operations of a policy on the RGB pixels, after resampling and jitter.
         erase: left, top, width, height of the rectangle that becomes grey at the end; None: none.
+        cubic: whether the filter of the resampling is cubic, and not linear.
     """
 
     box: Box
@@ -39,6 +40,7 @@ class View:
     reduce: int = 1
     operations: tuple[Operation, ...] = ()
     erase: Rectangle | None = None
+    cubic: bool = False
 
 
 Views = Callable[[int, int, torch.Generator], View]  # of the width and height of an image
@@ -93,7 +95,8 @@ def _random_view(
     ratio = min((box[2] - box[0]) / across, (box[3] - box[1]) / down)
     reduce = next(r for r in (8, 4, 2, 1) if r <= max(ratio, 1))
     operations = draw_operations(augmentation, size, generator)
-    return View(box, True, target, flip, jitter, reduce, operations, _erased(augmentation, size, generator))
+    erase = _erased(augmentation, size, generator)
+    return View(box, True, target, flip, jitter, reduce, operations, erase, _is_cubic(input_format))
 
 
 def center_views(input_format: InputFormat) -> Views:
@@ -107,7 +110,11 @@ def center_views(input_format: InputFormat) -> Views:
 def _center_view(input_format: InputFormat, width: int, height: int, generator: torch.Generator) -> View:
     size, resized = input_format.size, _resized(input_format, width, height)
     left, top = (_center(whole, size) for whole in resized)
-    return _place((left, top), size, resized, (width, height))
+    return replace(_place((left, top), size, resized, (width, height)), cubic=_is_cubic(input_format))
+
+
+def _is_cubic(input_format: InputFormat) -> bool:
+    return input_format.resample == "bicubic"
 
 
 def _resized(input_format: InputFormat, width: int, height: int) -> tuple[int, int]:

@@ -36,6 +36,7 @@ def main() -> None:
         num_classes=len(class_names),
         image_size=params.input.size,
         color_space=params.input.color_space,
+        resample=params.input.resample,
         class_names=class_names,
         normalization=params.model.normalization.model_dump(mode="json") if params.model.normalization else None,
     )

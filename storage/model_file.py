@@ -33,6 +33,7 @@ class ModelInfo:
         color_space: colour space of the input.
         class_names: the name of each logit's class.
         normalization: "mean" and "std" if the network has an input normalization of its own (`Normalized`).
+        resample: filter by which its images are resized; files from before there was a choice do not name it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelInfo:
     color_space: str
     class_names: list[str]
     normalization: dict[str, list[float]] | None = None
+    resample: str = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ def read_info(values: Mapping[str, Any], path: str | Path) -> ModelInfo:
         "arguments": isinstance(info.arguments, dict),
         "num_classes and image_size": all(type(number) is int and number > 0 for number in numbers),
         "color_space": isinstance(info.color_space, str),
+        "resample": isinstance(info.resample, str),
         "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
         "normalization": info.normalization is None or _is_normalization(info.normalization),
     }

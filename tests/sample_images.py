@@ -38,17 +38,18 @@ def decode_planes(jpeg: bytes) -> np.ndarray:
     return np.asarray(file)
 
 
-def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Pillow's bilinear resize of uint8 [h, w, 3], rows first; since version 13 Pillow may begin with the columns."""
-    image = Image.fromarray(pixels).resize((width, pixels.shape[0]), Image.BILINEAR)
-    return np.asarray(image.resize((width, height), Image.BILINEAR))
+def resize(pixels: np.ndarray, width: int, height: int, cubic: bool = False) -> np.ndarray:
+    """Pillow's resize of uint8 [h, w, 3], rows first; since version 13 Pillow may begin with the columns."""
+    kind = Image.BICUBIC if cubic else Image.BILINEAR
+    image = Image.fromarray(pixels).resize((width, pixels.shape[0]), kind)
+    return np.asarray(image.resize((width, height), kind))
 
 
 def look(pixels: np.ndarray, view: View, size: int, black: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
     """A clipped view by cropping, resizing, flipping and padding in sequence, uint8 [size, size, 3]."""
     x, y, right, bottom = (int(edge) for edge in view.box)
     left, top, width, height = view.target
-    part = resize(np.ascontiguousarray(pixels[y:bottom, x:right]), width, height)
+    part = resize(np.ascontiguousarray(pixels[y:bottom, x:right]), width, height, view.cubic)
     out = np.full((size, size, 3), black, np.uint8)
     out[top : top + height, left : left + width] = part[:, ::-1] if view.flip else part
     return out

@@ -31,7 +31,7 @@ int main(void) {
                 if ((box.right - box.left) / target.width < reduce || (box.bottom - box.top) / target.height < reduce)
                     reduce = 1;
                 uint8_t *out = malloc((size_t)3 * size * size);
-                decoded += jpeg_pixels(data, bytes, reduce, &box, clipped, &target, below(2), size, out) == 0;
+                decoded += jpeg_pixels(data, bytes, reduce, &box, clipped, &target, below(2), below(2), size, out) == 0;
                 free(out);
             }
         }

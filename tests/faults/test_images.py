@@ -29,7 +29,7 @@ from pixels.views import center_views
 from storage.errors import InputError
 
 resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30,) * 2)
-wanted = InputFormat(size=16, color_space="yuv444", resize=20)
+wanted = InputFormat(size=16, color_space="yuv444", resize=20, resample="bilinear")
 found, kinds = {}, whole_images()
 signal.alarm(280)
 for kind in kinds:

@@ -16,7 +16,7 @@ from pixels.views import center_views
 def real_images(size, count):
     """Network input of real images, float32 [count, 3, size, size]."""
     source = TorchvisionSource("FashionMNIST", Path(__file__).parents[2] / "data" / "fashion_mnist", "test")
-    input_format = InputFormat(size=size, color_space="yuv444", resize=size)
+    input_format = InputFormat(size=size, color_space="yuv444", resize=size, resample="bilinear")
     views, images = center_views(input_format), (source[index].image() for index in range(count))
     return normalize(torch.stack([render(image, views, input_format, torch.Generator()) for image in images]))
 

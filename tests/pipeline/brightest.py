@@ -65,7 +65,7 @@ def write_forms() -> None:
 
 def write_params(classes: int = 3) -> None:
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    values["input"] |= {"size": 8, "color_space": "rgb", "resize": None}
+    values["input"] |= {"size": 8, "color_space": "rgb", "resize": None, "resample": "bilinear"}
     values["model"] |= {"num_classes": classes}
     values["pack"] |= {"format": "lmdb"}
     values["validation"] |= {"batch_size": 4}

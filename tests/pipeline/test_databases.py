@@ -21,6 +21,7 @@ from storage.model_file import ModelInfo
     [
         ("image_size", 64, "m has image_size 64, but input.size is 32"),
         ("color_space", "rgb", "m has color_space rgb, but input.color_space is yuv444"),
+        ("resample", "bicubic", "m has resample bicubic, but input.resample is bilinear"),
         ("num_classes", 7, "m has num_classes 7, but model.num_classes is 10"),
     ],
 )

@@ -13,7 +13,7 @@ from pixels.gpu import DeviceRenderer
 from pixels.views import center_views, random_views
 from storage.errors import InputError
 
-RGB = InputFormat(size=8, color_space="rgb", resize=None)
+RGB = InputFormat(size=8, color_space="rgb", resize=None, resample="bilinear")
 AUGMENTATION = Augmentation(
     crop="padded",
     crop_scale=(1, 1),

@@ -32,12 +32,12 @@ class Records(list):
         super().__init__(Record(image, label, f"image {label}") for label, image in enumerate(images))
 
 
-def pixels_of(images, color_space="yuv444", seed=0, **changes):
+def pixels_of(images, color_space="yuv444", seed=0, resample="bilinear", **changes):
     plain = {"crop": "resized", "crop_scale": (0.2, 1), "crop_ratio": (3 / 4, 4 / 3), "crop_padding": 0}
     plain |= {"flip": 0.5, "color_jitter": (0, 0, 0, 0)}
     plain |= {"policy": None, "policy_operations": 2, "policy_magnitude": 9, "erase": 0}
     given = Augmentation(**plain | changes)
-    input_format = InputFormat(size=SIZE, color_space=color_space, resize=None)
+    input_format = InputFormat(size=SIZE, color_space=color_space, resize=None, resample=resample)
     return Pixels(Records(images), random_views(given, input_format), input_format, seed)
 
 
@@ -66,6 +66,8 @@ CHANGES = {
     "never flipped": {"flip": 0},
     "always flipped": {"flip": 1},
     "enlarged": {"crop_scale": (0.01, 0.05)},
+    "bicubic": {"resample": "bicubic"},
+    "bicubic, enlarged": {"resample": "bicubic", "crop_scale": (0.01, 0.05)},
     "padded": {"crop": "padded", "crop_padding": 12},
     "padded, flipped": {"crop": "padded", "crop_padding": 12, "flip": 1},
 }
@@ -194,7 +196,9 @@ def test_a_damaged_image_is_named(image):
 
 def test_decoding_by_torchvision_is_that_of_pillow():
     """The comparisons above rest on this; what torchvision refuses, Pillow decodes."""
-    renderer = DeviceRenderer(InputFormat(size=SIZE, color_space="rgb", resize=None), torch.device("cpu"))
+    renderer = DeviceRenderer(
+        InputFormat(size=SIZE, color_space="rgb", resize=None, resample="bilinear"), torch.device("cpu")
+    )
     jpeg = encode(photo(40, 30), "JPEG")
     for files in ([jpeg], [jpeg[:-100], jpeg]):
         images = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]

@@ -45,8 +45,9 @@ def random_view(random, width, height, size):
     right, bottom = random.integers((left + 1, top + 1), (width + 1, height + 1)).tolist()
     x, y = random.integers(0, size, 2).tolist()
     across, down = random.integers(1, (size - x + 1, size - y + 1)).tolist()
-    view = View((left, top, right, bottom), True, (x, y, across, down), bool(random.integers(2)))
-    return view if random.integers(2) else whole(width, height, size, box=view.box, flip=view.flip)
+    flip, cubic = (bool(number) for number in random.integers(2, size=2))
+    view = View((left, top, right, bottom), True, (x, y, across, down), flip, cubic=cubic)
+    return view if random.integers(2) else whole(width, height, size, box=view.box, flip=flip, cubic=cubic)
 
 
 def decoded(jpeg, view, size):
@@ -70,9 +71,10 @@ def test_pixels_beyond_a_box_that_is_not_clipped_have_influence(seed):
     values = random.integers(0, 256, (height, width), np.uint8)
     values[:] = values[0] if seed % 2 else values[:, :1]
     image = Image.fromarray(values).convert("RGB")
-    expected = image.resize((24, 24), Image.BILINEAR, (left, top, right, bottom))
-    found = rgb_pixels(np.asarray(image), View((left, top, right, bottom), False, (0, 0, 24, 24)), 24)
-    assert (found.transpose(1, 2, 0) == np.asarray(expected)).all()
+    box = (left, top, right, bottom)
+    for cubic, kind in enumerate((Image.BILINEAR, Image.BICUBIC)):
+        found = rgb_pixels(np.asarray(image), View(box, False, (0, 0, 24, 24), cubic=bool(cubic)), 24)
+        assert (found.transpose(1, 2, 0) == np.asarray(image.resize((24, 24), kind, box))).all()
 
 
 def test_an_image_of_any_memory_layout():
@@ -100,7 +102,7 @@ def test_luma_of_a_jpeg_file_is_that_of_libjpeg_resampled(kind, shape):
 @pytest.mark.parametrize("short", [9, 64, 120, 190])
 def test_luma_of_a_centre_includes_the_rows_around_it(kind, short):
     """They are decoded too, although only the necessary part of a file is."""
-    views = center_views(InputFormat(size=8, color_space="yuv444", resize=short))
+    views = center_views(InputFormat(size=8, color_space="yuv444", resize=short, resample="bilinear"))
     for height in range(100, 200):
         jpeg = encode(noise(100, height, seed=height), "JPEG", **KINDS[kind])
         found = decoded(jpeg, views(100, height, torch.Generator()), 8)
@@ -237,7 +239,7 @@ warnings.simplefilter("ignore")
 crops = {"crop": "resized", "crop_scale": (0.01, 1), "crop_ratio": (0.5, 2), "crop_padding": 0}
 policy = {"policy": "trivial_augment", "policy_operations": 2, "policy_magnitude": 9, "erase": 0.5}
 augmentation = Augmentation(**crops, **policy, flip=0.5, color_jitter=(0.4, 0.4, 0.4, 0.1))
-given = InputFormat(size=24, color_space="yuv444", resize=20)
+given = InputFormat(size=24, color_space="yuv444", resize=20, resample="bilinear")
 random, found = np.random.default_rng(0), {"pixels": 0, "refused": 0}
 for path in sys.argv[1:]:
     whole = open(path, "rb").read()
@@ -434,7 +436,7 @@ def test_another_checkout_of_the_same_content_finds_the_module(tmp_path):
 
 def test_many_scans_are_left_to_pillow_which_names_them():
     """Each passes over the whole picture: 500 of them in 320 KB take 20 s and 1 GB."""
-    given = InputFormat(size=24, color_space="yuv444", resize=20)
+    given = InputFormat(size=24, color_space="yuv444", resize=20, resample="bilinear")
     scan, scans = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00", MAX_SCANS - 10
     jpeg, one = encode(noise(40, 24), "JPEG", progressive=True), encode(noise(40, 24), "JPEG")
     assert jpeg.count(b"\xff\xda") == 10

@@ -30,18 +30,18 @@ AUGMENTATION = Augmentation(
 )
 
 
-RGB = InputFormat(size=32, color_space="rgb", resize=None)
+RGB = InputFormat(size=32, color_space="rgb", resize=None, resample="bilinear")
 
 
 def rendered(image, views, size, color_space="rgb", seed=0):
     """uint8 [size, size, 3]; `views` may be one view."""
     chosen = views if callable(views) else lambda width, height, generator: views
-    given = InputFormat(size=size, color_space=color_space, resize=None)
+    given = InputFormat(size=size, color_space=color_space, resize=None, resample="bilinear")
     return render(image, chosen, given, torch.Generator().manual_seed(seed)).permute(1, 2, 0).numpy()
 
 
 def center(size, resize=None):
-    return center_views(InputFormat(size=size, color_space="rgb", resize=resize))
+    return center_views(InputFormat(size=size, color_space="rgb", resize=resize, resample="bilinear"))
 
 
 def in_yuv(pixels):
@@ -51,7 +51,7 @@ def in_yuv(pixels):
 
 def test_pixels_are_channels_first_and_uint8():
     image = encode(np.array([[(1, 2, 3), (4, 5, 6)], [(7, 8, 9), (0, 255, 0)]], np.uint8))
-    given = InputFormat(size=2, color_space="rgb", resize=None)
+    given = InputFormat(size=2, color_space="rgb", resize=None, resample="bilinear")
     pixels = render(image, center(2), given, torch.Generator())
     assert pixels.dtype == torch.uint8
     assert pixels.tolist() == [[[1, 4], [7, 0]], [[2, 5], [8, 255]], [[3, 6], [9, 0]]]

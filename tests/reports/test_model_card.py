@@ -59,8 +59,9 @@ def test_network_and_preparation():
     assert network["preparation"] == "the centre 24 x 24 pixels, black where there are none, to rgb"
     assert network["output"] == "3 logits: int32 accumulators, or float32"
     assert network["classes"] == r'ant, "bee, or wasp", a\|b\`c\\n\<i>'
-    resized = dict(table(sections(replace(CARD, resize=30))["Network"]))["preparation"]
-    assert resized == "short side to 30, the centre 24 x 24 pixels, black where there are none, to rgb"
+    info = replace(CARD.info, resample="bicubic")
+    resized = dict(table(sections(replace(CARD, resize=30, info=info))["Network"]))["preparation"]
+    assert resized == "short side to 30 (bicubic), the centre 24 x 24 pixels, black where there are none, to rgb"
 
 
 def test_portable_arithmetic_has_a_tflite_file():

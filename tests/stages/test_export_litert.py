@@ -43,7 +43,13 @@ def test_the_file_computes_what_the_model_does_and_says_what_it_is(stage, capsys
     colors = [(0, 128, 255), (200, 190, 0)]
     x = np.stack([np.asarray(brightest.image(*color)).transpose(2, 0, 1) - 128 for color in colors]).astype(np.int8)
     assert (model(x) * 2.0**-model.exponent).tolist() == [brightest.logits(color) for color in colors]
-    about = {"network": "brightest", "class_names": ["red", "green", "blue"], "color_space": "rgb", "image_size": 8}
+    about = {
+        "network": "brightest",
+        "class_names": ["red", "green", "blue"],
+        "color_space": "rgb",
+        "image_size": 8,
+        "resample": "bilinear",
+    }
     assert {key: model.metadata[key] for key in about} == about
 
 

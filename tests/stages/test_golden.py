@@ -30,7 +30,7 @@ def pixels() -> np.ndarray:
 def stage(tmp_path, monkeypatch, pixels, capsys):
     """Runs the stage in a folder with a model of one convolution as large as the image, and returns what it prints."""
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
-    params["input"] = {"size": 16, "color_space": "rgb", "resize": None}
+    params["input"] = {"size": 16, "color_space": "rgb", "resize": None, "resample": "bilinear"}
     params["model"]["num_classes"] = 2
     params["execution"]["threads"], params["machine"]["workers"] = 1, 0
     params["validation"]["batch_size"] = 3

@@ -63,7 +63,7 @@ def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     values["model"] |= {"name": INFO.name, "num_classes": 3, "arguments": ARGUMENTS}
-    values["input"] |= {"size": 32, "color_space": "yuv444", "resize": None}
+    values["input"] |= {"size": 32, "color_space": "yuv444", "resize": None, "resample": "bilinear"}
     values["calibrate"]["images"] = 24
     values["execution"]["threads"], values["machine"]["workers"] = 1, 0
     (folder / "params.yaml").write_text(yaml.safe_dump(values))

@@ -161,6 +161,7 @@ def test_a_file_of_another_form_is_refused(stage, step, checkpoint, message):
     [
         ({"class_names": ["red", "blue", "green"]}, "has the class 'blue' where artifacts/db/val.lmdb has 'green'"),
         ({"color_space": "yuv444"}, "has color_space yuv444, but input.color_space is rgb"),
+        ({"resample": "bicubic"}, "has resample bicubic, but input.resample is bilinear"),
     ],
 )
 def test_a_model_for_other_images_is_refused(stage, changes, message):

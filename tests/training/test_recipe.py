@@ -37,7 +37,7 @@ AUGMENTATION = {
     "policy_magnitude": 9,
     "erase": 0,
 }
-INPUT = {"size": 32, "color_space": "rgb", "resize": None}
+INPUT = {"size": 32, "color_space": "rgb", "resize": None, "resample": "bilinear"}
 START = {"file": "weights.pt", "sha256": "5c10", "new_layers": ("fc",)}
 FLOAT = {name: value for name, value in RECIPE.items() if name not in ("lr", "epochs", "batch_size")}
 FLOAT |= {"init_from": START, "freeze": ("stem",), "sizes": {1: 16, 8: 24}}

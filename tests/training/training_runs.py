@@ -8,7 +8,7 @@ from pixels.batches import BatchPartition, Pixels, TrainingBatches
 from pixels.views import center_views
 from training.recipe import Recipe
 
-FORMAT = InputFormat(size=8, color_space="rgb", resize=None)
+FORMAT = InputFormat(size=8, color_space="rgb", resize=None, resample="bilinear")
 STEPS = 3  # per epoch, each of 8 of the 26 images
 
 
