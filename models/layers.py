@@ -19,7 +19,8 @@ def find_layers(model: nn.Module, names: Sequence[str], parameter: str) -> list[
         InputError: If a layer does not exist or has no weights; the message has near matches.
     """
     network = model.network if isinstance(model, Normalized) else model
-    layers = {name: module for name, module in network.named_modules() if name and module.state_dict()}
+    named = network.named_modules(remove_duplicate=False)  # a layer may have several names
+    layers = {name: module for name, module in named if name and module.state_dict()}
     for name in names:
         if name not in layers:
             near = ", ".join(get_close_matches(name, layers)) or "none"

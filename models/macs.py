@@ -54,7 +54,8 @@ class Operations:
         macs: multiply-accumulates of convolutions and matrix products.
         params: number of parameters.
         uncounted: occurrences, by name, of operators that compute but are not counted in `macs`.
-        layers: every module that multiplies or has parameters, in the network's order.
+        layers: every module that multiplies or has parameters, in the network's order; the first of those that share
+            parameters has them.
     """
 
     macs: int
@@ -94,11 +95,13 @@ def count_operations(model: nn.Module, input_shape: tuple[int, ...]) -> Operatio
         reason = printable(" ".join(str(error).split()) or type(error).__name__, 300)
         raise InputError(f"the model does not take an input of shape {input_shape}: {reason}") from error
 
-    layers = []
+    layers, counted = [], set()
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
         own = macs[name] - sum(macs[prefix + child] for child, _ in module.named_children())
-        params = sum(p.numel() for p in module.parameters(recurse=False))
+        new = {p for p in module.parameters(recurse=False) if p not in counted}
+        counted |= new
+        params = sum(p.numel() for p in new)
         if own or params:
             layers.append(LayerCost(name, type(module).__name__, int(own), params))
     return Operations(

@@ -87,3 +87,28 @@ def test_refuses_what_is_not_one_image(shape):
 def test_refuses_a_shape_that_the_model_does_not_take():
     with pytest.raises(ValueError, match=r"does not take an input of shape \(1, 1, 8, 8\): .* to have 3 channels"):
         count_operations(nn.Conv2d(3, 4, 1), (1, 1, 8, 8))
+
+
+class Shared(nn.Module):
+    """Two names of a block, and one weight in two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.ReLU())
+        self.second = self.first
+        self.one, self.two = nn.Linear(12, 12), nn.Linear(12, 12, bias=False)
+        self.two.weight = self.one.weight
+
+    def forward(self, x):
+        return self.two(self.one(self.second(self.first(x)).flatten(1)))
+
+
+def test_shared_weights_are_counted_once_and_multiply_each_time():
+    operations = count_operations(Shared(), (1, 3, 2, 2))
+    assert operations.params == 81 + 12 * 13
+    assert operations.layers == [
+        LayerCost("first.0", "Conv2d", 2 * 4 * 81, 81),
+        LayerCost("one", "Linear", 144, 12 * 13),
+        LayerCost("two", "Linear", 144, 0),
+    ]
+    assert operations.macs == 2 * 4 * 81 + 2 * 144

@@ -23,7 +23,7 @@ def build(num_classes, width=4):
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """Writes files below an empty current folder; what tests import is forgotten at the end."""
-    modules, path = set(sys.modules), [*sys.path]
+    path = [*sys.path]
     monkeypatch.chdir(tmp_path)
 
     def write_files(**texts: str) -> None:
@@ -34,8 +34,9 @@ def write(tmp_path, monkeypatch):
 
     yield write_files
     sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    for name, module in [*sys.modules.items()]:
+        if (getattr(module, "__file__", None) or "").startswith(f"{tmp_path}/"):
+            del sys.modules[name]
 
 
 def package(*folders: str) -> None:
