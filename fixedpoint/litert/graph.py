@@ -33,7 +33,6 @@ OPERATORS = {
     ("RELU6", 2): ("1.14.0", None),
     ("RESHAPE", 1): ("1.5.0", "ReshapeOptions"),
     ("RESIZE_NEAREST_NEIGHBOR", 2): ("1.14.0", "ResizeNearestNeighborOptions"),
-    ("SLICE", 2): ("1.14.0", "SliceOptions"),
     ("STRIDED_SLICE", 2): ("1.14.0", "StridedSliceOptions"),
     ("TRANSPOSE", 2): ("1.14.0", "TransposeOptions"),
     ("TRANSPOSE", 4): ("2.3.0", "TransposeOptions"),  # five axes

@@ -116,7 +116,7 @@ class Moves:
         self, op: Op, x: int, name: str, padding: tuple[int, int, int, int], value: int, between: Pair = (0, 0)
     ) -> int:
         """Pad `x`, the operand of `op`, with rows (top, bottom), columns (left, right) and `between` of an integer."""
-        sides = [padding[:2], padding[2:], (0, 0)]
+        sides = [padding[:2], padding[2:]]
         for axis, part in ((1, "columns"), (0, "rows")):
             if more := between[axis]:
                 # so many go with each line: behind it as far as the padding takes those of the last line, else before
@@ -124,13 +124,14 @@ class Moves:
                 behind = min(more, after)
                 x = self._apart(op, x, f"{name}/{part}", axis, (more - behind, behind), value)
                 sides[axis] = before - more + behind, after - behind
-        if surplus := [max(0, -before) for before, _ in sides] if min(min(sides)) < 0 else []:
-            sizes = [size - less for size, less in zip(self.graph.shape(x), surplus, strict=True)]
-            y = self._tensor(f"{name}/cropped", sizes, op.inputs[0])
-            parts = {"begin": [0, *surplus], "size": [-1, *sizes]}
-            ends = [self._int32(f"{name}/cropped/{part}", values) for part, values in parts.items()]
-            x = self.graph.operator("SLICE", [x, *ends], y)
-        return self._filled(op, x, name, [(max(0, before), after) for before, after in sides], value)
+        shape = [*self.graph.shape(x)]
+        surplus = {axis: range(-before, shape[axis]) for axis, (before, _) in enumerate(sides) if before < 0}
+        if surplus:
+            for axis, rest in surplus.items():
+                shape[axis] = len(rest)
+            y = self._tensor(f"{name}/cropped", shape, op.inputs[0])
+            x = self._cut(x, f"{name}/cropped", y, {1 + axis: rest for axis, rest in surplus.items()})
+        return self._filled(op, x, name, [*((max(0, before), after) for before, after in sides), (0, 0)], value)
 
     def _apart(self, op: Op, x: int, name: str, axis: int, sides: tuple[int, int], value: int) -> int:
         """Add rows (axis 0) or columns (1) of an integer before and after each one of `x`, the operand of `op`."""

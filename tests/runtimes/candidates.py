@@ -89,9 +89,10 @@ def _onnxruntime(key: str, package: Package, run: Callable[..., Answer]) -> dict
     }
 
 
-def _openvino(what: str, precision: str | None) -> Candidate:
-    package, run = Package("openvino", PACKAGES), partial(openvino, precision)
-    return Candidate("OpenVINO", what, package, "real", run, is_exact=precision is not None, needs_vnni=True)
+def _openvino(what: str, form: str, precision: str | None) -> Candidate:
+    package, run, is_whole = Package("openvino", PACKAGES), partial(openvino, form, precision), form == "integer"
+    unit, is_exact = "accumulators" if is_whole else "real", is_whole or precision is not None
+    return Candidate("OpenVINO", what, package, unit, run, is_exact=is_exact, needs_vnni=not is_whole)
 
 
 def _litert(what: str, dtype: str, kernels: str) -> Candidate:
@@ -111,8 +112,10 @@ CANDIDATES = {
     "c": Candidate("C99", f"{COMPILER} -O3", None, "accumulators", c),
     **_onnxruntime("onnxruntime", Package("onnxruntime"), onnxruntime),
     **_onnxruntime("onnxruntime-old", Package("onnxruntime", OLD_ONNXRUNTIME), old_onnxruntime),
-    "openvino-f32": _openvino("QDQ, f32 hint", "f32"),
-    "openvino-default": _openvino("QDQ, by default (for information)", None),
+    "openvino-f32": _openvino("QDQ, f32 hint", "qdq", "f32"),
+    "openvino-default": _openvino("QDQ, by default (for information)", "qdq", None),
+    "openvino-integer": _openvino("integer, f32 hint", "integer", "f32"),
+    "openvino-integer-default": _openvino("integer", "integer", None),
     "litert-xnnpack": _litert("XNNPACK", "int8", "xnnpack"),
     "litert-optimized": _litert("optimized kernels", "int8", "optimized"),
     "litert-reference": _litert("reference kernels", "int8", "reference"),

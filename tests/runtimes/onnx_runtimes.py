@@ -23,19 +23,20 @@ def old_onnxruntime(form: str, mode: str, subject: Subject, x: np.ndarray, trace
 
 
 def openvino(
+    form: str,
     precision: str | None,
     subject: Subject,
     x: np.ndarray,
     traced: int,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Answer:
-    """QDQ on the CPU.
+    """On the CPU.
 
     Args:
         precision: The hint for what is not int8; None: OpenVINO's default.
         environment: Further environment variables.
     """
-    request = _request(subject, "qdq", traced) | {"precision": precision}
+    request = _request(subject, form, traced) | {"precision": precision}
     return ask("run_openvino.py", PACKAGES, x, request, environment)
 
 

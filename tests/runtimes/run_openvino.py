@@ -16,10 +16,12 @@ def run(x: np.ndarray, file: str, precision: str | None, names: list[str], trace
         precision: The hint for what is not int8; None: OpenVINO's default.
     """
     model = _compile(file, precision)
-    logits = np.concatenate([model(real(batch))[0].reshape(len(batch), -1) for batch in batches(x)])
+    is_whole = model.input().get_element_type() == openvino.Type.i8
+    prepared = (lambda x: x) if is_whole else real
+    logits = np.concatenate([model(prepared(batch))[0].reshape(len(batch), -1) for batch in batches(x)])
     if not traced:
         return logits, {}
-    _, *tensors = _compile(file, precision, names)(real(x[:traced])).values()
+    _, *tensors = _compile(file, precision, names)(prepared(x[:traced])).values()
     return logits, {name: np.array(value) for name, value in zip(names, tensors, strict=True)}
 
 

@@ -53,7 +53,7 @@ def test_an_exact8_program_differs_in_openvino_but_not_in_onnx_runtime(results, 
 )
 def test_openvino_saturates_without_vnni(subject, results):
     environment = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
-    candidate = replace(CANDIDATES["openvino-f32"], run=partial(openvino, "f32", environment=environment))
+    candidate = replace(CANDIDATES["openvino-f32"], run=partial(openvino, "qdq", "f32", environment=environment))
     found = compare(subject, candidate, traced=0)
     record(results, subject, "no VNNI (ONEDNN_MAX_CPU_ISA=AVX512_CORE)", candidate, found)
     assert found.different > 0
