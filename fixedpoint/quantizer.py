@@ -25,6 +25,7 @@ from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.correct import correct_biases
 from fixedpoint.quantize.qat import FakeQuantModel
+from fixedpoint.quantize.reconstruct import reconstruct
 from fixedpoint.quantize.refine import refine
 
 BATCH = 100  # images that are computed at a time if they come as one tensor
@@ -146,6 +147,8 @@ def quantize(
     finer_exponents: int = 3,
     refinement: int = 64,
     bias_correction: int = 256,
+    reconstruction: int = 0,
+    reconstruction_steps: int = 100,
 ) -> Quantized:
     """Quantize a float network that gives logits [n, classes]; the module itself does not change.
 
@@ -163,6 +166,8 @@ def quantize(
         finer_exponents: Number of exponents to try beyond the one that covers the largest value.
         refinement: Number of images for refinement; 0: none.
         bias_correction: Number of images for bias correction; 0: none.
+        reconstruction: Number of images on which the rounding of weights is learned, block by block; 0: none.
+        reconstruction_steps: Steps for each block.
 
     Raises:
         QuantizationError: If an argument is not allowed, or the network cannot be quantized.
@@ -170,8 +175,15 @@ def quantize(
     Warns:
         UserWarning: If a tensor must share an exponent far from its own best.
     """
-    counts = {"finer_exponents": finer_exponents, "refinement": refinement, "bias_correction": bias_correction}
-    _check_options(arithmetic, weight_bits, **counts)
+    _check_options(
+        arithmetic,
+        weight_bits,
+        finer_exponents=finer_exponents,
+        refinement=refinement,
+        bias_correction=bias_correction,
+        reconstruction=reconstruction,
+        reconstruction_steps=reconstruction_steps,
+    )
     batches = _batches(images)
     channels, height, width = batches[0].shape[1:]
     floating = capture(network, (channels, height, width))
@@ -189,8 +201,11 @@ def quantize(
     program = calibrate(floating, lambda: map(network_input, batches), finer_exponents, arithmetic, weight_bits)
     if refinement:
         program = refine(program, some(refinement), finer_exponents).program
+    reference = program  # with the float network's constants
     if bias_correction:
         program = correct_biases(program, some(bias_correction))
+    if reconstruction:
+        *_, program = reconstruct(program, reference, some(reconstruction), reconstruction_steps)
     return Quantized(floating, program, about)
 
 
