@@ -15,8 +15,7 @@ from collections.abc import Iterator
 
 import torch
 
-from fixedpoint.c.memory_plan import plan
-from fixedpoint.c.source import flash_bytes
+from fixedpoint.c.source import memory_bytes
 from fixedpoint.inventory import inventory
 from fixedpoint.program import EXACT8, PORTABLE
 from fixedpoint.trial import Trial, try_quantization
@@ -88,8 +87,11 @@ def described(trial: Trial) -> Iterator[str]:
     for doubt in trial.doubts:
         yield from _item("These random weights cannot be, but others may:", doubt)
     if trial.converted:
-        ram, flash = plan(trial.converted).peak, flash_bytes(trial.converted)
-        yield f"Its C form has {ram:,} bytes of activations (RAM) and {flash:,} bytes of constants (flash)."
+        needed = memory_bytes(trial.converted)
+        yield (
+            f"In C: {needed['ram']:,} bytes of activations (RAM), {needed['flash']:,} of constants (flash), at most "
+            f"{needed['stack']:,} of stack"
+        )
 
 
 def _table(rows: Counter[tuple[str, str]]) -> Iterator[str]:

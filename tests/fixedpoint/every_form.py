@@ -1,5 +1,7 @@
 """Compares every form of a quantized network with its integer model, tensor by tensor and bit by bit."""
 
+import re
+
 import numpy as np
 import oracle
 import torch
@@ -19,7 +21,11 @@ from fixedpoint.quantize.qat import FakeQuantModel
 
 ONNX = {"qdq": QdqWriter, "qoperator": QOperatorWriter, "integer": IntegerWriter}
 MODES = ("default", "off", "int8")  # of ONNX Runtime
-MOST_CONSTANTS = 10_000_000  # bytes; the C compiler takes minutes for more
+MANY = 1_000_000  # bytes of constants; a compiler takes a minute for ten times as many
+ARRAY = re.compile(r"^static const (int\d+_t) (\w+)\[\] = \{\n(.*?)\};$", re.MULTILINE | re.DOTALL)
+LINKED = """\
+extern const {type} {name}[];
+__asm__(".section .rodata\\n.balign 8\\n{name}:\\n.incbin \\"{path}\\"\\n.text");"""
 
 
 @torch.no_grad()
@@ -37,10 +43,8 @@ def compare_every_form(program, x, folder, modes=MODES, kernels=tuple(KERNELS), 
     compare_pytorch(program, integer, expected, x, threads)
     compare_oracle(integer, expected, x)
     compare_onnx(integer, expected, x, folder, modes)
-    forms = ["QAT", "NumPy", "ONNX"]
-    if flash_bytes(integer) < MOST_CONSTANTS:
-        compare_c(integer, expected, x)
-        forms.append("C")
+    compare_c(integer, expected, x, folder)
+    forms = ["QAT", "NumPy", "ONNX", "C"]
     if integer.is_portable:
         compare_litert(integer, expected, x, kernels)
         forms.append("LiteRT")
@@ -65,9 +69,19 @@ def compare_oracle(integer, expected, x):
         assert tensor == "input" or np.array_equal(value, expected[tensor][:1].numpy()), tensor
 
 
-def compare_c(integer, expected, x):
-    for tensor, value in CModel(c_source(integer, {}), trace=True).tensors(integer_input(x).numpy()).items():
+def compare_c(integer, expected, x, folder):
+    sources = c_source(integer, {})
+    if flash_bytes(integer) > MANY:
+        sources["network.c"] = ARRAY.sub(lambda array: linked(*array.groups(), folder), sources["network.c"])
+    for tensor, value in CModel(sources, trace=True).tensors(integer_input(x).numpy()).items():
         assert np.array_equal(value, expected[tensor].flatten(1).numpy()), f"C: {tensor}"
+
+
+def linked(dtype, name, numbers, folder):
+    """C that takes an array from a file, in no time."""
+    path = folder / f"{name}.bin"
+    np.fromstring(numbers, np.dtype(dtype.removesuffix("_t")), sep=",").tofile(path)
+    return LINKED.format(type=dtype, name=name, path=path)
 
 
 def compare_onnx(integer, expected, x, folder, modes):
