@@ -45,7 +45,7 @@ PRINTS = {
     "python -m stages.export_c": r"bytes of activations \(RAM\), [\d,]+ bytes of constants \(flash\)",
     "python -m stages.export_litert": r"/tmp/litert: [\d,]+ bytes, int8 logits",
     "python -m stages.export_onnx": r"wrote /tmp/net\.onnx",
-    "python -m stages.golden": r"\d+ tensors of 8 images in /tmp/golden",
+    "python -m stages.golden": r"\d+ tensors of 8 images of \d+ classes, .* each in /tmp/golden",
     "python -m stages.golden --check": r"[1-9][\d,]* values in \d+ of \d+ tensors compared, none differs",
     "python -m stages.overlap": r"\d+ of \d+ validation images are training images",
     "python -m stages.pack": r"2000 images in /tmp/db/val\.lmdb",
