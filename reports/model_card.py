@@ -13,8 +13,7 @@ from typing import Any, TypedDict
 import yaml
 
 from evaluation.score import Scores
-from fixedpoint.c.memory_plan import plan
-from fixedpoint.c.source import flash_bytes
+from fixedpoint.c.source import memory_bytes
 from fixedpoint.onnx.runtime import saturating_weights
 from fixedpoint.program import Program
 from reports.summary import Headline, forms_table, qdq_verdict, tie_note
@@ -82,8 +81,7 @@ def markdown(card: Card) -> str:
     return templates.get_template("model_card.md").render(
         card=card,
         metadata=_metadata(card),
-        ram=plan(card.program).peak,
-        constants=flash_bytes(card.program),
+        memory=memory_bytes(card.program),
         results="\n".join(forms_table(card.scores, card.labels)),
         ties=tie_note(card.scores),
         verdict=qdq_verdict(saturating_weights(card.program)),
