@@ -36,6 +36,17 @@ MAC_OPERATORS: dict[str, Callable] = {
 SKIPPED_ARITHMETIC = ("aten::relu", "aten::relu_", "aten::clamp", "aten::clamp_", "aten::max")
 
 
+SLASH = "\u2215"  # in the place of a slash, which separates modules in a trace
+
+
+class _Analysis(JitModelAnalysis):
+    """fvcore's analysis, for names of modules with slashes, too."""
+
+    def _get_aliases(self, model: nn.Module) -> dict[str | nn.Module, str]:
+        plain = {key: name.replace("/", SLASH) for key, name in super()._get_aliases(model).items()}
+        return plain | {name: name for name in plain.values()}
+
+
 @dataclass(frozen=True)
 class LayerCost:
     """The cost of one module for one image, without its submodules."""
@@ -84,7 +95,7 @@ def count_operations(model: nn.Module, input_shape: tuple[int, ...]) -> Operatio
 
         return handle
 
-    analysis = JitModelAnalysis(model.eval(), torch.zeros(input_shape))
+    analysis = _Analysis(model.eval(), torch.zeros(input_shape))
     analysis.set_op_handle(**MAC_OPERATORS, **{kind: count_skipped(kind) for kind in SKIPPED_ARITHMETIC})
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     try:
@@ -98,7 +109,8 @@ def count_operations(model: nn.Module, input_shape: tuple[int, ...]) -> Operatio
     layers, counted = [], set()
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
-        own = macs[name] - sum(macs[prefix + child] for child, _ in module.named_children())
+        children = [(prefix + child).replace("/", SLASH) for child, _ in module.named_children()]
+        own = macs[name.replace("/", SLASH)] - sum(macs[child] for child in children)
         new = {p for p in module.parameters(recurse=False) if p not in counted}
         counted |= new
         params = sum(p.numel() for p in new)

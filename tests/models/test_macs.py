@@ -112,3 +112,11 @@ def test_shared_weights_are_counted_once_and_multiply_each_time():
         LayerCost("two", "Linear", 144, 0),
     ]
     assert operations.macs == 2 * 4 * 81 + 2 * 144
+
+
+def test_names_with_slashes_are_names():
+    model = nn.Sequential()
+    model.add_module("conv/3x3", nn.Sequential(nn.Conv2d(3, 2, 3)))
+    model.add_module("3x3", nn.Conv2d(2, 1, 1))
+    layers = count_operations(model, (1, 3, 5, 5)).layers
+    assert [(layer.name, layer.macs) for layer in layers] == [("conv/3x3.0", 9 * 9 * 3 * 2), ("3x3", 9 * 2)]
