@@ -20,6 +20,7 @@ from pipeline.params import load_params
 from pipeline.quantizable import refuse_unquantizable
 from pipeline.try_out import try_out
 from storage.model_file import ModelInfo, check_weights, save_model
+from training.distributed import own_rank
 from training.engine import Fitted
 from training.losses import label_loss
 from training.recipe import FineTuning
@@ -45,7 +46,9 @@ def main() -> None:
     train = params.train
     check_weights(dict(model.state_dict()), info.name)
     if train.init_from:
-        print(load_weights(model, train.init_from.file, train.init_from.sha256, train.init_from.new_layers))
+        taken = load_weights(model, train.init_from.file, train.init_from.sha256, train.init_from.new_layers)
+        if own_rank(train.processes) == 0:
+            print(taken)
     try_out(model, info, params)
     refuse_unquantizable(model, params)
     recipe = params.float_recipe

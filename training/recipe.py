@@ -100,7 +100,9 @@ class Recipe(Steps, Optimization):
 class Start(Section):
     """Trained weights to start from."""
 
-    file: str = Field(description="safetensors or PyTorch file of weights, or the checkpoint of a trainer, docs/networks.md")
+    file: str = Field(
+        description="safetensors or PyTorch file of weights, or the checkpoint of a trainer, docs/networks.md"
+    )
     sha256: str = Field(description="of that file, so that no other file is used")
     new_layers: tuple[str, ...] = Field(description="layers that keep their random weights, e.g. [head.classifier]")
 

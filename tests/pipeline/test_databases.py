@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from sample_images import encode
 
+from imagedb.record import Annotation, Object
 from imagedb.sources.folder import FolderSource
+from imagedb.sources.source import IndexedSource, SourceImage
 from imagedb.writer import write_database
-from pipeline.databases import check_model, check_same_classes, open_database
+from pipeline.databases import check_model, check_same_classes, open_database, plain_batches
 from pipeline.params import load_params
 from storage.errors import InputError
 from storage.model_file import ModelInfo
@@ -59,4 +61,50 @@ def test_a_class_too_many_that_looks_like_another_is_shown(tmp_path, monkeypatch
         "'Cafe\\u0301' and 'Caf\\xe9' look alike and differ in how Unicode composes letters (NFC, NFD)"
     )
     with pytest.raises(InputError, match=f"^{re.escape(expected)}$"):
+        open_database(params, "train")
+
+
+class Boxes(IndexedSource):
+    """Three images with no object, or one, in place of a label."""
+
+    class_names, annotated = ("cat", "dog"), True
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        objects = (Object(1, (0, 0, 1, 1)),) * (index > 0)
+        image = encode(np.full((4, 4, 3), index, np.uint8))
+        return SourceImage(str(index), None, image, annotation=lambda: Annotation(objects))
+
+
+def test_images_with_annotations_may_calibrate(tmp_path, monkeypatch):
+    params = load_params()
+    params = params.model_copy(update={"machine": params.machine.model_copy(update={"workers": 0})})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "artifacts/db").mkdir(parents=True)
+    for split in ("train", "val"):
+        write_database(Boxes(), f"artifacts/db/{split}.lmdb")
+    (batch,) = plain_batches(params, "train", images=2)
+    assert batch[0].shape == (2, 3, 32, 32) and batch[1].tolist() == [-1, -1]
+    for split in ("train", "val"):
+        with pytest.raises(InputError, match="holds annotations, and networks are trained and scored on labels"):
+            open_database(params, split)
+    with pytest.raises(InputError, match="holds annotations"):
+        plain_batches(params, "val")
+
+
+def test_the_number_of_classes_may_be_the_databases(tmp_path, monkeypatch):
+    params = load_params()
+    any_number = params.model_copy(update={"model": params.model.model_copy(update={"num_classes": None})})
+    info = ModelInfo("vargconvnet_32", {}, 7, 32, "yuv444", [*"abcdefg"], resample=params.input.resample)
+    check_model("m", info, any_number)
+    png = encode(np.zeros((2, 2, 3), np.uint8))
+    for name in "abc":
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "1.png").write_bytes(png)
+    monkeypatch.chdir(tmp_path)
+    write_database(FolderSource(tmp_path, "train"), "artifacts/db/train.lmdb")
+    assert open_database(any_number, "train").class_names == [*"abc"]
+    with pytest.raises(InputError, match=r"has 3 classes, but model\.num_classes is 10; classes without images can be"):
         open_database(params, "train")
