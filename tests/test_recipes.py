@@ -84,7 +84,7 @@ def test_a_recipe_gives_an_exact_integer_model(tmp_path, name):
     """Its own images' sizes, augmentation and optimization; a narrow network, few images, the CPU."""
     classes, write = WRITERS[name]
     folder = make_project(tmp_path / "project")
-    shell(folder, f"make recipe NAME={name}")
+    shell(folder, f"python -m tools.recipe {name}")
     arguments = yaml.safe_load((folder / "params.yaml").read_text())["model"]["arguments"]
     change(
         folder,
