@@ -64,14 +64,12 @@ class Elementwise(ExportedGraph):
         return made.at(torch.arange(laid.numel()).reshape(index.shape).movedim(0, axis))
 
     def _of_base(self, node: Node, x: Value, scale: Tensor, shift: Tensor) -> Value:
-        """`x * scale + shift` of constants [channels], in one with such an operation before it."""
+        """`x * scale + shift` of constants [channels]; none if it takes back the one before it."""
         before = self.ops.get(x.base)
         if isinstance(before, BatchNorm):
             first = [self.constants[f"{before.name}.{key}"].double() for key in ("scale", "shift")]
-            scale, shift = first[0] * scale, first[1] * scale + shift
-            x = Value(before.inputs[0], before.shape)
-            if bool((scale == 1).all() and (shift == 0).all()):
-                return x
+            if bool((first[0] * scale == 1).all() and (first[1] * scale + shift == 0).all()):
+                return Value(before.inputs[0], before.shape)
         return self.add(node, BatchNorm, [x], {"scale": scale, "shift": shift})
 
     def aten_relu(self, node: Node, a: dict) -> Value:

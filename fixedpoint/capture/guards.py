@@ -58,10 +58,10 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def two_outputs(module: nn.Module, x: Tensor) -> tuple[Tensor, str]:
-    """The network's output for `x`, and why a second run gives another; empty if it gives the same, bit for bit.
+    """The network's output for `x`, and what is wrong with it: nothing if a second run gives the same, bit for bit.
 
     Raises:
-        QuantizationError: If the output is no tensor, or holds infinite numbers or NaN.
+        QuantizationError: If the output is no tensor.
     """
     before = _state(module)
     first, second = module(x.clone()), module(x.clone())
@@ -70,11 +70,12 @@ def two_outputs(module: nn.Module, x: Tensor) -> tuple[Tensor, str]:
         kind = type(first).__name__
         raise QuantizationError(f"the network must give one tensor of logits, not a {kind}{parts}: pick one in forward")
     if not first.isfinite().all():
-        raise QuantizationError("the network gives infinite numbers or NaN for numbers from -1 to 1")
+        return first, "the network gives infinite numbers or NaN for numbers from -1 to 1"
     if torch.equal(first, second):
         return first, ""
     changed = [name for name, value in _state(module).items() if not _equal(before.get(name), value)]
-    return first, f"{changed[0]} changes" if changed else "it draws random numbers"
+    cause = f"{changed[0]} changes" if changed else "it draws random numbers"
+    return first, f"two runs of the network in eval mode differ: {cause}"
 
 
 def _state(module: nn.Module) -> dict[str, object]:

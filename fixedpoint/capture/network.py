@@ -2,7 +2,9 @@
 
 import copy
 import warnings
+from contextlib import redirect_stderr
 from dataclasses import replace
+from io import StringIO
 
 import torch
 from torch import Tensor, nn
@@ -39,15 +41,16 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
         module = copy.deepcopy(module).eval().cpu()
     check_finite({**dict(module.named_parameters()), **dict(module.named_buffers())})
     with in_one_line(module, input_shape):
-        output, difference = two_outputs(module, images)
-        more = module(probe)[:BATCH] if not difference else output
-        exported = torch.export.export(module, (torch.zeros_like(images),))
+        output, fault = two_outputs(module, images)
+        more = module(probe)[:BATCH] if not fault else output
+        with redirect_stderr(StringIO()):  # to which torch.export prints the whole graph if it fails
+            exported = torch.export.export(module, (torch.zeros_like(images),))
         if any(_changes_a_view(node) for node in exported.graph.nodes):
             exported = exported.run_decompositions({})
     expected = _without_endings(exported, images, output)
     program = AtenOperations(exported, input_shape).captured()
-    if difference:  # what draws random numbers is refused by then, with its name
-        raise QuantizationError(f"two runs of the network in eval mode differ: {difference}")
+    if fault:  # what draws random numbers is refused by then, with its name
+        raise QuantizationError(fault)
     program.check()
     found = FloatEvaluator(program).logits(images)
     exact = replace(program, constants={name: value.double() for name, value in program.constants.items()})

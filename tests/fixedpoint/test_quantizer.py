@@ -32,6 +32,7 @@ from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.correct import correct_biases
 from fixedpoint.quantize.reconstruct import reconstruct
 from fixedpoint.quantize.refine import refine
+from fixedpoint.quantize.scales import with_best_scales
 from fixedpoint.quantizer import Quantized, network_input, quantize
 from models.normalization import Normalized, normalize
 
@@ -79,7 +80,7 @@ def by_steps(network: nn.Module, batches: list[torch.Tensor], refined: int, corr
     """The folded and the calibrated program, by the steps of stages/calibrate.py."""
     inputs = [normalize(batch) for batch in batches]
     floating = fold(capture(network, tuple(batches[0].shape[1:])))
-    program = calibrate(floating, lambda: inputs, 3, *options)
+    program = calibrate(with_best_scales(floating, lambda: inputs), lambda: inputs, 3, *options)
     everything = torch.cat(inputs)
     order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(0)).tolist()
     program = refine(program, everything[sorted(order[:refined])], 3).program
@@ -298,7 +299,7 @@ def test_a_mistake_is_one_line(given, message):
     ("network", "message"),
     [
         (
-            nn.Sequential(Network(), nn.LayerNorm(10), nn.Softmax(1), nn.Softsign()),
+            nn.Sequential(Network(), nn.LayerNorm(5), nn.Softmax(1), nn.Softsign()),
             "layer_norm in 1: it divides by statistics of each image, which has no exact integer form (BatchNorm has "
             "one); softmax in 2: attention and softmax inside a network have no exact integer form; div in 3: ",
         ),

@@ -142,7 +142,7 @@ def test_clamps_stay_behind_the_input_a_max_pool_and_a_flatten():
         Flatten("flat", ("b",), (48,)),
         Clamp("c", ("flat",), (48,), clamp=(1.0, None)),
     )
-    assert fold(before) == before
+    assert fold(before).ops[: len(before.ops)] == before.ops
 
 
 def test_a_result_that_two_operations_read_is_not_clamped():
@@ -199,10 +199,37 @@ def test_a_norm_of_the_input_goes_into_a_padded_convolution(groups):
     assert_equal_functions(before, after)
 
 
-def test_a_norm_of_features_without_a_linear_is_named():
-    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3), nn.ReLU()).eval()
-    with pytest.raises(ValueError, match="batch_norm 2 of features has no linear beside it"):
-        fold(capture(network, MAP))
+def test_a_norm_of_features_without_a_linear_becomes_a_convolution():
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3), nn.Sigmoid(), nn.Linear(3, 2))
+    before = capture(network.eval(), MAP)
+    after = fold(before)
+    kinds = ["avg_pool", "flatten", "rearrange", "conv", "flatten", "lookup", "linear"]
+    assert [op.kind for op in after.ops] == kinds
+    assert_equal_functions(before, after)
+
+
+@pytest.mark.parametrize(
+    ("end", "kinds"),
+    [
+        ([nn.Conv2d(4, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()], "avg_pool conv flatten"),
+        (
+            [nn.Conv2d(4, 5, 1, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten()],
+            "conv avg_pool flatten rearrange conv flatten",
+        ),
+        ([nn.Conv2d(4, 5, 3), nn.AdaptiveAvgPool2d(1)], "conv avg_pool conv"),
+        ([nn.Conv2d(4, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)], "conv avg_pool conv"),
+        ([nn.Flatten(), nn.Linear(64, 5), nn.ReLU()], "flatten linear rearrange conv flatten"),
+        ([nn.Flatten(), nn.Linear(64, 5), nn.Dropout()], "flatten linear"),
+        ([nn.Conv2d(4, 5, 4), nn.Flatten()], "conv flatten"),
+    ],
+)
+def test_logits_become_accumulators(end, kinds):
+    """A pool behind a pointwise convolution changes places with it; else a convolution of ones is appended."""
+    before = capture(nn.Sequential(nn.Conv2d(3, 4, 1), *end).eval(), MAP)
+    after = fold(before)
+    assert " ".join(op.kind for op in after.ops) == f"conv {kinds}"
+    assert after.last_layer.shape == (5, 1, 1) or after.last_layer.shape == (5,)
+    assert_equal_functions(before, after)
 
 
 def test_constants_of_modules_with_similar_names_stay():
