@@ -94,13 +94,14 @@ class Moves:
         channels, *size = (*op.shape, 1, 1)[:3]
         shape = (*size, channels)
         wholes = transpositions(self.program.shapes[op.inputs[0]], op)
-        for i, part in enumerate(part for whole in wholes for part in in_steps(whole, MOVED_AXES)):
+        parts = [part for whole in wholes for part in in_steps(whole, MOVED_AXES)]
+        for i, part in enumerate(parts, start=1):
             front = int(part.axes[0] == 0)  # an axis that stays in front is one with the batch
             sizes, result = part.sizes[front:], part.result[front:]
             per_image = part.sizes[0] if front else 1
             x = self._as_shape(op, x, f"{op.name}/view{i}", sizes, per_image)
             axes = [0, *(axis + 1 - front for axis in part.axes[front:])]
-            name = op.name if result == shape else f"{op.name}/transposed{i}"
+            name = op.name if i == len(parts) and result == shape else f"{op.name}/transposed{i}"
             order = self._int32(f"{name}/order", axes)
             y = self._tensor(name, result, op.name, per_image=per_image)
             x = self.graph.operator("TRANSPOSE", [x, order], y, version=2 if len(axes) < 5 else 4)
