@@ -15,7 +15,7 @@ import numpy as np
 from fixedpoint.c.files import NAME, check_name, file_name, kernels, named, read
 from fixedpoint.c.memory_plan import is_depthwise, is_view, plan
 from fixedpoint.c.stack import stack_bytes
-from fixedpoint.c.text import WIDTH, braces, c_array, comment
+from fixedpoint.c.text import MEMORY, WIDTH, braces, c_array, comment
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, AvgPool, Concat, Conv, Flatten, MaxPool, Op, Pad, Program, Rearrange, Select
 from fixedpoint.program.bounds import check_exactness
@@ -25,17 +25,6 @@ from fixedpoint.program.transposition import transpositions
 
 # Shifts of a number below 2**24: at the first it saturates unless it is zero, at the second it rounds to zero.
 MIN_SHIFT, MAX_SHIFT = -8, 25
-
-MEMORY = """\
-/* All tensors between input and logits, each at its offset in bytes; some of it holds values of 16 bits. */
-static int16_t memory[NETWORK_ACTIVATION_BYTES / 2];
-
-#ifdef NETWORK_TRACE
-#define TRACE(index, name, channels, height, width, bytes, values) \\
-    network_trace(index, name, (const int32_t[]){channels, height, width}, bytes, values)
-#else
-#define TRACE(index, name, channels, height, width, bytes, values) ((void)0)
-#endif"""
 
 
 def c_source(program: Program, metadata: Mapping[str, object], name: str = NAME) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Pieces of C: lists, arrays and comments."""
+"""Pieces of C: the block of activations, lists, arrays and comments."""
 
 import re
 from collections.abc import Iterable
@@ -6,6 +6,17 @@ from collections.abc import Iterable
 import numpy as np
 
 WIDTH = 116  # columns of a line of numbers or of a comment
+
+MEMORY = """\
+/* All tensors between input and logits, each at its offset in bytes; some of it holds values of 16 bits. */
+static int16_t memory[NETWORK_ACTIVATION_BYTES / 2];
+
+#ifdef NETWORK_TRACE
+#define TRACE(index, name, channels, height, width, bytes, values) \\
+    network_trace(index, name, (const int32_t[]){channels, height, width}, bytes, values)
+#else
+#define TRACE(index, name, channels, height, width, bytes, values) ((void)0)
+#endif"""
 
 
 def braces(values: Iterable[object]) -> str:
