@@ -35,13 +35,13 @@ def build(name: str, num_classes: int | None, arguments: dict[str, Any]) -> nn.M
         raise InputError(
             f"model.name {name}: {printable(call, 300)} gives {_kind(network)}, must give a torch.nn.Module"
         )
-    if lazy := [key for key, each in network.state_dict().items() if is_lazy(each)]:
-        raise InputError(
-            f"model.name {name}: {lazy[0]} has no size yet; lazy layers are not allowed, name their inputs"
-        )
+    network = network.module if isinstance(network, nn.DataParallel) else getattr(network, "_orig_mod", network)
+    values = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    if empty := [key for key, each in values.items() if is_lazy(each) or each.is_meta]:
+        raise InputError(f"model.name {name}: {empty[0]} has no size or no values yet, as in lazy layers: give it them")
     if not any(True for _ in network.parameters()):
         raise InputError(f"model.name {name}: the network has no weights")
-    return network
+    return network.cpu()
 
 
 def _load(name: str, source: Source) -> ModuleType:

@@ -62,7 +62,7 @@ class TrainingStep:
             a GPU after each PROJECT_EVERYth.
 
     Raises:
-        InputError: If all weights are frozen.
+        InputError: If there are epochs, and all weights are frozen.
 
     Attributes:
         scored: The model that is validated and saved: the trained one or, with `recipe.ema_decay`, its average.
@@ -82,6 +82,8 @@ class TrainingStep:
     ):
         for part in frozen:
             part.requires_grad_(False)
+        if not recipe.epochs:
+            model.requires_grad_(True)  # an optimizer must have weights, although it has no step to do
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InputError("all layers are frozen, and no weight is left to train")
         self.model = model.to(memory_format=torch.channels_last)

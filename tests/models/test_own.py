@@ -162,9 +162,14 @@ def test_its_input_may_be_normalized(write):
             "the network has no weights",
         ),
         (
+            "from torch import nn\n\ndef build(num_classes):\n    return nn.Linear(3, 3, device='meta')",
+            "build",
+            "weight has no size or no values yet",
+        ),
+        (
             "from torch import nn\n\ndef build(num_classes):\n    return nn.LazyLinear(3)",
             "build",
-            "weight has no size yet; lazy layers are not allowed",
+            "weight has no size or no values yet, as in lazy layers",
         ),
     ],
 )
@@ -173,6 +178,14 @@ def test_mistakes_are_named_in_one_line(write, text, function, message):
     with pytest.raises(InputError, match=f"^model.name mine.py:{function}: .*{message}") as raised:
         create_model(f"mine.py:{function}", 3, 8, {})
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("wrapper", ["torch.compile", "torch.nn.DataParallel"])
+def test_a_wrapper_is_taken_off(write, wrapper):
+    write(mine=f"import torch\n{NETWORK.replace('def build', 'def bare')}")
+    with Path("mine.py").open("a") as file:
+        file.write(f"\ndef build(num_classes):\n    return {wrapper}(bare(num_classes))\n")
+    assert [*create_model("mine.py:build", 5, 8, {}).state_dict()] == ["0.weight", "0.bias", "3.weight", "3.bias"]
 
 
 def test_other_mistakes(write):

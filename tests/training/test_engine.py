@@ -338,6 +338,7 @@ def test_a_network_of_which_nothing_is_left_to_train_is_refused():
     model = network()
     with pytest.raises(ValueError, match=r"^all layers are frozen, and no weight is left to train$"):
         TrainingStep(model, recipe(), label_loss(0), frozen=[model])
+    TrainingStep(model, recipe().model_copy(update={"epochs": 0}), label_loss(0), frozen=[model])  # nothing is trained
 
 
 def test_best_is_the_first_of_the_highest_top1_and_last_is_the_last(database, tmp_path):
