@@ -70,6 +70,7 @@ MOVES: dict[str, tuple[tuple[int, int, int], list[Op]]] = {
     "rearrange_reversed": ((2, 3, 4), [ordered((2, 3, 4), (2, 1, 0), (4, 3, 2))]),
     "rearrange_between_sizes": ((4, 3, 3), [ordered((6, 6), (1, 0), (9, 2, 2))]),  # 6 and 9 do not divide each other
     "rearrange_between_sizes_twice": ((4, 3, 3), [ordered((6, 6), (1, 0), (3, 4, 3))]),
+    "rearrange_as_large_between": ((16, 2, 2), [ordered((2,) * 6, (4, 2, 0, 1, 3, 5), (4, 4, 4))]),
     "rearrange_ones": ((3, 4, 5), [ordered((1, 3, 1, 20), (2, 1, 3, 0), (3, 20, 1))]),
     "moves_in_a_row": (  # views of views, written over
         (4, 4, 6),
