@@ -15,6 +15,7 @@ from fixedpoint.capture.names import operation
 from fixedpoint.capture.values import BATCH, Value
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Conv, Lookup, Op, Program
+from fixedpoint.program.portable import refusals
 
 REFUSED, NOTHING, MERGED = "refused", "no operation of its own", "part of the operation beside it"
 
@@ -37,7 +38,6 @@ class _Recorder(AtenOperations):
         return super()._pretended(node)
 
 
-@torch.no_grad()
 def inventory(network: nn.Module, input_shape: tuple[int, int, int], final: Program | None) -> Counter[tuple[str, str]]:
     """How often each operation of the network becomes what; an operation may become one thing here, another there.
 
@@ -49,19 +49,33 @@ def inventory(network: nn.Module, input_shape: tuple[int, int, int], final: Prog
     Returns:
         Counts by name and fate; none if torch.export does not take the network.
     """
+    recorder = _recorded(network, input_shape)
+    if recorder is None:
+        return Counter()
+    ops = recorder.ops if final is None else {op.name: op for op in final.ops}
+    nodes = [node for node in recorder.exported.graph.nodes if node.op == "call_function"]
+    computed = [node for node in nodes if isinstance(node.meta.get("val"), Tensor | list | tuple)]
+    fates = {node: _fate([ops.get(name) for name in recorder.made.get(node, [])]) for node in computed}
+    return Counter((operation(node), REFUSED if node in recorder.refusals else fates[node]) for node in computed)
+
+
+def operations(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Op]:
+    """The operations that a network has besides those that are refused; none if torch.export does not take it."""
+    recorder = _recorded(network, input_shape)
+    return [] if recorder is None else [*recorder.ops.values()]
+
+
+@torch.no_grad()
+def _recorded(network: nn.Module, input_shape: tuple[int, int, int]) -> _Recorder | None:
     try:
         with in_one_line(network, input_shape):
             exported = torch.export.export(copy.deepcopy(network).eval(), (torch.zeros(BATCH, *input_shape),))
     except QuantizationError:
-        return Counter()
+        return None
     recorder = _Recorder(exported, input_shape)
     with suppress(QuantizationError):  # what is refused is in it, too
         recorder.captured()
-    ops = recorder.ops if final is None else {op.name: op for op in final.ops}
-    nodes = [node for node in exported.graph.nodes if node.op == "call_function"]
-    computed = [node for node in nodes if isinstance(node.meta.get("val"), Tensor | list | tuple)]
-    fates = {node: _fate([ops.get(name) for name in recorder.made.get(node, [])]) for node in computed}
-    return Counter((operation(node), REFUSED if node in recorder.refusals else fates[node]) for node in computed)
+    return recorder
 
 
 def _fate(ops: list[Op | None]) -> str:
@@ -76,4 +90,4 @@ def _name(op: Op) -> str:
     if isinstance(op, Conv) and op.fixed:
         return "conv with one weight"
     name = "table of 256 integers" if isinstance(op, Lookup) else op.kind
-    return f"{name} (not portable)" if op.not_portable else name
+    return f"{name} (not portable)" if refusals([op]) else name

@@ -12,9 +12,10 @@ from torch import nn
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
 from fixedpoint.errors import QuantizationError
+from fixedpoint.inventory import operations
 from fixedpoint.program import PORTABLE, AvgPool, Program
 from fixedpoint.program.bounds import MAX_DIVISOR
-from fixedpoint.program.portable import lower
+from fixedpoint.program.portable import lower, refusals
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
 
@@ -66,6 +67,8 @@ def try_quantization(
         folded = captured and _noting(causes, lambda: fold(captured))
         if folded is not None:
             causes += _broken_rules(folded, arithmetic)
+        elif arithmetic == PORTABLE:  # what is refused must not hide what the arithmetic does not have
+            causes += refusals(operations(network, input_shape))
         converted = None
         if folded is not None and not causes:
             pixels = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)) * 2 - 1

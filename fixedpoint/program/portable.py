@@ -6,8 +6,10 @@ concat need no rounding because their operands have their result's exponent, and
 docs/arithmetic.md has the derivation, and the runtimes.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ from fixedpoint.program import (
     Lookup,
     MaxPool,
     Op,
+    Pad,
     Program,
     Rearrange,
     Select,
@@ -39,6 +42,7 @@ WEIGHT_LIMIT = 126
 # Runtimes round twice, or scale by a float32 product: either is off by less than 1 up to the first limit, and beyond it
 # a shift by at most MAX_SHIFT saturates. XNNPACK multiplies by less than 256.
 SAFE_ACCUMULATOR, MIN_SHIFT, MAX_SHIFT = 2**23, -7, 15
+MOST_NAMES = 4  # of operations that a message says the same of
 
 
 def lower(program: Program) -> Program:
@@ -49,21 +53,15 @@ def lower(program: Program) -> Program:
     what `leaky.leaky_relu` makes of it.
 
     Raises:
-        QuantizationError: If products of tensors or other tables are among the operations; names them.
+        QuantizationError: If the arithmetic does not have some of the operations; says why (`refusals`).
     """
     for op in program.ops:
-        if isinstance(op, Lookup) and op.function == "leaky_relu":
+        if _is_leaky(op):
             slopes = torch.full(op.shape[:1], op.arguments[0])
             ops, constants = leaky_relu(op.name, op.inputs[0], op.shape, slopes, op.clamp, program.shapes)
             program = _replaced(program, op, ops).with_constants(**constants)
-    refused = {op.name: op.not_portable for op in program.ops if op.not_portable}
-    if refused:
-        some = ", ".join(f"{name} ({why})" for name, why in [*refused.items()][:5])
-        more = f" and {len(refused) - 5} more" if len(refused) > 5 else ""
-        raise QuantizationError(
-            f"portable arithmetic has no products of tensors and no tables: {some}{more}; "
-            "set arithmetic (calibrate.arithmetic) to exact8"
-        )
+    if why := "; ".join(refusals(program.ops)):
+        raise QuantizationError(f"{why}; set arithmetic (calibrate.arithmetic) to exact8")
     program = replace(program, arithmetic=PORTABLE, weight_limit=WEIGHT_LIMIT)
     for op in program.ops:
         if isinstance(op, AvgPool):
@@ -71,6 +69,28 @@ def lower(program: Program) -> Program:
         elif isinstance(op, Add) and len(op.inputs) > 2:
             program = _in_pairs(program, op)
     return program
+
+
+def refusals(ops: Sequence[Op]) -> list[str]:
+    """Why portable arithmetic does not have some of these operations, means over too many values among them."""
+    found: dict[str, list[str]] = {}
+    for op in ops:
+        if op.not_portable and not _is_leaky(op):
+            found.setdefault(op.not_portable, []).append(op.name)
+    some = [f"{_listed(names)} ({why})" for why, names in found.items()]
+    reasons = [f"portable arithmetic has no products of tensors and no tables: {', '.join(some)}"] if some else []
+    for op in ops:
+        if isinstance(op, AvgPool):
+            try:
+                mean_weight(prod(op.kernel))
+            except QuantizationError as error:
+                reasons.append(f"{op.name}: {error}")
+    return reasons
+
+
+def _listed(names: list[str]) -> str:
+    shown = names if len(names) <= MOST_NAMES else names[: MOST_NAMES - 1]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
 
 
 def mean_weight(count: int) -> tuple[int, int]:
@@ -90,10 +110,7 @@ def mean_weight(count: int) -> tuple[int, int]:
 
 def _mean_as_conv(program: Program, pool: AvgPool) -> Program:
     count, channels = prod(pool.kernel), pool.shape[0]
-    try:
-        weight, exponent = mean_weight(count)
-    except ValueError as error:
-        raise QuantizationError(f"{pool.name}: {error}; set arithmetic (calibrate.arithmetic) to exact8") from None
+    weight, exponent = mean_weight(count)
     real = weight * 2.0**-exponent
     conv = Conv(
         pool.name,
@@ -112,14 +129,14 @@ def _mean_as_conv(program: Program, pool: AvgPool) -> Program:
         f"{pool.name}.weight_exponent": torch.full((channels,), exponent, dtype=torch.int32),
     }
     factor = 1 / (real * count)
-    scaled = _scaled_readers(program, pool.name, torch.full((channels,), factor, dtype=torch.float64))
+    scaled = scaled_readers(program, pool.name, torch.full((channels,), factor, dtype=torch.float64))
     if factor != 1 and scaled is not None and _is_scalable(pool):
         constants = scaled | constants
     ops = tuple(conv if op is pool else op for op in program.ops)
     return replace(program, ops=ops, constants=program.constants | constants)
 
 
-def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, Tensor] | None:
+def scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, Tensor] | None:
     """The weights that take back a division of channel c of the tensor `name` by `factors[c]`.
 
     None if an operation that reads the tensor has no weights, and none after it can do that.
@@ -134,12 +151,12 @@ def _scaled_readers(program: Program, name: str, factors: Tensor) -> dict[str, T
             channels = {x: program.shapes[x][0] for x in op.inputs}
             parts = [factors if x == name else torch.ones(channels[x], dtype=torch.float64) for x in op.inputs]
             joins_channels = op.axis == 0 and _is_scalable(op)
-            changed = _scaled_readers(known, op.name, torch.cat(parts)) if joins_channels else None
+            changed = scaled_readers(known, op.name, torch.cat(parts)) if joins_channels else None
         elif isinstance(op, Flatten | Select | Rearrange):
             moved = _moved(op, factors, program.shapes[name])
-            changed = None if moved is None else _scaled_readers(known, op.name, moved)
-        elif isinstance(op, MaxPool | Clamp) and _is_scalable(op):
-            changed = _scaled_readers(known, op.name, factors)
+            changed = None if moved is None else scaled_readers(known, op.name, moved)
+        elif (isinstance(op, AvgPool | MaxPool | Clamp) and _is_scalable(op)) or _pads_with_zeros(op):
+            changed = scaled_readers(known, op.name, factors)
         else:
             changed = None
         if changed is None:
@@ -153,6 +170,15 @@ def _moved(op: Op, factors: Tensor, operand: Shape) -> Tensor | None:
     each = factors.reshape(1, -1, *[1] * (len(operand) - 1)).expand(1, *operand)
     found = getattr(Evaluator(), op.kind)(op, each).reshape(op.shape[0], -1)
     return found[:, 0] if bool((found == found[:, :1]).all()) else None
+
+
+def _is_leaky(op: Op) -> TypeGuard[Lookup]:
+    """Whether `op` is a LeakyReLU, a table that need not be one."""
+    return isinstance(op, Lookup) and op.function == "leaky_relu"
+
+
+def _pads_with_zeros(op: Op) -> bool:
+    return isinstance(op, Pad) and {*op.value} == {0.0}
 
 
 def _is_scalable(op: Op) -> bool:

@@ -199,7 +199,7 @@ def test_products_and_tables_are_refused_by_name_with_the_parameter_to_change():
     assert "act (a table), gated (a product of two tensors)" in message
     assert message.endswith("set arithmetic (calibrate.arithmetic) to exact8") and "\n" not in message
     many = [Lookup(f"f{i}", (f"f{i - 1}" if i else INPUT,), (3, 8, 8), "tanh", ()) for i in range(9)]
-    with pytest.raises(ValueError, match=r"f4 \(a table\) and 4 more"):
+    with pytest.raises(ValueError, match=r": f0, f1, f2 and 6 more \(a table\); "):
         lower(float_program((3, 8, 8), *many, *head("f8", 192)))
 
 
