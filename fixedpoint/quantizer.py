@@ -27,6 +27,7 @@ from fixedpoint.quantize.correct import correct_biases
 from fixedpoint.quantize.qat import FakeQuantModel
 from fixedpoint.quantize.reconstruct import reconstruct
 from fixedpoint.quantize.refine import refine
+from fixedpoint.quantize.scales import with_best_scales
 
 BATCH = 100  # images that are computed at a time if they come as one tensor
 
@@ -198,7 +199,8 @@ def quantize(
         drawn = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:count]
         return network_input(pixels[drawn.sort().values])
 
-    program = calibrate(floating, lambda: map(network_input, batches), finer_exponents, arithmetic, weight_bits)
+    scaled = with_best_scales(floating, lambda: map(network_input, batches))
+    program = calibrate(scaled, lambda: map(network_input, batches), finer_exponents, arithmetic, weight_bits)
     if refinement:
         program = refine(program, some(refinement), finer_exponents).program
     reference = program  # with the float network's constants

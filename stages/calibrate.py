@@ -15,6 +15,7 @@ from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.correct import correct_biases
 from fixedpoint.quantize.refine import refine
+from fixedpoint.quantize.scales import with_best_scales
 from models.normalization import normalize
 from pipeline.cli import run
 from pipeline.databases import check_model, open_database, plain_batches
@@ -46,7 +47,7 @@ def main() -> None:
 
     with warnings.catch_warnings(record=True) as losses:
         program = calibrate(
-            float_program(stored),
+            with_best_scales(float_program(stored), lambda: images(options.images)),
             lambda: images(options.images),
             options.finer_exponents,
             options.arithmetic,

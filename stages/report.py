@@ -17,6 +17,7 @@ from fixedpoint.program import Program
 from fixedpoint.program.integer import integer_logits
 from fixedpoint.program.portable import lower
 from fixedpoint.quantize.convert import convert
+from fixedpoint.quantize.scales import with_best_scales
 from models.normalization import normalize
 from pipeline.cli import run
 from pipeline.databases import Split, check_model, open_database, plain_batches
@@ -48,11 +49,12 @@ def main() -> None:
     for file in (FLOAT, PTQ, QAT, INT):
         check_model(file.path, stored[file.name].info, params)
     programs = {form: stored_program(stored[form]) for form in ("ptq", "qat", "int")}
-    reference = float_program(stored["float"])
+    known = params.calibrate.images
+    reference = with_best_scales(float_program(stored["float"]), lambda: inputs(params, "train", known))
     if programs["int"].is_portable:
         reference = lower(reference)
     check_origins(reference, programs)
-    covering = covering_program(reference, programs["int"], lambda: inputs(params, "train", params.calibrate.images))
+    covering = covering_program(reference, programs["int"], lambda: inputs(params, "train", known))
     scores = {form.name: stored_scores(form) for form in (FLOAT, PTQ, INT)}
     scores["covering"] = score(*predict(integer_logits(covering, device), batches(params)))
     info = stored["int"].info

@@ -19,7 +19,7 @@ from fixedpoint.quantize.blocks import Block, blocks, trained_layers
 from fixedpoint.quantize.qat import FakeQuantModel
 
 BATCH = 32  # images of a step
-PATH = 0.5  # in steps of the weights: the sum of the learning rates, about which no weight moves farther
+PATH = 0.25  # in steps of the weights: the sum of the learning rates, about which no weight moves farther
 
 
 def reconstruct(

@@ -90,9 +90,9 @@ def by_steps(network: nn.Module, batches: list[torch.Tensor], refined: int, corr
 def test_it_reconstructs_as_the_pipeline_does(pixels):
     """From the corrected program, towards the float network's constants and not the corrected ones."""
     _, corrected = by_steps(a_network(pixels), [pixels], 64, 70, "portable")
-    found = quantize(a_network(pixels), pixels, reconstruction=70, reconstruction_steps=10)
+    found = quantize(a_network(pixels), pixels, reconstruction=70, reconstruction_steps=40)
     reference = quantize(a_network(pixels), pixels, bias_correction=0).calibrated
-    *_, expected = reconstruct(corrected, reference, normalize(pixels), 10)
+    *_, expected = reconstruct(corrected, reference, normalize(pixels), 40)
     assert any(not torch.equal(value, corrected.constants[key]) for key, value in expected.constants.items())
     assert all(torch.equal(value, found.calibrated.constants[key]) for key, value in expected.constants.items())
 
