@@ -94,7 +94,7 @@ KINDS = {
 }
 
 
-@share_of_examples(1)
+@share_of_examples(2)
 @given(st.data())
 @pytest.mark.parametrize("arithmetic", KINDS)
 @torch.no_grad()
