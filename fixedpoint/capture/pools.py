@@ -232,6 +232,8 @@ class Pools(Layers):
         rows, columns = (torch.tensor(axis) for axis in lines)
         laid = x.index[:, rows.flatten()][:, :, columns.flatten()]
         kernel = (rows.shape[1], columns.shape[1])
+        if kernel == (1, 1):
+            return x.at(laid, node)
         return self.add(node, MaxPool, [x.at(laid, node)], kernel=kernel, stride=kernel, padding=(0, 0))
 
     def _mean(self, node: Node, x: Value, dims: Any, keepdim: bool) -> tuple[Value, int]:

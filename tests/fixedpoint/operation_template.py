@@ -13,6 +13,7 @@ from torch.fx import Node
 
 from fixedpoint.c.source import CWriter
 from fixedpoint.capture.aten import AtenOperations
+from fixedpoint.capture.values import Value
 from fixedpoint.onnx.float import FloatWriter
 from fixedpoint.onnx.integer import IntegerWriter
 from fixedpoint.onnx.qdq import QdqWriter
@@ -113,11 +114,12 @@ static void negate(const int8_t *x, int32_t size, int32_t shift, int32_t low, in
 #    unless the operation is not portable, as this one.
 
 
-# 9. fixedpoint/capture/aten.py: a method for each name that ATen has for it. It refuses, with kind and place, what the
-#    integers cannot do.
+# 9. fixedpoint/capture/elementwise.py, or where its like is: a method for each name that ATen has for it, which raises
+#    QuantizationError, with the reason alone, where the integers cannot do it. `each` is for what computes each number
+#    by itself, `add` for all else. What only moves numbers is a name in MOVES of fixedpoint/capture/names.py.
 class Aten(AtenOperations):
-    def aten_neg(self, node: Node, a: dict) -> str:
-        return self.add(node, Negate, [a["self"]])
+    def aten_neg(self, node: Node, a: dict) -> Value:
+        return self.each(node, Negate, a["self"])
 
 
 # 10. Tests: a program for each thing that the operation can be, in tests/fixedpoint/programs.py, from which most tests
