@@ -1,12 +1,14 @@
 """Operations that move values, one for each thing that they can be, for programs of both arithmetics."""
 
+from collections.abc import Sequence
+
 from fixedpoint.program import INPUT, Bounds, Clamp, Concat, Conv, Op, Rearrange, Select
 
 Shape = tuple[int, ...]
 
 
 def select(
-    name: str, source: str, channels: range | list[int], rows: range | list[int] = (), columns: range | list[int] = ()
+    name: str, source: str, channels: Sequence[int], rows: Sequence[int] = (), columns: Sequence[int] = ()
 ) -> Select:
     chosen = tuple(channels), tuple(rows), tuple(columns)
     return Select(name, (source,), tuple(len(axis) for axis in chosen if axis), *chosen)
@@ -16,7 +18,7 @@ def rearrange(name: str, source: str, view: Shape, axes: Shape, shape: Shape) ->
     return Rearrange(name, (source,), shape, view, axes)
 
 
-def moved(*chosen: range | list[int]) -> Op:
+def moved(*chosen: Sequence[int]) -> Op:
     return select("x", INPUT, *chosen)
 
 

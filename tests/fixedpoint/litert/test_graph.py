@@ -53,6 +53,23 @@ def test_the_file_says_what_it_needs_and_how_it_is_called():
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("select_reflect", "1.14.0"),
+        ("select_steps", "1.14.0"),
+        ("select_repeat", "1.14.0"),
+        ("rearrange_shuffle_channels", "1.14.0"),
+        ("rearrange_shuffle_pixels", "2.3.0"),  # a transposition of five axes
+    ],
+)
+def test_the_first_runtime_is_that_of_the_newest_operator(name, version):
+    """As tensorflow/compiler/mlir/lite/tools/versioning/runtime_version.cc lists them."""
+    model = parsed(litert_model(PROGRAMS[name], {}))
+    (entry,) = (entry for entry in model.metadata if entry.name == b"min_runtime_version")
+    assert bytes(np.asarray(model.buffers[entry.buffer].data, np.uint8)) == version.encode().ljust(16, b"\0")
+
+
 def test_every_runtime_that_the_operators_need_is_known():
     versions = {code for name in PROGRAMS for logits in LOGIT_TYPES for code in codes(PROGRAMS[name], logits)}
     assert versions == set(OPERATORS)
