@@ -12,6 +12,8 @@ from fixedpoint.capture.values import Value
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Conv, Linear, Pad, Pair
 
+LEAST = None  # the value of a pad that is never the maximum
+
 
 class Layers(Elementwise):
     """One method for each operation."""

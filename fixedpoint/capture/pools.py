@@ -1,24 +1,23 @@
-"""Operations of PyTorch that reduce windows or dimensions: pools, means, sums, maxima."""
+"""Operations of PyTorch that reduce windows: average and max pools of any kind."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import inf, prod
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fixedpoint.capture.layers import Layers
-from fixedpoint.capture.values import BATCH, Value
-from fixedpoint.errors import QuantizationError
-from fixedpoint.program import Add, AvgPool, Concat, Conv, MaxPool, Op
+from fixedpoint.capture.layers import LEAST
+from fixedpoint.capture.reductions import Reductions
+from fixedpoint.capture.values import Value
+from fixedpoint.program import AvgPool, Concat, MaxPool
 
-LEAST = None  # the value of a pad that is never the maximum
 Window = tuple[int, int]  # the first position of a window and the one behind its last
 
 
-class Pools(Layers):
+class Pools(Reductions):
     """One method for each operation."""
 
     def aten_avg_pool2d(self, node: Node, a: dict) -> Value:
@@ -78,111 +77,6 @@ class Pools(Layers):
     aten_max_pool1d, aten_adaptive_max_pool1d = aten_max_pool2d, aten_adaptive_max_pool2d
     aten_max_pool1d_with_indices = aten_max_pool2d_with_indices
 
-    def aten_mean(self, node: Node, a: dict) -> Value:
-        return self._mean(node, a["self"], a.get("dim"), a.get("keepdim", False))[0]
-
-    def aten_sum(self, node: Node, a: dict) -> Value:
-        mean, count = self._mean(node, a["self"], a.get("dim"), a.get("keepdim", False))
-        return self.affine(node, mean, count, 0)
-
-    def aten_amax(self, node: Node, a: dict) -> Value:
-        return self._reduced(node, MaxPool, a["self"], a["dim"], a["keepdim"])
-
-    def aten_amin(self, node: Node, a: dict) -> Value:
-        negative = self.affine(node, a["self"], -1, 0)
-        return self.affine(node, self._reduced(node, MaxPool, negative, a["dim"], a["keepdim"]), -1, 0)
-
-    def aten_max(self, node: Node, a: dict) -> Value | tuple[Value, None]:
-        if "other" in a:
-            return self.aten_maximum(node, a)
-        if "dim" not in a:
-            raise QuantizationError("it is over the images of a batch, too")
-        return self.aten_amax(node, a), None
-
-    def aten_min(self, node: Node, a: dict) -> Value | tuple[Value, None]:
-        if "other" in a:
-            return self.aten_minimum(node, a)
-        if "dim" not in a:
-            raise QuantizationError("it is over the images of a batch, too")
-        return self.aten_amin(node, a), None
-
-    def aten_maximum(self, node: Node, a: dict) -> Value:
-        left, right = a["self"], a["other"]
-        if not isinstance(right, Value):
-            return self.clamped(node, left, right, None)
-        if not isinstance(left, Value):
-            return self.clamped(node, right, left, None)
-        shape = torch.broadcast_shapes(left.full_shape, right.full_shape)
-        both = self.joined(node, [each.with_positions(each.positions.broadcast_to(shape)) for each in (left, right)])
-        stacked = both[0].with_positions(torch.stack([each.positions for each in both], 1))
-        return self._reduced(node, MaxPool, stacked, 1, False)
-
-    def aten_minimum(self, node: Node, a: dict) -> Value:
-        left, right = a["self"], a["other"]
-        if not isinstance(right, Value):
-            return self.clamped(node, left, None, right)
-        if not isinstance(left, Value):
-            return self.clamped(node, right, None, left)
-        negatives = {key: self.affine(node, a[key], -1, 0) for key in ("self", "other")}
-        return self.affine(node, self.aten_maximum(node, negatives), -1, 0)
-
-    def aten_cat(self, node: Node, a: dict) -> Value:
-        parts = list(a["tensors"])
-        first = next(each for each in parts if isinstance(each, Value))
-        rank = len(first.full_shape)
-        dim = a["dim"] % rank
-        constants = [each for each in parts if not isinstance(each, Value)]
-        if constants and dim == 1 and all(map(_is_even, constants)):
-            return self._with_channels(node, first, parts)
-        values = [each if isinstance(each, Value) else self.constant(node, each) for each in parts]
-        if dim and rank in (2, 4) and len({each.base for each in values}) > 1:
-            return self.add(node, Concat, values, axis=dim - 1)
-        values = self.joined(node, values)
-        return values[0].with_positions(torch.cat([each.positions for each in values], dim), node)
-
-    def _with_channels(self, node: Node, first: Value, parts: list) -> Value:
-        """A concatenation with channels of one number each: others in their places, times 0, plus that number."""
-        values, scales, shifts = [], [], []
-        for part in parts:
-            if isinstance(part, Value):
-                channels = part.shape[0]
-                scale, shift = torch.ones(channels), torch.zeros(channels)
-            else:
-                channels = part.shape[1]
-                scale, shift = torch.zeros(channels), part[0].flatten(1)[:, 0]
-                part = first.with_positions(first.positions[:, :1].expand(-1, channels, *first.full_shape[2:]), node)
-            values.append(part)
-            scales.append(scale)
-            shifts.append(shift)
-        x = self.aten_cat(node, {"tensors": values, "dim": 1})
-        ones = [1] * (len(x.shape) - 1)
-        return self.affine(node, x, torch.cat(scales).reshape(-1, *ones), torch.cat(shifts).reshape(-1, *ones))
-
-    aten_concat = aten_concatenate = aten_cat
-
-    def aten_pad(self, node: Node, a: dict) -> Value:
-        x, sides, mode = a["self"], list(a["pad"]), a.get("mode", "constant")
-        if mode != "constant":
-            return x.with_positions(torch.nn.functional.pad(x.positions, sides, mode=mode), node)
-        x = x.with_positions(torch.nn.functional.pad(x.positions, [min(0, side) for side in sides]), node)
-        more = [max(0, side) for side in sides] + [0] * (2 * len(x.full_shape) - len(sides))
-        value = a["value"] or 0.0
-        value = LEAST if value == -inf else value
-        if len(x.shape) == 3 and not any(more[4:]):
-            left, right, top, bottom, *_ = more
-            return self.padded(node, x, (top, bottom, left, right), value)
-        if any(more[-2:]) or value is LEAST:
-            raise QuantizationError("only rows and columns of this number can be added")
-        for axis in range(len(x.shape)):
-            last = 2 * (len(x.shape) - 1 - axis)
-            sizes = [(BATCH, *x.shape[:axis], count, *x.shape[axis + 1 :]) for count in more[last : last + 2]]
-            before, after = (torch.full(size, float(value)) for size in sizes)
-            parts = [part for part in (before, x, after) if isinstance(part, Value) or part.numel()]
-            x = self.aten_cat(node, {"tensors": parts, "dim": axis + 1})
-        return x
-
-    aten_constant_pad_nd = aten_pad
-
     def _counts(self, node: Node, planar: bool) -> tuple[int, int]:
         """Rows and columns of the node's value."""
         value: Any = node.meta["val"]
@@ -235,66 +129,6 @@ class Pools(Layers):
         if kernel == (1, 1):
             return x.at(laid, node)
         return self.add(node, MaxPool, [x.at(laid, node)], kernel=kernel, stride=kernel, padding=(0, 0))
-
-    def _mean(self, node: Node, x: Value, dims: Any, keepdim: bool) -> tuple[Value, int]:
-        """The mean over dimensions, and of how many entries it is."""
-        axes, shape = _axes(x, dims), x.shape
-        count = prod(shape[axis] for axis in axes)
-        if len(shape) == 3 and axes == [0]:
-            weights = {"weight": torch.full((1, count, 1, 1), 1 / count), "bias": torch.zeros(1)}
-            made = self.add(node, Conv, [x], weights, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1)
-            return (made if keepdim else made.at(made.index.squeeze(0), node)), count
-        if len(shape) - len(axes) == 3:  # maps that are added
-            kept = [axis for axis in range(len(shape)) if axis not in axes]
-            parts = x.index.permute([*axes, *kept]).flatten(0, len(axes) - 1)
-            total = self.aligned(node, Add, [x.at(part, node) for part in parts]) if count > 1 else x.at(parts[0], node)
-            mean = self.affine(node, total, 1 / count, 0)
-            sizes = [1 if axis in axes else size for axis, size in enumerate(shape)]
-            return (mean.at(mean.index.reshape(sizes)) if keepdim else mean), count
-        return self._reduced(node, AvgPool, x, dims, keepdim), count
-
-    def _reduced(self, node: Node, op: type[Op], x: Value, dims: Any, keepdim: bool) -> Value:
-        """The mean or the maximum over dimensions: a pool of the whole map."""
-        axes, shape = _axes(x, dims), x.shape
-        if len(shape) == 3 and 0 not in axes:
-            laid, kernel = x, tuple(shape[axis] if axis in axes else 1 for axis in (1, 2))
-        else:
-            kept = [axis for axis in range(len(shape)) if axis not in axes]
-            channels = prod(shape[axis] for axis in kept)
-            kernel = (shape[axes[0]], prod(shape[axis] for axis in axes[1:]))
-            if x.base_shape[1:2] and channels == x.base_shape[0] and prod(kernel) == prod(x.base_shape[1:]):
-                kernel = x.base_shape[1:]
-            laid = x.at(x.index.permute([*kept, *axes]).reshape(channels, *kernel))
-        made = laid if kernel == (1, 1) else self._whole(node, op, laid, kernel)
-        sizes = [1 if axis in axes else size for axis, size in enumerate(shape)]
-        sizes = sizes if keepdim else [size for axis, size in enumerate(shape) if axis not in axes]
-        return made.at(made.index.reshape(sizes), node)
-
-    def _whole(self, node: Node, op: type[Op], x: Value, kernel: tuple[int, ...]) -> Value:
-        """A pool; a mean of a mean becomes one mean, which leaves that before it without a reader."""
-        if op is MaxPool:
-            return self.add(node, MaxPool, [x], kernel=kernel, stride=kernel, padding=(0, 0))
-        before = self.ops.get(x.base)
-        if isinstance(before, AvgPool) and x.moved is None and before.kernel == before.stride:
-            x = Value(before.inputs[0], self.shape_of(before.inputs[0]))
-            kernel = tuple(k * own for k, own in zip(kernel, before.kernel, strict=True))
-        return self.add(node, AvgPool, [x], kernel=kernel, stride=kernel)
-
-
-def _is_even(x: Tensor) -> bool:
-    """Whether each channel of a constant [batch, channels, ...] holds one number, the same for all images."""
-    lines = x.transpose(0, 1).flatten(1)
-    return torch.equal(lines, lines[:, :1].expand_as(lines))
-
-
-def _axes(x: Value, dims: Any) -> list[int]:
-    """Dimensions of PyTorch as axes without the batch."""
-    rank = len(x.shape) + 1
-    given = [dims] if isinstance(dims, int) else list(dims or range(rank))
-    axes = sorted({dim % rank - 1 for dim in given})
-    if -1 in axes:
-        raise QuantizationError("it is over the images of a batch, too")
-    return axes
 
 
 def _by_size(windows: list[Window]) -> list[list[Window]]:
