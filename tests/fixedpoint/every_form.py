@@ -35,14 +35,14 @@ def compare_every_form(program, x, folder, modes=MODES, kernels=tuple(KERNELS), 
     Args:
         program: A calibrated program with float weights.
         modes, kernels: Those of ONNX Runtime and of LiteRT that are compared.
-        threads: PyTorch's.
+        threads: Those of PyTorch and of ONNX Runtime, one after the other.
     """
     integer = convert(program)
     expected = dict(IntegerEvaluator(integer).run(integer_input(x)))
     assert expected[integer.output].unique().numel() > 5, "a network with few different logits proves nothing"
     compare_pytorch(program, integer, expected, x, threads)
     compare_oracle(integer, expected, x)
-    compare_onnx(integer, expected, x, folder, modes)
+    compare_onnx(integer, expected, x, folder, modes, threads)
     compare_c(integer, expected, x, folder)
     forms = ["QAT", "NumPy", "ONNX", "C"]
     if integer.is_portable:
@@ -84,7 +84,7 @@ def linked(dtype, name, numbers, folder):
     return LINKED.format(type=dtype, name=name, path=path)
 
 
-def compare_onnx(integer, expected, x, folder, modes):
+def compare_onnx(integer, expected, x, folder, modes, threads):
     names = [op.name for op in integer.ops if op.name not in integer.raw]
     logits = np.ldexp(expected[integer.output].numpy().astype(np.float64), -integer.logit_exponent.numpy())
     for form, writer in ONNX.items():
@@ -96,7 +96,8 @@ def compare_onnx(integer, expected, x, folder, modes):
             for tensor, value in OnnxModel(path, mode, outputs=names).tensors(x.numpy()).items():
                 wanted = logits if tensor == OUTPUT else expected[tensor].numpy()
                 assert np.array_equal(value, wanted), f"{form} ({mode}): {tensor}"
-            assert np.array_equal(OnnxModel(path, mode, threads=2)(x.numpy()), logits), f"{form} ({mode})"
+            for count in {*threads} - {1}:
+                assert np.array_equal(OnnxModel(path, mode, threads=count)(x.numpy()), logits), f"{form} ({mode})"
 
 
 def compare_litert(integer, expected, x, kernels):
