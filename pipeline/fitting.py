@@ -194,14 +194,15 @@ def _end(line: str, group: Group, signals: list[int]) -> NoReturn:
 
 def _key(trainee: Trainee, course: Course, params: Params, databases: Sequence[str]) -> str:
     """The key of a run, made from all that decides its result; `databases` are the digests of those that it reads."""
+    values = params.model_dump(include={"seed", "input", "model", "validation"})
     return run_key(
         recipe=course.recipe.model_dump(),
         augment=course.augment.model_dump(),
         settings=course.settings,
-        params=params.model_dump(include={"seed", "input", "model", "validation"}),
+        params=values,
         execution=params.execution.model_dump(),
         inputs=[*(digest_files([file]) for file in trainee.files), *databases],
-        code=dependencies(f"train_{trainee.stage}", trainee.info.name),
+        code=dependencies(f"train_{trainee.stage}", values["model"]["name"]),
     )
 
 
