@@ -3,8 +3,9 @@
     make bench ONLY=SUBJECT     installs the peers of the subject next to the project's packages, and runs it
     python -m benchmarks SUBJECT [--help]
 
-Subjects: deploy (each file in its runtime), quantize (quantization-aware training, against torchao and Brevitas), data
-(packing and loading, against torchvision, timm, webdataset and FFCV), train (training steps, against timm).
+Subjects: deploy (each file in its runtime), quantize (quantization-aware training, against torchao and Brevitas), methods
+(what each method of calibration is worth; no peers, so no target of make), data (packing and loading, against
+torchvision, timm, webdataset and FFCV), train (training steps, against timm).
 """
 
 import importlib
@@ -13,7 +14,7 @@ import sys
 from pipeline.cli import run
 from storage.errors import InputError
 
-SUBJECTS = ("deploy", "quantize", "data", "train")
+SUBJECTS = ("deploy", "quantize", "methods", "data", "train")
 
 
 def main() -> None:
