@@ -114,6 +114,6 @@ def test_a_recipe_gives_an_exact_integer_model(tmp_path, name):
     metrics = {path.stem: json.loads(path.read_text()) for path in (folder / "metrics").glob("*.json")}
     assert (metrics["pack_train"]["images"], metrics["pack_val"]["images"]) == (3 * TRAIN, 3 * VAL)
     assert metrics["exactness"]["logits"]["images"] == 3 * VAL
-    for found in metrics["exactness"].values():
-        assert {pair["mismatches"] for pair in found["pairs"].values()} == {0}
+    for kind in ("logits", "tensors", "litert_logits", "litert_tensors"):
+        assert {pair["mismatches"] for pair in metrics["exactness"][kind]["pairs"].values()} == {0}
     assert metrics["qat"]["top1"] == metrics["int"]["top1"] == metrics["onnx_int8"]["top1"]
