@@ -35,13 +35,15 @@ def read_contents(path: Path, what: str) -> Any:
             return load_file(path)
         foreign = get_unsafe_globals_in_checkpoint(path) if head.startswith(b"PK") else ["argparse.Namespace"]
         if functions := sorted(name for name in foreign if name.startswith("builtins.")):
-            raise InputError(f"{what} cannot be read as weights: it calls {', '.join(functions)}")
+            raise InputError(f"{what} cannot be read as weights: it calls {', '.join(functions)}; {SAVE}")
         with safe_globals([(_stand_in(name), name) for name in foreign]):
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # the errors of PyTorch's reader have no common class
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if reason.startswith("Weights only load failed"):  # PyTorch goes on with advice to run the code in it
+            reason = "it is neither safetensors nor a dictionary of tensors in PyTorch's format"
         raise InputError(f"{what} cannot be read as weights: {reason[:200]}; {SAVE}") from None
     if name := class_of(contents):
         raise InputError(f"{what} is a {name}, which only its own code can read: {SAVE}")

@@ -162,6 +162,13 @@ def test_other_archives_are_no_weights(tmp_path):
     torch.jit.script(nn.Linear(1, 1)).save(tmp_path / "w.pt")
     with pytest.raises(InputError, match=r"cannot be read as weights: .*; save its weights alone where it was made"):
         load(tmp_path / "w.pt", network())
+    for content, reason in (
+        (b"", "EOFError"),
+        (b"\x89HDF" * 9, "it is neither safetensors nor a dictionary of tensors"),
+    ):
+        (tmp_path / "w.pt").write_bytes(content)
+        with pytest.raises(InputError, match=rf"cannot be read as weights: {reason}.*; save its weights alone"):
+            load(tmp_path / "w.pt", network())
     with pytest.raises(FileNotFoundError, match="is a folder"):
         load_weights(network(), tmp_path, "", ())
 
