@@ -91,6 +91,13 @@ MOVES: dict[str, tuple[tuple[int, int, int], list[Op]]] = {
     ),
 }
 
+# Those that are programs in exact8, too: C and ONNX files, which these are for, compute random ones besides.
+IN_EXACT8 = (
+    *("select_columns", "select_steps", "select_flip", "select_flip_all", "select_shuffle", "select_reflect"),
+    *("select_repeat_some", "select_cut_and_repeat", "select_features", "rearrange_shuffle_pixels"),
+    *("rearrange_shuffle_channels", "rearrange_to_features", "rearrange_reversed", "rearrange_between_sizes"),
+    *("rearrange_between_sizes_twice", "moves_in_a_row"),
+)
 BORDER = [1, *range(16), 14]
 RELU, RELU6 = (0.0, None), (0.0, 6.0)
 

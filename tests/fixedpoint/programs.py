@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from moves import MOVES, SHUFFLED
+from moves import IN_EXACT8, MOVES, SHUFFLED
 
 from fixedpoint.program import (
     INPUT,
@@ -317,7 +317,7 @@ PROGRAMS: dict[str, Program] = {
         exponents={"stem": 4, "changed": 4, "both": 4, "mix": 3, "last": 2},
         conv_head=True,
     ),
-    **{name: build(shape, *ops) for name, (shape, ops) in MOVES.items()},
+    **{name: build(MOVES[name][0], *MOVES[name][1]) for name in IN_EXACT8},
 }
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from moves import MOVES, rearrange, select
+from moves import IN_EXACT8, MOVES, rearrange, select
 from programs import PROGRAMS, build, conv, in_real_numbers
 
 from fixedpoint.program import INPUT, Clamp, Evaluator, Program, Rearrange, Select
@@ -113,6 +113,6 @@ def test_the_result_of_neither_is_the_logits():
 
 
 def test_programs_with_them_are_read_as_they_were_written():
-    for name in MOVES:
+    for name in IN_EXACT8:
         program = PROGRAMS[name]
         assert Program.from_json(program.to_json(), program.constants).ops == program.ops
