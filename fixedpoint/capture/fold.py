@@ -44,7 +44,7 @@ def _with_logits(program: Program) -> Program:
         return replace(
             program, ops=tuple(op if op.name == before.name else new for op, new in zip(ops, tail, strict=True))
         )
-    name = allowed_name("logits", program.shapes)
+    name = allowed_name("classes", program.shapes)
     made = _depthwise(BatchNorm(name, (program.output,), result), program.shapes)
     (conv,) = (op.name for op in made if isinstance(op, Conv))
     constants = {f"{conv}.weight": torch.ones(result[0], 1, 1, 1), f"{conv}.bias": torch.zeros(result[0])}

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from fixedpoint.errors import QuantizationError
 
 INPUT = "input"
+OUTPUT = "logits"  # as writers call the last tensor, beside that of the operation that computes it
 ALLOWED = "[A-Za-z0-9._/:-]"
 # A file system allows 255 bytes; the rest is for suffixes, such as those of sums that become several operations.
 LONGEST, LONGEST_STEM = 200, 150
@@ -40,7 +41,7 @@ def allowed_name(path: str, taken: Container[str]) -> str:
     """
     stem = re.sub(r"[^A-Za-z0-9._:-]", "_", path)[:LONGEST_STEM]
     numbered = (f"{stem}_{i}" if i else stem for i in count())
-    return next(name for name in numbered if name != INPUT and name not in taken)
+    return next(name for name in numbered if name not in (INPUT, OUTPUT) and name not in taken)
 
 
 def file_stem(name: str) -> str:

@@ -349,6 +349,13 @@ def test_odd_names_of_modules_become_names_that_are_allowed():
     assert names[6:] == ["a" * 150, "a" * 150 + "_1", "_2F", "flatten"]
 
 
+def test_a_module_may_have_the_name_that_writers_give_the_output():
+    network = Net(
+        lambda net, x: net.last(net.logits(x)).flatten(1), logits=conv(3, 3), last=conv(kernel_size=10)
+    ).eval()
+    assert [op.name for op in capture(network, (3, 8, 8)).ops] == ["logits_1", "last", "flatten"]
+
+
 def unusable(parameter, value):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval()
     getattr(network[0], parameter).data.view(-1)[1] = value
