@@ -68,7 +68,7 @@ def states_of(params: Params, info: ModelInfo, inputs: list[str]) -> States:
     """
     key = run_key(
         params=params.model_dump(include={"input", "calibrate", "validation"}),
-        execution=params.execution.model_dump(),
+        execution=params.execution.model_dump(include={"algorithms", "device", "threads"}),
         inputs=inputs,
         code=dependencies("calibrate", info.name),
     )
