@@ -21,12 +21,13 @@ def in_one_line(module: nn.Module, input_shape: tuple[int, int, int]) -> Iterato
     def ends(*_: object) -> None:
         running.pop()
 
-    hooks = [each.register_forward_hook(ends) for each in module.modules()]
-    for name, each in module.named_modules():
-        hooks.append(each.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
+    hooks = []
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
+        for name, each in module.named_modules():
+            hooks.append(each.register_forward_hook(ends))
+            hooks.append(each.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
         yield
     except (MemoryError, QuantizationError):
         raise

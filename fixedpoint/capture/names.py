@@ -70,7 +70,6 @@ REASONS = dict.fromkeys(
         "scaled_dot_product_attention",
         "bmm",
         "baddbmm",
-        "cumsum",
         "_native_multi_head_attention",
     ],
     _ATTENTION,

@@ -39,7 +39,7 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
     images = probe[:BATCH]
     with in_one_line(nn.Identity(), input_shape):
         module = copy.deepcopy(module).eval().cpu()
-    check_finite({**dict(module.named_parameters()), **dict(module.named_buffers())})
+        check_finite({**dict(module.named_parameters()), **dict(module.named_buffers())})
     with in_one_line(module, input_shape):
         output, fault = two_outputs(module, images)
         more = module(probe)[:BATCH] if not fault else output

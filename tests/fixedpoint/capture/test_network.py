@@ -260,6 +260,11 @@ STATISTICS = r"it divides by statistics of each image, which has no exact intege
         ),
         (Net(lambda net, x: net.w, w=nn.Parameter(torch.ones(2, 3))), "output does not depend on the image"),
         (nn.Identity(), "the program has no operation"),
+        (
+            nn.Sequential(nn.LazyConv2d(3, 3)),
+            r"cannot be captured for inputs \[batch, 3, 8, 8\]: Attempted to use an unini",
+        ),
+        (torch.jit.trace(nn.ReLU(), torch.ones(1)), "cannot be captured for inputs .*not supported on ScriptModules"),
     ],
 )
 def test_what_no_program_has_is_refused_in_one_line(network, message, capfd):
