@@ -4,7 +4,7 @@ from math import prod
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -58,6 +58,7 @@ def chains(draw):
     return source, x
 
 
+@settings(max_examples=40)
 @given(chains())
 def test_a_chain_of_moves_gives_the_same_entries(chain):
     source, index = chain
