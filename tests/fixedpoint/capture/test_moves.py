@@ -4,7 +4,8 @@ from math import prod
 
 import pytest
 import torch
-from hypothesis import given, settings
+from drawing import share_of_examples
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -58,7 +59,7 @@ def chains(draw):
     return source, x
 
 
-@settings(max_examples=40)
+@share_of_examples(4)
 @given(chains())
 def test_a_chain_of_moves_gives_the_same_entries(chain):
     source, index = chain
