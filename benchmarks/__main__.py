@@ -3,8 +3,8 @@
     make bench ONLY=SUBJECT     installs the peers of the subject next to the project's packages, and runs it
     python -m benchmarks SUBJECT [--help]
 
-Subjects: deploy (each file in its runtime), quantize (quantization-aware training, against torchao and Brevitas), methods
-(what each method of calibration is worth; no peers, so no target of make), data (packing and loading, against
+Subjects: deploy (each file in its runtime), quantize (quantization-aware training, against torchao and Brevitas),
+methods (what each method of calibration is worth; no peers, so no target of make), data (packing and loading, against
 torchvision, timm, webdataset and FFCV), train (training steps, against timm).
 """
 

@@ -25,7 +25,7 @@ import torch
 from timm.data import ImageDataset, create_loader
 
 from benchmarks.timing import interleaved
-from benchmarks.train_steps import plain_recipe
+from benchmarks.train_steps import classes, plain_recipe
 from imagedb.reader import ImageDatabase
 from imagedb.sources.folder import FolderSource
 from imagedb.writer import write_database
@@ -119,7 +119,7 @@ def _training(text: str) -> tuple[TrainingStep, TrainingBatches]:
 
 
 def _step(params: Params) -> TrainingStep:
-    model = create_model(params.model.name, params.model.num_classes, params.input.size, params.model.arguments)
+    model = create_model(params.model.name, classes(params), params.input.size, params.model.arguments)
     recipe = plain_recipe(params)
     model.to("cuda" if params.execution.device == "cuda" else "cpu")
     step = TrainingStep(model, recipe, label_loss(recipe.label_smoothing), execution(params.execution))

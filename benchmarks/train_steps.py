@@ -28,6 +28,7 @@ from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.qat import FakeQuantModel
 from models.normalization import normalize
 from models.registry import create_model
+from pipeline.databases import open_database
 from pipeline.params import Params
 from pixels.batches import Batch
 from training.execution import Execution
@@ -95,6 +96,11 @@ def plain_recipe(params: Params) -> Recipe:
     return params.float_recipe.model_copy(update=changes | alone)
 
 
+def classes(params: Params) -> int:
+    """The number of classes that params.yaml names, or else the database."""
+    return params.model.num_classes or len(open_database(params, "val").class_names)
+
+
 def works(params: Params, device: torch.device) -> list[Work]:
     """What is measured by default on this device."""
     if device.type == "cuda":
@@ -102,7 +108,7 @@ def works(params: Params, device: torch.device) -> list[Work]:
         return [Work(name, {}, 1000, 224, batch, plain_recipe(params), device) for batch in sizes for name in networks]
     model = params.model
     size, batch = params.input.size, params.batch_size
-    return [Work(model.name, model.arguments, model.num_classes, size, batch, plain_recipe(params), device)]
+    return [Work(model.name, model.arguments, classes(params), size, batch, plain_recipe(params), device)]
 
 
 def training(work: Work) -> Contestants:

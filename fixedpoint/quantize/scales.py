@@ -48,7 +48,8 @@ def with_best_scales(program: Program, images: Callable[[], Iterable[Tensor]]) -
 
 
 def _is_free(program: Program, op: Op) -> bool:
-    return op.weighted and not is_fixed(op) and op.name not in program.raw and _divided(program, op, 1.0) is not None
+    # any factor but 1, with which a tensor beside it in a concatenation has the same
+    return op.weighted and not is_fixed(op) and op.name not in program.raw and _divided(program, op, 2.0) is not None
 
 
 def _divided(program: Program, op: Op, factor: float) -> dict[str, Tensor] | None:

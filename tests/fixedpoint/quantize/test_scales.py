@@ -4,7 +4,7 @@ import pytest
 import torch
 from programs import conv
 
-from fixedpoint.program import INPUT, Add, AvgPool, Flatten, Linear, Pad, Program
+from fixedpoint.program import INPUT, Add, AvgPool, Concat, Flatten, Linear, MaxPool, Pad, Program, Rearrange
 from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
@@ -97,3 +97,22 @@ def test_zeros_and_infinite_values_stay(x):
     for value in (0.0, float("inf")):
         odd = program.with_constants(**{"d.weight": torch.zeros(4, 4, 3, 3), "d.bias": torch.full((4,), value)})
         assert torch.equal(with_best_scales(odd, lambda: [x]).constants["d.bias"], odd.constants["d.bias"])
+
+
+def test_channels_of_which_a_pool_takes_those_of_several_layers_stay_as_they_are(x):
+    """A factor of one operand alone could not be taken back, since both end in the same channel."""
+    torch.manual_seed(0)
+    ops = (
+        conv("a", INPUT, (2, 6, 6)),
+        conv("b", INPUT, (2, 6, 6)),
+        Concat("both", ("a", "b"), (4, 6, 6)),
+        Rearrange("pairs", ("both",), (2, 12, 6), (2, 2, 6, 6), (1, 0, 2, 3)),
+        MaxPool("pool", ("pairs",), (2, 1, 1), (12, 6), (12, 6), (0, 0)),
+        Flatten("flat", ("pool",), (2,)),
+        Linear("fc", ("flat",), (3,)),
+    )
+    constants = {f"{name}.weight": torch.randn(2, 3, 3, 3) for name in "ab"} | {"fc.weight": torch.randn(3, 2)}
+    constants |= {f"{name}.bias": torch.randn(size) for name, size in {"a": 2, "b": 2, "fc": 3}.items()}
+    program = Program((3, 6, 6), ops, constants)
+    scaled = with_best_scales(program, lambda: [x])
+    assert all(torch.equal(scaled.constants[name], value) for name, value in constants.items())
