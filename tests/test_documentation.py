@@ -38,7 +38,7 @@ PRINTS = {
     "make experiments": r"Experiment +Created",
     "make gate": r"\| values that differ between integer forms \| 0 \| 0 \| ok \|",
     "make inspect": r"conv2d +\d+ +conv\n.*In portable arithmetic it can be quantized\.\nIn C: [\d,]+ bytes of ",
-    "make recipe": r"^pack\.source: torchvision -> |^model\.name: |^pack\.dataset: FashionMNIST -> CIFAR10$",
+    "make recipe": r"^pack\.(source|dataset|root): \S+ -> |^model\.name: ",
     "make repro": r"Data and pipelines are up to date",
     "make sweep": r"Experiment +Created",
     "python -c": "",
