@@ -6,7 +6,7 @@ import pytest
 from families import CONVOLUTIONAL, OTHERS, read_rows, try_family, write_rows
 
 # Light ones, which have all kinds of operations of the table between them, and one that is refused.
-SAMPLE = ["CSPNeXt", "ECA-ResNeXt", "FasterNet", "InceptionNeXt", "MobileNetV3, TensorFlow"]
+SAMPLE = ["CSPNeXt", "Darknet", "ECA-ResNeXt", "FasterNet", "InceptionNeXt", "MobileNetV3, TensorFlow"]
 ALL = CONVOLUTIONAL | OTHERS
 ASKED = os.environ.get("NETWORKS", "").replace(",", " ").split()
 if unknown := {*ASKED} - {"all", *(network for network, _ in ALL.values())}:
