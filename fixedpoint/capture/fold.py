@@ -23,6 +23,7 @@ def fold(program: Program) -> Program:
     appended, or the 1x1 convolution before a pool changes places with it.
     """
     program = _merge(program, BatchNorm.kind, _into_weights)
+    program = _behind_pad(program)
     for op in program.ops:
         if op.kind == BatchNorm.kind:
             program = _into_next(program, op)
@@ -93,6 +94,24 @@ def _into_weights(program: Program, before: Op, norm: Op) -> Merged | None:
     weight, bias = program.constants[factor].double(), program.constants[offset].double()
     weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
     return before, {factor: weight.float(), offset: (bias * scale + shift).float()}
+
+
+def _behind_pad(program: Program) -> Program:
+    """Let a pad of the normalized image come first, with what the BatchNorm turns into its values."""
+    norm = next((op for op in program.ops if op.kind == BatchNorm.kind and op.inputs == (INPUT,)), None)
+    readers = program.readers(norm.name) if norm else []
+    if norm is None or len(readers) != 1 or not isinstance(readers[0], Pad) or None in readers[0].value:
+        return program
+    scale, shift = (program.constants[f"{norm.name}.{key}"].double() for key in ("scale", "shift"))
+    if (scale == 0).any():
+        return program
+    pad = readers[0]
+    values = (torch.tensor(pad.value, dtype=torch.float64) - shift) / scale
+    first = replace(pad, inputs=(INPUT,), value=tuple(values.tolist()))
+    then = replace(norm, inputs=(pad.name,), shape=pad.shape)
+    others = (op for op in program.ops if op not in (norm, pad))
+    ops = [replace(op, inputs=tuple(norm.name if name == pad.name else name for name in op.inputs)) for op in others]
+    return replace(program, ops=(first, then, *ops))
 
 
 def _into_next(program: Program, norm: Op) -> Program:

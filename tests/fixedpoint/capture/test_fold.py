@@ -199,6 +199,19 @@ def test_a_norm_of_the_input_goes_into_a_padded_convolution(groups):
     assert_equal_functions(before, after)
 
 
+def test_a_norm_of_the_input_goes_into_a_convolution_behind_a_pad():
+    """As in networks that came from TensorFlow, which pad one side more than the other."""
+    layers = nn.BatchNorm2d(3), nn.ConstantPad2d((0, 1, 2, 0), 0.5), nn.Conv2d(3, 6, 3, 2), nn.ReLU()
+    network = nn.Sequential(*layers).eval()
+    network[0].running_mean.copy_(torch.tensor([0.1, -0.2, 0.5]))
+    network[0].running_var.copy_(torch.tensor([4.0, 1.0, 0.25]))
+    before = capture(network, (3, 9, 9))
+    after = fold(before)
+    assert [op.kind for op in after.ops] == ["pad", "conv"]
+    assert after.ops[0].value == pytest.approx((0.1 + 0.5 * 2, -0.2 + 0.5, 0.5 + 0.5 * 0.5), abs=1e-4)
+    assert_equal_functions(before, after)
+
+
 def test_a_norm_of_features_without_a_linear_becomes_a_convolution():
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3), nn.Sigmoid(), nn.Linear(3, 2))
     before = capture(network.eval(), MAP)
