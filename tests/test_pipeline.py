@@ -372,7 +372,7 @@ MISTAKES = {
     "other version": (
         "calibrate",
         stale_model,
-        "artifacts/float/model.safetensors has format version 1, supported is 4",
+        "artifacts/float/model.safetensors has format version 1, supported is 5",
     ),
     "class count": (
         "train_float",
