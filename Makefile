@@ -60,7 +60,7 @@ test: setup  ## run the tests
 	@python -m pytest
 
 .PHONY: test-networks
-test-networks: setup  ## take networks through every form of the model (minutes); NETWORKS=all: docs/families.md, anew (half an hour)
+test-networks: setup  ## take networks through every form of the model (minutes); NETWORKS=all: docs/families.md, anew (most of an hour)
 	@python -m pytest -m networks $(if $(NETWORKS),,tests/fixedpoint/test_networks.py) tests/fixedpoint/test_families.py
 
 # $(call beside,group): installs a group of pyproject.toml into runs/group, unless it is there; what is missing fails later

@@ -1,6 +1,6 @@
 """One network of each family of timm: the smallest that it has, with random weights, on small pictures.
 
-docs/families.md is their table: `make test-networks NETWORKS=all` writes it (half an hour), NETWORKS=resnet18 one row.
+docs/families.md is their table. `make test-networks NETWORKS=all` writes it, in most of an hour; NETWORKS=resnet18 one row.
 """
 
 import re
@@ -29,7 +29,7 @@ classes, on small images. The table has the forms in which every tensor is that 
 the integer program in NumPy, the three integer ONNX files in ONNX Runtime, C, and LiteRT, which needs portable
 arithmetic. Networks that have nothing that keeps them from portable arithmetic are in it, the others in exact8.
 
-`make test-networks NETWORKS=all` writes this table within half an hour, `NETWORKS=resnet18,vgg11` some of its rows;
+`make test-networks NETWORKS=all` writes this table in most of an hour, `NETWORKS=resnet18,vgg11` some of its rows;
 `make inspect NETWORK=resnet18` says within seconds what is true of any network.
 """
 TITLES = ("Convolutional", "With attention, or with normalization over features")

@@ -33,3 +33,16 @@ def random_network(name, size, normalization):
     for batch in real_images(size, 32 if size < 100 else 8).split(16):
         model(batch)
     return model.eval()
+
+
+class Net(nn.Module):
+    """A forward function and the modules or parameters that it uses."""
+
+    def __init__(self, function, **members):
+        super().__init__()
+        self.function = function
+        for name, member in members.items():
+            setattr(self, name, member)
+
+    def forward(self, x):
+        return self.function(self, x)

@@ -3,24 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import Net
 from torch import nn
 
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
 from fixedpoint.program.floating import FloatEvaluator
-
-
-class Net(nn.Module):
-    """A forward function and the modules or parameters that it uses."""
-
-    def __init__(self, function, **members):
-        super().__init__()
-        self.function = function
-        for name, member in members.items():
-            setattr(self, name, member)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def conv(inputs=3, outputs=4, **options):
