@@ -1,6 +1,7 @@
 """One network of each family of timm: the smallest that it has, with random weights, on small pictures.
 
-docs/families.md is their table. `make test-networks NETWORKS=all` writes it, in most of an hour; NETWORKS=resnet18 one row.
+docs/families.md is their table. `make test-networks NETWORKS=all` writes it, in most of an hour, NETWORKS=resnet18 one
+row.
 """
 
 import re
