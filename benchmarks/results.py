@@ -1,0 +1,69 @@
+"""What a subject of the benchmarks has measured: a list of `Result`, which `main` of the subject returns.
+
+The first contestant of a case is the one that the others are compared with.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+FASTER = ("images/s", "records/s", "MiB/s", "GB/s")  # units of which more is better; of all others less is
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one contestant took or gave in one case.
+
+    Attributes:
+        part: The subject: data, train, quantize, deploy or scale.
+        case: What is measured, the title of a table: `resnet18 224 px, 1 image, 1 thread`.
+        contestant: Who does it.
+        unit: Of `values`: images/s, s, MiB, %.
+        values: One a round; none where the contestant failed.
+        at: The size at which it was measured, for a plot of growth over sizes of the same case.
+        note: What a reader must know: with which share of other outputs, for example.
+        error: Why there are no values, in one line.
+    """
+
+    part: str
+    case: str
+    contestant: str
+    unit: str
+    values: tuple[float, ...] = ()
+    at: float | None = None
+    note: str = ""
+    error: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str, float | None]:
+        """What names the same measurement in another run."""
+        return self.part, self.case, self.contestant, self.unit, self.at
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    @property
+    def spread(self) -> float:
+        """Half of the distance between the quartiles of the rounds, as a share of the median."""
+        ordered, count = sorted(self.values), len(self.values)
+        low, high = ordered[count // 4], ordered[count - 1 - count // 4]
+        return (high - low) / 2 / abs(self.median) if self.median else 0.0
+
+    def gain(self, other: "Result") -> float:
+        """How many times as good as `other` this one is: above 1 it is faster, or smaller."""
+        better, worse = (self.median, other.median) if self.unit in FASTER else (other.median, self.median)
+        return better / worse if worse else float("inf" if better else 1)
+
+
+def timed(part: str, case: str, unit: str, values: Mapping[str, Sequence[float]]) -> list[Result]:
+    """The results of contestants in one case, from the values of all rounds by contestant."""
+    return [Result(part, case, name, unit, tuple(each)) for name, each in values.items()]
+
+
+def cases(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
+    """Results by case and unit, in the order in which they came."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        found.setdefault((result.case, result.unit), []).append(result)
+    return found
