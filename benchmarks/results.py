@@ -16,13 +16,14 @@ class Result:
 
     Attributes:
         part: The subject: data, train, quantize, deploy or scale.
-        case: What is measured, the title of a table: `resnet18 224 px, 1 image, 1 thread`.
+        case: What is measured, the title of a table: `resnet18, 224 px`.
         contestant: Who does it.
         unit: Of `values`: images/s, s, MiB, %.
         values: One a round; none where the contestant failed.
         at: The size at which it was measured, for a plot of growth over sizes of the same case.
         note: What a reader must know: with which share of other outputs, for example.
         error: Why there are no values, in one line.
+        column: Of the table, if the case has several: `1 image, 1 thread`.
     """
 
     part: str
@@ -33,21 +34,27 @@ class Result:
     at: float | None = None
     note: str = ""
     error: str = ""
+    column: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str, str, float | None]:
+    def key(self) -> tuple[str, str, str, str, str, float | None]:
         """What names the same measurement in another run."""
-        return self.part, self.case, self.contestant, self.unit, self.at
+        return self.part, self.case, self.column, self.contestant, self.unit, self.at
 
     @property
     def median(self) -> float:
         return median(self.values)
 
     @property
-    def spread(self) -> float:
-        """Half of the distance between the quartiles of the rounds, as a share of the median."""
+    def quartiles(self) -> tuple[float, float]:
+        """The values between which the middle half of the rounds lies."""
         ordered, count = sorted(self.values), len(self.values)
-        low, high = ordered[count // 4], ordered[count - 1 - count // 4]
+        return ordered[count // 4], ordered[count - 1 - count // 4]
+
+    @property
+    def spread(self) -> float:
+        """Half of the distance between the quartiles, as a share of the median."""
+        low, high = self.quartiles
         return (high - low) / 2 / abs(self.median) if self.median else 0.0
 
     def gain(self, other: "Result") -> float:
@@ -56,14 +63,16 @@ class Result:
         return better / worse if worse else float("inf" if better else 1)
 
 
-def timed(part: str, case: str, unit: str, values: Mapping[str, Sequence[float]]) -> list[Result]:
+def timed(
+    part: str, case: str, unit: str, values: Mapping[str, Sequence[float]], column: str = "", at: float | None = None
+) -> list[Result]:
     """The results of contestants in one case, from the values of all rounds by contestant."""
-    return [Result(part, case, name, unit, tuple(each)) for name, each in values.items()]
+    return [Result(part, case, name, unit, tuple(each), at, column=column) for name, each in values.items()]
 
 
-def cases(results: Iterable[Result]) -> dict[tuple[str, str], list[Result]]:
-    """Results by case and unit, in the order in which they came."""
-    found: dict[tuple[str, str], list[Result]] = {}
+def cases(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Results by case, in the order in which they came."""
+    found: dict[str, list[Result]] = {}
     for result in results:
-        found.setdefault((result.case, result.unit), []).append(result)
+        found.setdefault(result.case, []).append(result)
     return found

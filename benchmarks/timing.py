@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from statistics import median
 
 
-def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, float]:
-    """Median images per second of each contestant, a function that works once and returns its number of images."""
+def interleaved_rounds(contestants: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
+    """Images per second of each contestant in each round; a function works once and returns its number of images."""
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):  # the first one warms up
         for name, work in contestants.items():
@@ -14,4 +14,9 @@ def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> di
             images = work()
             if number:
                 speeds[name].append(images / (time.perf_counter() - start))
-    return {name: median(values) for name, values in speeds.items()}
+    return speeds
+
+
+def interleaved(contestants: Mapping[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+    """Median images per second of each contestant, as `interleaved_rounds` measures them."""
+    return {name: median(values) for name, values in interleaved_rounds(contestants, rounds).items()}
