@@ -81,10 +81,13 @@ class Graph:
         return self.node("Pad", [x, self.constant(f"{output}/pads", sides), *value], output)
 
     def gather(self, table: np.ndarray, x: str, output: str) -> str:
-        """Add `table[x + 128]` for an int8 tensor: exact in every runtime, since none computes the function."""
+        """Add `table[x]` for an int8 or uint8 tensor: exact in every runtime, since none computes the function.
+
+        Args:
+            table: 256 values; an `x` below 0 counts from the end.
+        """
         index = self.node("Cast", [x], f"{output}/index", to=TensorProto.INT32)
-        # an index below 0 counts from the end
-        return self.node("Gather", [self.constant(f"{output}/table", np.roll(table, -128)), index], output)
+        return self.node("Gather", [self.constant(f"{output}/table", table), index], output)
 
     def reshape(self, x: str, shape: Sequence[int], output: str) -> str:
         """Add `x` as [batch, *shape]."""
@@ -151,6 +154,7 @@ class Writer(ABC):
 
     input_type: ClassVar[int] = TensorProto.FLOAT
     output_type: ClassVar[int] = TensorProto.FLOAT
+    stored_type: ClassVar[type] = np.int8  # of the tensors between operations
     divisor: ClassVar[int] = 128  # a pixel p is fed as (p - 128) / divisor
 
     def __init__(self, program: Program):
@@ -187,6 +191,14 @@ class Writer(ABC):
     def metadata(self) -> dict[str, object]:
         """What a user of the file must know about its numbers."""
         return {"input_normalization": {"offset": 128, "divisor": self.divisor}}
+
+    def zero_point(self, tensor: str) -> int:
+        """What stands for 0 in the file's tensor `tensor`."""
+        return 0
+
+    def stored(self, values: ArrayLike, tensor: str) -> np.ndarray:
+        """Integers of the program's tensor `tensor`, int8, as the file holds them."""
+        return np.add(values, self.zero_point(tensor), dtype=np.int16).astype(self.stored_type)
 
     def result(self, op: Op) -> str:
         """The name of the result of `op`."""

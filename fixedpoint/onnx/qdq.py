@@ -30,10 +30,10 @@ class QdqWriter(Writer):
         return self._node(op, "Gemm", [self.dequantize(x), *self._parameters(op)], transB=1)
 
     def clamp(self, op: Op, x: str) -> str:
-        return self.quantize(self.clamped(op, self.dequantize(x)), op.name)
+        return self.rounded(op, self.dequantize(x))
 
     def lookup(self, op: Lookup, x: str) -> str:
-        return self.graph.gather(self.constant(op, "table"), x, op.name)
+        return self.graph.gather(np.roll(self.constant(op, "table"), -128), x, op.name)
 
     def pad(self, op: Pad, x: str) -> str:
         step = float32_scale(self.exponents[op.name], op.name)
@@ -89,11 +89,19 @@ class QdqWriter(Writer):
 
     def scale(self, tensor: str) -> list[str]:
         """The scale and the zero point of an int8 tensor, made once."""
-        names = [f"{tensor}/scale", f"{tensor}/zero_point"]
-        if names[0] not in self.graph:
-            self.graph.constant(names[0], float32_scale(self.exponents[tensor], tensor))
-            self.graph.constant(names[1], np.int8(0))  # explicit: without it ONNX Runtime's fusions fail
-        return names
+        name = f"{tensor}/scale"
+        if name not in self.graph:
+            self.graph.constant(name, float32_scale(self.exponents[tensor], tensor))
+        return [name, self.zero(tensor)]  # explicit: without it ONNX Runtime's fusions fail
+
+    def zero(self, tensor: str) -> str:
+        """The zero point of an int8 tensor, made once."""
+        name = f"{tensor}/zero_point"
+        return name if name in self.graph else self.graph.constant(name, self.stored(0, tensor))
+
+    def rounded(self, op: Op, real: str) -> str:
+        """Round the float32 tensor `real` to the result of `op`, which may have a clamp."""
+        return self.quantize(self.clamped(op, real), op.name)
 
     def clamped(self, op: Op, real: str) -> str:
         """`real` within the bounds of `op`, where these are tighter than int8's."""
@@ -108,8 +116,7 @@ class QdqWriter(Writer):
     def _node(self, op: Op, kind: str, inputs: list[str], **attributes: object) -> str:
         if op.name in self.raw:
             return self.graph.node(kind, inputs, self.result(op), **attributes)
-        real = self.graph.node(kind, inputs, f"{op.name}/exact", **attributes)
-        return self.quantize(self.clamped(op, real), op.name)
+        return self.rounded(op, self.graph.node(kind, inputs, f"{op.name}/exact", **attributes))
 
     def _parameters(self, op: Op) -> list[str]:
         exponents = {

@@ -68,6 +68,7 @@ class OnnxModel:
         except Exception as error:  # ONNX Runtime's errors share no other base class
             raise QuantizationError(f"{path}: {' '.join(str(error).split())}") from None
         self._integer = "logit_exponent" in metadata
+        self._zero_points = json.loads(metadata.get("zero_points", "{}"))
         if self._integer:
             self._logit_scale = np.ldexp(np.float32(1), -np.array(json.loads(metadata["logit_exponent"])))
 
@@ -81,9 +82,12 @@ class OnnxModel:
         return self._logits(self._run([OUTPUT], x)[0])
 
     def tensors(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """The tensors named in `outputs` and the logits for `x`, both as in `__call__`."""
+        """The tensors named in `outputs` and the logits for `x`, both as in `__call__`; uint8 tensors as int8."""
         logits, *values = self._run([OUTPUT, *self.outputs], x)
-        return dict(zip(self.outputs, values, strict=True)) | {OUTPUT: self._logits(logits)}
+        tensors = dict(zip(self.outputs, values, strict=True))
+        for name in self._zero_points.keys() & tensors.keys():
+            tensors[name] = (tensors[name].astype(np.int16) - self._zero_points[name]).astype(np.int8)
+        return tensors | {OUTPUT: self._logits(logits)}
 
     def _run(self, names: list[str], x: np.ndarray) -> list[np.ndarray]:
         if self._integer != (x.dtype == np.int8):

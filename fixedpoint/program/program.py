@@ -129,8 +129,12 @@ class Program:
 
     def input_bounds(self, op: Op) -> tuple[int, int]:
         """Least and greatest int8 value that the first operand of `op` can have in a calibrated program."""
+        return self.value_bounds(op.inputs[0])
+
+    def value_bounds(self, tensor: str) -> tuple[int, int]:
+        """Least and greatest int8 value that a tensor can have in a calibrated program."""
         computed, pads = {op.name: op for op in self.ops}, list[int]()
-        source = computed.get(op.inputs[0])
+        source = computed.get(tensor)
         while source and not source.takes_clamp:
             pads += self.pad_values(source) if isinstance(source, Pad) else []
             source = computed.get(source.inputs[0])
