@@ -189,7 +189,7 @@ class TrainingStep:
     def _forward(self, work: _Work, part: int, network: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         """The loss, the number of correct images, and the network's input."""
         pixels, labels = work.parts[part]
-        torch.manual_seed(derive_seed(*work.seeds, work.numbers[part]))  # for random layers, such as dropout
+        self._seed(derive_seed(*work.seeds, work.numbers[part]))  # for random layers, such as dropout
         x = normalize(pixels.to(self.device, non_blocking=True)).contiguous(memory_format=torch.channels_last)
         targets = labels.to(self.device, non_blocking=True)
         if self.mixing:
@@ -199,6 +199,12 @@ class TrainingStep:
             loss = self.loss_of(logits, targets, x)
         likeliest = targets if targets.dim() == 1 else targets.argmax(dim=1)
         return loss, (logits.detach().argmax(dim=1) == likeliest).sum(), x
+
+    def _seed(self, seed: int) -> None:
+        if self.device.type == "cpu":  # PyTorch's own seeds GPUs as well, for which it writes down the stack each time
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def _require_finite(self, loss: Tensor, x: Tensor, work: _Work) -> None:
         if not loss.isfinite():
