@@ -1,29 +1,53 @@
 """Measure speed on this machine, compared with other projects that do the same work.
 
-    make bench ONLY=SUBJECT     installs the peers of the subject next to the project's packages, and runs it
-    python -m benchmarks SUBJECT [--help]
+    make bench [ONLY=SUBJECT] [QUICK=1] [AGAINST=FILE]     all subjects, or one, with their peers
+    python -m benchmarks [--into FOLDER] [--against FILE] SUBJECT [--help]
 
-Subjects: deploy (each file in its runtime), quantize (quantization-aware training, against torchao and Brevitas),
-methods (what each method of calibration is worth; no peers, so no target of make), data (packing and loading, against
-torchvision, timm, webdataset and FFCV), train (training steps, against timm).
+Subjects: data (packing and loading, against torchvision, timm, webdataset and FFCV), train (training steps, against
+timm), quantize (quantization-aware training, against torchao and Brevitas), deploy (each file in its runtime, and those
+of other quantizers), scale (growth with size), methods (what each method of calibration is worth; no peers, and no part
+of the page). A subject replaces its part of benchmarks.json in FOLDER (runs/bench), and benchmarks.md beside it is
+written anew; --against says what moved since the results of another such file.
 """
 
+import argparse
 import importlib
+import shlex
 import sys
+import time
+from pathlib import Path
 
+from benchmarks.page import table, write_page
+from benchmarks.record import Part, load, moved, origin, save
+from benchmarks.results import cases
 from pipeline.cli import run
-from storage.errors import InputError
+from pipeline.paths import runs_folder
 
-SUBJECTS = ("deploy", "quantize", "methods", "data", "train")
+SUBJECTS = ("data", "train", "quantize", "deploy", "scale", "methods")
 
 
 def main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1] not in SUBJECTS:
-        given = f"{sys.argv[1]!r} is not allowed" if len(sys.argv) > 1 else "the subject is missing"
-        raise InputError(f"{given}, must be one of {', '.join(SUBJECTS)}: python -m benchmarks SUBJECT [--help]")
-    subject = sys.argv.pop(1)
-    sys.argv[0] = f"python -m benchmarks {subject}"
-    importlib.import_module(f"benchmarks.{subject}").main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--into", type=Path, default=runs_folder() / "bench", metavar="FOLDER")
+    parser.add_argument("--against", type=Path, metavar="FILE")
+    parser.add_argument("subject", choices=SUBJECTS, metavar="SUBJECT")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="of the subject")
+    arguments = parser.parse_args()
+    before = load(arguments.against) if arguments.against else {}
+    subject = arguments.subject
+    sys.argv = [f"python -m benchmarks {subject}", *arguments.options]
+    start = time.perf_counter()
+    results = importlib.import_module(f"benchmarks.{subject}").main()
+    if results is None:  # nothing that is compared with others
+        return
+    command = shlex.join(["python", "-m", "benchmarks", subject, *arguments.options])
+    part = Part(origin(command, time.perf_counter() - start), results)
+    write_page(arguments.into, save(arguments.into, subject, part))
+    for title, each in cases(results).items():
+        print(f"\n{title}\n", *table(each), sep="\n")
+    if arguments.against:
+        lines = list(moved(before, {subject: part}))
+        print("\n".join(lines) or f"{subject}: nothing moved beyond its spread")
 
 
 if __name__ == "__main__":

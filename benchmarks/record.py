@@ -77,14 +77,14 @@ def load(path: str | Path) -> dict[str, Part]:
     """
     try:
         parts = json.loads(Path(path).read_bytes())["parts"]
-        return {
-            name: Part(
-                dict(part["origin"]), [Result(**each | {"values": (*each["values"],)}) for each in part["results"]]
-            )
-            for name, part in parts.items()
-        }
+        return {name: _part(each) for name, each in parts.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path} is not a file of results; `make bench` writes benchmarks.json") from None
+
+
+def _part(stored: dict) -> Part:
+    results = [Result(**each | {"values": (*each["values"],)}) for each in stored["results"]]
+    return Part(dict(stored["origin"]), results)
 
 
 def moved(before: dict[str, Part], after: dict[str, Part]) -> Iterator[str]:
