@@ -15,8 +15,11 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switches(cls, value: object) -> object:
-        if isinstance(value, bool):
-            raise InputError(f"{str(value).lower()} is not allowed, no parameter is a switch")
+        parts = value if isinstance(value, list | tuple) else [value]
+        if isinstance(value, dict) and not any(isinstance(key, str) for key in value):  # no block of parameters
+            parts = [*value.values()]
+        for switch in (part for part in parts if isinstance(part, bool)):
+            raise InputError(f"{str(switch).lower()} is not allowed, no parameter is a switch")
         return value
 
 

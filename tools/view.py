@@ -1,6 +1,6 @@
 """A contact sheet of a database: images with their classes, or with their boxes and masks, in one PNG file.
 
-python -m tools.view artifacts/db/train.lmdb                        36 records, evenly spaced
+python -m tools.view artifacts/db/train.lmdb                        36 records, as many of each class
 python -m tools.view artifacts/db/train.lmdb -n 12 --label Sandal   the first 12 that are or show one
 """
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from imagedb.reader import ImageDatabase
 from pipeline.cli import run
+from pipeline.draw import draw
 from pipeline.paths import require, runs_folder
 from reports.contact_sheet import contact_sheet
 from storage.errors import InputError
@@ -53,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def choose(database: ImageDatabase, count: int, start: int | None, seed: int | None, name: str | None) -> list[int]:
-    """The numbers of at most `count` records; evenly spaced if no option chooses others.
+    """The numbers of at most `count` records; drawn as those of a calibration if no option chooses others.
 
     Raises:
         InputError: If there is no record `start`, no class `name` or no record of it.
@@ -67,7 +68,7 @@ def choose(database: ImageDatabase, count: int, start: int | None, seed: int | N
         return sorted(random.Random(seed).sample(range(total), count))
     if name is not None:
         return of_class(database, count, name)
-    return [index * total // count for index in range(count)]
+    return draw(database, count).indices
 
 
 def of_class(database: ImageDatabase, count: int, name: str) -> list[int]:

@@ -191,6 +191,10 @@ def test_missing_keys(params, name):
         ("epochs", 1.5, "1.5 is not allowed, must be a valid integer"),
         ("epochs", True, "true is not allowed, no parameter is a switch"),
         ("augment.flip", False, "false is not allowed, no parameter is a switch"),
+        ("augment.crop_scale", [True, 1], "true is not allowed, no parameter is a switch"),
+        ("model.normalization", {"mean": [True, 0.5, 0.5], "std": [1, 1, 1]}, "true is not allowed"),
+        ("model.normalization", {"mean": [0.5, 0.5, 0.5], "std": [1, True, 1]}, "true is not allowed"),
+        ("train.sizes", {1: 32, 2: True}, "true is not allowed, no parameter is a switch"),
         ("model.name", 5, "5 is not allowed, must be a valid string"),
         ("model.arguments", [1], r"\[1\] is not allowed, must be a valid dictionary"),
         ("qat", 3, "3 is not allowed, must be a block of parameters"),
@@ -199,7 +203,7 @@ def test_missing_keys(params, name):
     ],
 )
 def test_wrong_types(params, name, value, expected):
-    with pytest.raises(ValueError, match=f"^params.yaml: {name}: {expected}[^;]*$"):
+    with pytest.raises(ValueError, match=f"^params.yaml: {name}[a-z.]*: {expected}[^;]*$"):
         params(name, value)
 
 
