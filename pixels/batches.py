@@ -16,10 +16,11 @@ from torch.utils.data import Dataset
 from imagedb.images import decode_image
 from imagedb.parallel import ordered_map
 from imagedb.reader import ImageDatabase
+from imagedb.record import Record
 from pixels.augmentation import InputFormat
 from pixels.colors import float_color_map
-from pixels.native import jpeg_size
-from pixels.render import render
+from pixels.native import jpeg_sizes
+from pixels.render import render_batch
 from pixels.seeds import derive_seed, seeded_generator
 from pixels.views import View, Views
 from storage.errors import InputError
@@ -61,27 +62,24 @@ class Pixels(Dataset):
         self.seed = seed
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        """Sample `index` of `epoch`.
-
-        Raises:
-            InputError: If the record or its image is damaged; the message names it.
-        """
-        epoch, index = key
-        record = self.database[index]
-        try:
-            generator = seeded_generator(self.seed, epoch, index)
-            label = NO_LABEL if record.label is None else record.label
-            return render(record.image, self.views, self.input_format, generator), label
-        except InputError as error:
-            raise InputError(f"{self.database.path}: record {index} ({record.name}): {error}") from None
+        """Sample `index` of `epoch`; errors are those of `batch`."""
+        pixels, labels = self.batch([key])
+        return pixels[0], int(labels[0])
 
     def batch(self, keys: list[Key]) -> Batch:
-        """Several samples, rendered on the CPU."""
-        pixels, labels = zip(*(self[key] for key in keys), strict=True)
-        size = self.input_format.size
-        pinned = torch.cuda.is_initialized()
+        """The samples (epoch, index), rendered on the CPU.
+
+        Raises:
+            InputError: If a record or its image is damaged; the message names it.
+        """
+        size, pinned = self.input_format.size, torch.cuda.is_initialized()
+        records = [self.database[index] for _, index in keys]
+        names = [self._name(index, record) for (_, index), record in zip(keys, records, strict=True)]
         out = torch.empty(len(keys), 3, size, size, dtype=torch.uint8, pin_memory=pinned)
-        return torch.stack(pixels, out=out), torch.tensor(labels, pin_memory=pinned)
+        generators = [seeded_generator(self.seed, epoch, index) for epoch, index in keys]
+        render_batch([record.image for record in records], self.views, self.input_format, generators, out, names)
+        labels = [NO_LABEL if record.label is None else record.label for record in records]
+        return out, torch.tensor(labels, pin_memory=pinned)
 
     def encoded(self, keys: list[Key]) -> EncodedBatch:
         """Several samples, not yet rendered.
@@ -90,10 +88,11 @@ class Pixels(Dataset):
             InputError: If a record is damaged; the message names it.
         """
         images, views, colors, labels, names = [], [], [], [], []
-        for epoch, index in keys:
-            record = self.database[index]
-            names.append(f"{self.database.path}: record {index} ({record.name})")
-            if size := jpeg_size(record.image):
+        records = [self.database[index] for _, index in keys]
+        sizes = jpeg_sizes([record.image for record in records])
+        for (epoch, index), record, size in zip(keys, records, sizes, strict=True):
+            names.append(self._name(index, record))
+            if size:
                 images.append(torch.frombuffer(bytearray(record.image), dtype=torch.uint8))
             else:
                 images.append(decode_rgb(record.image, names[-1]))
@@ -103,6 +102,9 @@ class Pixels(Dataset):
             colors.append(float_color_map(target, views[-1].jitter))
             labels.append(record.label)
         return EncodedBatch(images, views, torch.from_numpy(np.stack(colors)).float(), torch.tensor(labels), names)
+
+    def _name(self, index: int, record: Record) -> str:
+        return f"{self.database.path}: record {index} ({record.name})"
 
 
 def decode_rgb(image: bytes, name: str) -> Tensor:

@@ -29,7 +29,7 @@ SEAL = 32  # bytes at the end of the file
 COMPILER = "cc"
 # Without contraction of floating-point operations, every compiler gives the same results.
 OPTIONS = ("-std=gnu11", "-O3", "-mavx2", "-ffp-contract=off", "-shared", "-fPIC")
-LIBRARIES = ("-ljpeg",)
+LIBRARIES = ("-ljpeg", "-lm")
 INSTALL = (
     "install a C compiler and the headers of Python and libjpeg-turbo, such as by "
     "apt install gcc python3.11-dev libjpeg-dev"
@@ -37,12 +37,16 @@ INSTALL = (
 INTERFACE = """
 typedef struct { double left, top, right, bottom; } Box;
 typedef struct { int32_t left, top, width, height; } Rectangle;
-int jpeg_size(const uint8_t *data, size_t bytes, int32_t max_scans, int32_t size[2]);
-int jpeg_pixels(const uint8_t *data, size_t bytes, int32_t reduce, const Box *box, int clipped, const Rectangle *target,
-                int flip, int cubic, int32_t size, uint8_t *out);
-int rgb_pixels(const uint8_t *picture, int32_t width, int32_t height, const Box *box, int clipped,
-               const Rectangle *target, int flip, int cubic, int32_t size, uint8_t *out);
-void sum_colors(const uint8_t *pixels, int32_t count, uint64_t sums[3]);
+typedef struct {
+    const uint8_t *data; size_t bytes; int32_t width, height; Box box; Rectangle target;
+    int32_t clipped, reduce, flip, cubic;
+} Picture;
+typedef struct { int32_t mapped; int32_t matrix[9]; double offset[3], of_mean[9]; } Colors;
+void jpeg_sizes(const uint8_t *const *data, const size_t *bytes, int32_t count, int32_t max_scans, int32_t *sizes);
+int render_pictures(const Picture *pictures, const Colors *colors, int32_t count, int32_t size, uint8_t *out,
+                    int32_t *done);
+int resize_rgb(const uint8_t *picture, int32_t width, int32_t height, int32_t new_width, int32_t new_height,
+               uint8_t *out);
 void map_colors(uint8_t *pixels, int32_t count, const int32_t matrix[9], const int32_t offset[3]);
 """
 

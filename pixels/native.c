@@ -1,10 +1,11 @@
-/* From an encoded or decoded picture to the pixels of a network's input, one picture a call, any number of threads.
+/* From encoded or decoded pictures to the pixels of a network's input, one batch a call, any number of threads.
 
    A JPEG file is decoded to the planes that it stores, YCbCr with the chroma at its own resolution, and only down to
-   the last row that is needed. Resampling is Pillow's, bit for bit: a triangle or a cubic filter that widens with the
-   reduction, rows first, then columns, weights of 22 fractional bits, a byte between the passes. So each value is
-   determined by integers: the inverse DCT is the accurate integer one, which all builds of libjpeg compute alike. */
+   the last row that is needed. Resampling is Pillow's, bit for bit: a filter that widens with the reduction, rows first,
+   then columns, weights of 22 fractional bits, a byte between the passes. So each value is determined by integers: the
+   inverse DCT is the accurate integer one, which all builds of libjpeg compute alike. */
 
+#include <math.h>
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,7 +28,6 @@
 
 #define BITS 22 /* of a weight's fraction */
 #define LANES 8 /* rows of a horizontal pass */
-#define SLACK 8 /* bytes that may be read behind a plane */
 #define DAMAGED (-1)
 #define NO_MEMORY (-2)
 
@@ -37,12 +37,27 @@ typedef struct {
 
 typedef struct {
     const uint8_t *pixels;
-    int32_t width, height, stride;
+    int32_t width, height, stride, channels; /* a pixel has 1 or 3 bytes */
 } Plane;
 
 typedef struct {
     int32_t left, top, width, height; /* in the output */
 } Rectangle;
+
+typedef struct {
+    const uint8_t *data; /* a JPEG file, or uint8 [height, width, 3] */
+    size_t bytes;
+    int32_t width, height; /* 0: it is a JPEG file */
+    Box box;
+    Rectangle target;
+    int32_t clipped, reduce, flip, cubic;
+} Picture;
+
+typedef struct {
+    int32_t mapped; /* 0: colours do not change */
+    int32_t matrix[9]; /* of 16 fractional bits */
+    double offset[3], of_mean[9]; /* the mean colour times of_mean is added */
+} Colors;
 
 typedef struct {
     int32_t first, count;
@@ -69,17 +84,22 @@ static uint64_t narrow(Lanes x) {
 }
 #endif
 
-/* The filter at a distance: a triangle, or Keys's cubic convolution with a = -1/2 (doi 10.1109/TASSP.1981.1163711). */
-static double filter(double x, int cubic) {
-    if (!cubic) return x < 1 ? 1 - x : 0;
+typedef enum { TRIANGLE, CUBIC, LANCZOS } Filter; /* which reach 1, 2 and 3 pixels far */
+
+static double sinc(double x) { return x == 0 ? 1 : sin(M_PI * x) / (M_PI * x); }
+
+/* The filter at a distance; the cubic one is Keys's convolution with a = -1/2 (doi 10.1109/TASSP.1981.1163711). */
+static double weight_at(double x, Filter filter) {
+    if (filter == LANCZOS) return x < 3 ? sinc(x) * sinc(x / 3) : 0;
+    if (filter == TRIANGLE) return x < 1 ? 1 - x : 0;
     if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
 /* The input positions and weights behind each of `size` outputs that share [from, to); positions outside of [low, high)
    have none. One block of memory, NULL if there is none. */
-static Taps *make_taps(int32_t low, int32_t high, double from, double to, int cubic, int32_t size) {
-    double scale = (to - from) / size, stretch = scale < 1 ? 1 : scale, reach = cubic ? 2 * stretch : stretch;
+static Taps *make_taps(int32_t low, int32_t high, double from, double to, Filter filter, int32_t size) {
+    double scale = (to - from) / size, stretch = scale < 1 ? 1 : scale, reach = (1 + filter) * stretch;
     int32_t most = 2 * ((int32_t)reach + 1) + 1;
     Taps *taps = malloc(size * sizeof(Taps) + most * sizeof(double) + (size_t)size * most * sizeof(int32_t));
     if (!taps) return NULL;
@@ -93,7 +113,7 @@ static Taps *make_taps(int32_t low, int32_t high, double from, double to, int cu
         for (int32_t x = first; x < end; x++) {
             double distance = (x - center + 0.5) * (1 / stretch);
             if (distance < 0) distance = -distance;
-            sum += exact[x - first] = filter(distance, cubic);
+            sum += exact[x - first] = weight_at(distance, filter);
         }
         for (int32_t k = 0; k < end - first; k++)
             weights[k] = (int32_t)((exact[k] < 0 ? -0.5 : 0.5) + (sum ? exact[k] / sum : exact[k]) * (1 << BITS));
@@ -114,34 +134,44 @@ static void transpose(uint64_t block[8]) {
             }
 }
 
-/* Rows first_row .. end_row - 1 of a plane, resampled to `width` values each, eight rows at a time. Magnitudes of weights
-   add up to less than two, so that no sum leaves 32 bits. */
-static int resample_rows(Plane in, const Taps *taps, int32_t width, int flip, int32_t first_row, int32_t end_row,
-                         uint8_t *out) {
-    int32_t low = taps[0].first, columns = taps[width - 1].first + taps[width - 1].count - low;
-    uint64_t *column = malloc((size_t)(columns + width + 16) * sizeof *column); /* each byte of one is of another row */
+/* Rows first_row .. end_row - 1 of a plane, resampled to `width` values of `channels` bytes each, eight rows at a time.
+   Magnitudes of weights add up to less than two, so that no sum leaves 32 bits. */
+static inline __attribute__((always_inline)) int resample_lanes(Plane in, const Taps *taps, int32_t width, int flip,
+                                                                int32_t channels, int32_t first_row, int32_t end_row,
+                                                                uint8_t *out) {
+    int32_t low = taps[0].first * channels, bytes = width * channels;
+    int32_t columns = (taps[width - 1].first + taps[width - 1].count) * channels - low;
+    uint64_t *column = malloc((size_t)(columns + bytes + 16) * sizeof *column); /* each byte of one is of another row */
     if (!column) return NO_MEMORY;
     uint64_t *result = column + columns + 8;
-    for (int32_t row = first_row; row < end_row; row += LANES, out += LANES * width) {
+    for (int32_t row = first_row; row < end_row; row += LANES, out += LANES * bytes) {
         int32_t rows = end_row - row < LANES ? end_row - row : LANES;
         for (int32_t x = 0; x < columns; x += 8) {
-            for (int32_t r = 0; r < LANES; r++)
-                memcpy(column + x + r, in.pixels + (size_t)(row + (r < rows ? r : 0)) * in.stride + low + x, 8);
+            for (int32_t r = 0; r < LANES; r++) {
+                const uint8_t *from = in.pixels + (size_t)(row + (r < rows ? r : 0)) * in.stride + low + x;
+                if (columns - x >= 8) /* a copy of constant size is one instruction */
+                    memcpy(column + x + r, from, 8);
+                else
+                    memcpy(column + x + r, from, columns - x);
+            }
             transpose(column + x);
         }
         for (int32_t i = 0; i < width; i++) {
-            Lanes sum = (Lanes){0} + (1 << (BITS - 1));
+            const uint64_t *from = column + taps[i].first * channels - low;
+            Lanes sums[3];
+            for (int32_t c = 0; c < channels; c++) sums[c] = (Lanes){0} + (1 << (BITS - 1));
             for (int32_t k = 0; k < taps[i].count; k++)
-                sum += widen(column[taps[i].first + k - low]) * taps[i].weights[k];
-            result[flip ? width - 1 - i : i] = narrow(sum >> BITS);
+                for (int32_t c = 0; c < channels; c++) sums[c] += widen(*from++) * taps[i].weights[k];
+            uint64_t *to = result + (flip ? width - 1 - i : i) * channels;
+            for (int32_t c = 0; c < channels; c++) to[c] = narrow(sums[c] >> BITS);
         }
-        for (int32_t i = 0; i < width; i += 8) {
+        for (int32_t i = 0; i < bytes; i += 8) {
             transpose(result + i);
             for (int32_t r = 0; r < rows; r++) {
-                if (width - i >= 8) /* a copy of constant size is one instruction */
-                    memcpy(out + r * width + i, result + i + r, 8);
+                if (bytes - i >= 8)
+                    memcpy(out + r * bytes + i, result + i + r, 8);
                 else
-                    memcpy(out + r * width + i, result + i + r, width - i);
+                    memcpy(out + r * bytes + i, result + i + r, bytes - i);
             }
         }
     }
@@ -149,43 +179,47 @@ static int resample_rows(Plane in, const Taps *taps, int32_t width, int flip, in
     return 0;
 }
 
-static void resample_columns(const uint8_t *in, const Taps *taps, Rectangle target, int32_t first_row, int32_t size,
-                             int32_t *sums, uint8_t *out) {
-    int32_t width = target.width;
-    for (int32_t i = 0; i < target.height; i++) {
-        const uint8_t *line = in + (size_t)(taps[i].first - first_row) * width;
-        for (int32_t x = 0; x < width; x++) sums[x] = 1 << (BITS - 1);
-        for (int32_t k = 0; k < taps[i].count; k++, line += width) {
+static int resample_rows(Plane in, const Taps *taps, int32_t width, int flip, int32_t first_row, int32_t end_row,
+                         uint8_t *out) {
+    if (in.channels == 3) return resample_lanes(in, taps, width, flip, 3, first_row, end_row, out);
+    return resample_lanes(in, taps, width, flip, 1, first_row, end_row, out);
+}
+
+static void resample_columns(const uint8_t *in, const Taps *taps, int32_t bytes, int32_t height, int32_t first_row,
+                             int32_t stride, int32_t *sums, uint8_t *out) {
+    for (int32_t i = 0; i < height; i++, out += stride) {
+        const uint8_t *line = in + (size_t)(taps[i].first - first_row) * bytes;
+        for (int32_t x = 0; x < bytes; x++) sums[x] = 1 << (BITS - 1);
+        for (int32_t k = 0; k < taps[i].count; k++, line += bytes) {
             int32_t weight = taps[i].weights[k];
-            for (int32_t x = 0; x < width; x++) sums[x] += line[x] * weight;
+            for (int32_t x = 0; x < bytes; x++) sums[x] += line[x] * weight;
         }
-        uint8_t *to = out + (size_t)(target.top + i) * size + target.left;
-        for (int32_t x = 0; x < width; x++) {
+        for (int32_t x = 0; x < bytes; x++) {
             int32_t value = sums[x] >> BITS;
-            to[x] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+            out[x] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
         }
     }
 }
 
-/* The part `box` of a plane, resampled to the rectangle `target` of the size x size output; with `clipped`, pixels
-   outside of the box have no influence. */
-static int resample(Plane in, Box box, int clipped, Rectangle target, int flip, int cubic, int32_t size,
-                    uint8_t *out) {
-    int32_t left = 0, top = 0, right = in.width, bottom = in.height, result = NO_MEMORY;
+/* The part `box` of a plane, resampled to width x height pixels, in rows that begin `stride` bytes apart; with
+   `clipped`, pixels outside of the box have no influence. */
+static int resample(Plane in, Box box, int clipped, int32_t width, int32_t height, int flip, Filter filter,
+                    int32_t stride, uint8_t *out) {
+    int32_t left = 0, top = 0, right = in.width, bottom = in.height, bytes = width * in.channels, result = NO_MEMORY;
     if (clipped) {
         left = (int32_t)box.left, top = (int32_t)box.top;
         right = (int32_t)box.right + (box.right > (int32_t)box.right);
         bottom = (int32_t)box.bottom + (box.bottom > (int32_t)box.bottom);
     }
-    Taps *across = make_taps(left, right, box.left, box.right, cubic, target.width);
-    Taps *down = make_taps(top, bottom, box.top, box.bottom, cubic, target.height);
-    int32_t *sums = malloc(target.width * sizeof *sums);
+    Taps *across = make_taps(left, right, box.left, box.right, filter, width);
+    Taps *down = make_taps(top, bottom, box.top, box.bottom, filter, height);
+    int32_t *sums = malloc(bytes * sizeof *sums);
     uint8_t *rows = NULL;
     if (across && down && sums) {
-        int32_t first = down[0].first, end = down[target.height - 1].first + down[target.height - 1].count;
-        rows = malloc((size_t)(end - first) * target.width);
-        if (rows && (result = resample_rows(in, across, target.width, flip, first, end, rows)) == 0)
-            resample_columns(rows, down, target, first, size, sums, out);
+        int32_t first = down[0].first, end = down[height - 1].first + down[height - 1].count;
+        rows = malloc((size_t)(end - first) * bytes);
+        if (rows && (result = resample_rows(in, across, width, flip, first, end, rows)) == 0)
+            resample_columns(rows, down, bytes, height, first, stride, sums, out);
     }
     free(across), free(down), free(sums), free(rows);
     return result;
@@ -260,11 +294,12 @@ static void decode(struct jpeg_decompress_struct *jpeg, int32_t bottom, int32_t 
         jpeg_component_info *info = jpeg->comp_info + c;
         int32_t step = SCALED(info);
         planes[c].width = info->downsampled_width, planes[c].height = info->downsampled_height;
+        planes[c].channels = 1;
         planes[c].stride = ((info->width_in_blocks + info->h_samp_factor) / info->h_samp_factor) * info->h_samp_factor * step;
         sizes[c] = (size_t)planes[c].stride * bands * info->v_samp_factor * step;
         total += sizes[c];
     }
-    uint8_t *to = *memory = malloc(total + SLACK);
+    uint8_t *to = *memory = malloc(total);
     if (!to) return;
     for (int c = 0; c < jpeg->num_components; to += sizes[c++]) planes[c].pixels = to;
     for (int32_t band = 0; band < bands && jpeg->output_scanline < jpeg->output_height; band++) {
@@ -301,7 +336,8 @@ int jpeg_pixels(const uint8_t *data, size_t bytes, int32_t reduce, const Box *bo
         double across = (double)(info->h_samp_factor * SCALED(info)) / (jpeg.max_h_samp_factor * DCTSIZE);
         double down = (double)(info->v_samp_factor * SCALED(info)) / (jpeg.max_v_samp_factor * DCTSIZE);
         Box part = {box->left * across, box->top * down, box->right * across, box->bottom * down};
-        result = resample(planes[c], part, clipped, *target, flip, cubic, size, out + (size_t)c * size * size);
+        uint8_t *to = out + ((size_t)c * size + target->top) * size + target->left;
+        result = resample(planes[c], part, clipped, target->width, target->height, flip, cubic, size, to);
     }
     if (!result && jpeg.num_components == 1)
         for (int32_t y = 0; y < target->height; y++)
@@ -316,16 +352,27 @@ done:
 /* The same of a decoded picture, uint8 [height, width, 3]. */
 int rgb_pixels(const uint8_t *picture, int32_t width, int32_t height, const Box *box, int clipped,
                const Rectangle *target, int flip, int cubic, int32_t size, uint8_t *out) {
-    size_t count = (size_t)width * height;
-    uint8_t *plane = malloc(count + SLACK);
-    int result = plane ? 0 : NO_MEMORY;
-    for (int c = 0; c < 3 && !result; c++) {
-        for (size_t i = 0; i < count; i++) plane[i] = picture[3 * i + c];
-        result = resample((Plane){plane, width, height, width}, *box, clipped, *target, flip, cubic, size,
-                          out + (size_t)c * size * size);
+    size_t count = (size_t)target->width * target->height;
+    uint8_t *pixels = malloc(3 * count);
+    if (!pixels) return NO_MEMORY;
+    Plane plane = {picture, width, height, 3 * width, 3};
+    int result = resample(plane, *box, clipped, target->width, target->height, flip, cubic, 3 * target->width, pixels);
+    for (int32_t y = 0; y < target->height && !result; y++) {
+        const uint8_t *from = pixels + (size_t)3 * target->width * y;
+        for (int c = 0; c < 3; c++) {
+            uint8_t *to = out + ((size_t)c * size + target->top + y) * size + target->left;
+            for (int32_t x = 0; x < target->width; x++) to[x] = from[3 * x + c];
+        }
     }
-    free(plane);
+    free(pixels);
     return result;
+}
+
+/* A picture, uint8 [height, width, 3], resampled by Lanczos's filter to uint8 [new_height, new_width, 3]. */
+int resize_rgb(const uint8_t *picture, int32_t width, int32_t height, int32_t new_width, int32_t new_height,
+               uint8_t *out) {
+    Plane plane = {picture, width, height, 3 * width, 3};
+    return resample(plane, (Box){0, 0, width, height}, 1, new_width, new_height, 0, LANCZOS, 3 * new_width, out);
 }
 
 /* The sum of each of three planes of `count` bytes. */
@@ -360,4 +407,45 @@ void map_colors(uint8_t *pixels, int32_t count, const int32_t matrix[9], const i
     int32_t i = 0;
     for (; i + LANES <= count; i += LANES) map_lanes(pixels + i, count, matrix, offset, LANES);
     for (; i < count; i++) map_lanes(pixels + i, count, matrix, offset, 1);
+}
+
+/* The sizes of `count` files by jpeg_size, 0 and 0 of damaged ones, too. */
+void jpeg_sizes(const uint8_t *const *data, const size_t *bytes, int32_t count, int32_t max_scans, int32_t *sizes) {
+    for (int32_t i = 0; i < count; i++, sizes += 2)
+        if (jpeg_size(data[i], bytes[i], max_scans, sizes)) sizes[0] = sizes[1] = 0;
+}
+
+static int render_picture(const Picture *picture, int32_t size, uint8_t *out) {
+    size_t count = (size_t)size * size;
+    if (picture->target.width != size || picture->target.height != size) { /* the rest is black */
+        memset(out, 0, 3 * count);
+        if (!picture->width) memset(out + count, 128, 2 * count);
+    }
+    if (picture->width)
+        return rgb_pixels(picture->data, picture->width, picture->height, &picture->box, picture->clipped,
+                          &picture->target, picture->flip, picture->cubic, size, out);
+    return jpeg_pixels(picture->data, picture->bytes, picture->reduce, &picture->box, picture->clipped,
+                       &picture->target, picture->flip, picture->cubic, size, out);
+}
+
+/* Each picture in uint8 [3, size, size], with its colours mapped. Stops at the first that fails, and gives its number
+   and why; `count` and 0 if there is none. */
+int render_pictures(const Picture *pictures, const Colors *colors, int32_t count, int32_t size, uint8_t *out,
+                    int32_t *done) {
+    int32_t pixels = size * size;
+    for (*done = 0; *done < count; ++*done, colors++, out += (size_t)3 * pixels) {
+        int result = render_picture(pictures + *done, size, out);
+        if (result) return result;
+        if (!colors->mapped) continue;
+        uint64_t sums[3];
+        int32_t offset[3];
+        sum_colors(out, pixels, sums);
+        for (int c = 0; c < 3; c++) {
+            double of_mean = 0;
+            for (int k = 0; k < 3; k++) of_mean += colors->of_mean[3 * c + k] * ((double)sums[k] / pixels);
+            offset[c] = (int32_t)rint((colors->offset[c] + of_mean) * 65536) + (1 << 15);
+        }
+        map_colors(out, pixels, colors->matrix, offset);
+    }
+    return 0;
 }

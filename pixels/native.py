@@ -1,5 +1,6 @@
 """The functions of pixels/native.c, compiled by `pixels.build_native`; they release Python's lock."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -7,47 +8,84 @@ import numpy as np
 
 from imagedb.limits import MAX_PIXELS, MAX_SCANS
 from pixels.build_native import load
+from pixels.colors import ColorMap
 from pixels.views import View
 from storage.errors import InputError
 
+NO_MEMORY = -2
+
 
 def jpeg_size(image: bytes) -> tuple[int, int] | None:
-    """The width and height of a JPEG file that `jpeg_pixels` can decode: 8 bits, grey or YCbCr; None for other data.
+    """`jpeg_sizes` of one file."""
+    return jpeg_sizes([image])[0]
+
+
+def jpeg_sizes(images: Sequence[bytes]) -> list[tuple[int, int] | None]:
+    """Width and height of each JPEG file that `render_views` can decode: 8 bits, grey or YCbCr; None for other data.
 
     It is also None for a file of more than MAX_PIXELS or MAX_SCANS, so that `decode_image` refuses it.
     """
-    native = _native()
-    size = native.ffi.new("int32_t[2]")
-    failed = native.lib.jpeg_size(_bytes(image), len(image), MAX_SCANS, size)
-    return None if failed or not 0 < size[0] * size[1] <= MAX_PIXELS else (size[0], size[1])
+    native, count = _native(), len(images)
+    sizes = np.empty((count, 2), np.int32)
+    data, lengths = [_bytes(image) for image in images], [len(image) for image in images]
+    arguments = native.ffi.new("uint8_t *[]", data), native.ffi.new("size_t[]", lengths), count, MAX_SCANS
+    native.lib.jpeg_sizes(*arguments, native.ffi.from_buffer("int32_t[]", sizes))
+    return [(width, height) if 0 < width * height <= MAX_PIXELS else None for width, height in sizes.tolist()]
 
 
-def jpeg_pixels(image: bytes, view: View, size: int) -> np.ndarray:
-    """A view of a JPEG file in full-range YCbCr, uint8 [3, size, size]; the missing part of a truncated file is grey.
+def render_views(
+    images: Sequence[bytes | np.ndarray],
+    views: Sequence[View],
+    colors: Sequence[ColorMap | None],
+    size: int,
+    out: np.ndarray,
+) -> None:
+    """Views of JPEG files, in full-range YCbCr, and of decoded images, with the colours mapped; one call for all.
+
+    The missing part of a truncated file is grey.
+
+    Args:
+        images: each a JPEG file of `jpeg_sizes`, or uint8 [height, width, 3].
+        views: the part of each image.
+        colors: the map of each image; None: colours do not change.
+        size: width and height of the results.
+        out: uint8 [len(images), 3, size, size], contiguous; receives the results.
 
     Raises:
-        InputError: if the file cannot be decoded.
+        DamagedImage: if an image cannot be decoded.
     """
-    out = _canvas(view, size, (0, 128, 128))
-    call = _native().lib.jpeg_pixels
-    _check(call(_bytes(image), len(image), view.reduce, *_arguments(view), size, _bytes(out)))
+    native = _native()
+    arrays = [image if isinstance(image, bytes) else np.ascontiguousarray(image) for image in images]
+    pictures = native.ffi.new("Picture[]", [_picture(*each) for each in zip(arrays, views, strict=True)])
+    maps = native.ffi.new("Colors[]", [(0,) if each is None else (1, *each) for each in colors])
+    done = native.ffi.new("int32_t *")
+    result = native.lib.render_pictures(pictures, maps, len(arrays), size, _bytes(out), done)
+    if result == NO_MEMORY:
+        raise MemoryError
+    if result:
+        raise DamagedImage(done[0])
+
+
+def _picture(image: bytes | np.ndarray, view: View) -> tuple:
+    height, width = (0, 0) if isinstance(image, bytes) else image.shape[:2]
+    way = view.clipped, view.reduce, view.flip, view.cubic
+    return _bytes(image), len(image), width, height, view.box, view.target, *way
+
+
+class DamagedImage(InputError):
+    """Image `index` of a batch cannot be decoded."""
+
+    def __init__(self, index: int):
+        super().__init__("the image cannot be decoded: damaged JPEG data")
+        self.index = index
+
+
+def resize_lanczos(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """uint8 [H, W, 3] resampled to uint8 [height, width, 3] as by Pillow's Lanczos filter, rows first."""
+    image, out = np.ascontiguousarray(image), np.empty((height, width, 3), np.uint8)
+    if _native().lib.resize_rgb(_bytes(image), image.shape[1], image.shape[0], width, height, _bytes(out)):
+        raise MemoryError
     return out
-
-
-def rgb_pixels(image: np.ndarray, view: View, size: int) -> np.ndarray:
-    """A view of a decoded image, uint8 [height, width, 3], as uint8 [3, size, size]; colours do not change."""
-    out = _canvas(view, size, (0, 0, 0))
-    image = np.ascontiguousarray(image)
-    height, width, _ = image.shape
-    _check(_native().lib.rgb_pixels(_bytes(image), width, height, *_arguments(view), size, _bytes(out)))
-    return out
-
-
-def mean_color(pixels: np.ndarray) -> np.ndarray:
-    """The mean of each channel of uint8 [3, H, W], float64 [3]."""
-    sums = np.empty(3, np.uint64)
-    _native().lib.sum_colors(_bytes(pixels), pixels[0].size, _native().ffi.from_buffer("uint64_t[]", sums))
-    return sums / pixels[0].size
 
 
 def map_colors(pixels: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> None:
@@ -57,28 +95,9 @@ def map_colors(pixels: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> No
     _native().lib.map_colors(_bytes(pixels), pixels[0].size, weights, sums)
 
 
-def _canvas(view: View, size: int, black: tuple[int, int, int]) -> np.ndarray:
-    out = np.empty((3, size, size), np.uint8)
-    if view.target != (0, 0, size, size):
-        out[:] = np.array(black, np.uint8)[:, None, None]
-    return out
-
-
-def _arguments(view: View) -> tuple:
-    new = _native().ffi.new
-    return new("Box *", view.box), view.clipped, new("Rectangle *", view.target), view.flip, view.cubic
-
-
 def _bytes(buffer: bytes | np.ndarray) -> Any:
     """The memory of bytes or of a contiguous uint8 array."""
     return _native().ffi.from_buffer("uint8_t[]", buffer)
-
-
-def _check(result: int) -> None:
-    if result == -2:
-        raise MemoryError
-    if result:
-        raise InputError("the image cannot be decoded: damaged JPEG data")
 
 
 _native = cache(load)

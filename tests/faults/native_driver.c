@@ -32,7 +32,10 @@ int main(void) {
                     reduce = 1;
                 uint8_t *out = malloc((size_t)3 * size * size);
                 decoded += jpeg_pixels(data, bytes, reduce, &box, clipped, &target, below(2), below(2), size, out) == 0;
-                free(out);
+                uint8_t *picture = calloc(shape[0], (size_t)3 * shape[1]), *resized = malloc((size_t)3 * size * 9);
+                if (rgb_pixels(picture, shape[0], shape[1], &box, clipped, &target, below(2), below(2), size, out)) return 1;
+                if (resize_rgb(picture, shape[0], shape[1], size, 9, resized)) return 1;
+                free(out), free(picture), free(resized);
             }
         }
         free(data);

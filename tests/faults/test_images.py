@@ -76,7 +76,7 @@ def driver(tmp_path_factory):
     program = tmp_path_factory.mktemp("driver") / "driver"
     sources = ["-include", str(REPOSITORY / "pixels/native.c"), str(Path(__file__).with_name("native_driver.c"))]
     checks = ["-g", "-O1", "-mavx2", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    subprocess.run(["cc", "-std=gnu11", *checks, *sources, "-o", program, "-ljpeg"], check=True)
+    subprocess.run(["cc", "-std=gnu11", *checks, *sources, "-o", program, "-ljpeg", "-lm"], check=True)
     return program
 
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sample_images import decode_planes, difference, encode, photo
+from sample_images import decode_planes, difference, encode, photo, view_pixels
 from torchvision.transforms.v2 import functional
 
-from pixels.colors import affine_map, color_map
+from pixels.colors import affine_map, color_map, color_maps
 from pixels.native import map_colors
+from pixels.views import View
 
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)
 
@@ -19,10 +20,13 @@ def colors(seed=1, size=256):
 
 
 def mapped(pixels, source, target, jitter=None):
-    """uint8 [H, W, 3] through `color_map`."""
+    """uint8 [H, W, 3] through `color_map`, or square ones through `color_maps`."""
+    if jitter:
+        size = len(pixels)
+        view = View((0, 0, size, size), True, (0, 0, size, size))
+        return view_pixels(pixels, view, size, *color_maps(source, target, [jitter])).transpose(1, 2, 0)
     planes = np.array(np.transpose(pixels, (2, 0, 1)), np.uint8, order="C")
-    mean = planes.mean(axis=(1, 2)) if jitter else None
-    map_colors(planes, *color_map(source, target, jitter, mean))
+    map_colors(planes, *color_map(source, target))
     return planes.transpose(1, 2, 0)
 
 
@@ -163,11 +167,10 @@ def test_hue_turns_as_torchvisions_does(color, turn):
 
 
 def test_a_map_is_its_rounded_affine_map():
-    jitter, mean = (1.3, 0.6, 1.2, 0.1), np.array([100, 120, 140])
+    jitter, mean = (1.3, 0.6, 1.2, 0.1), colors().mean(axis=(0, 1))
     for source in ("rgb", "yuv444"):
         for target in ("rgb", "yuv444"):
-            matrix, offset, of_mean = affine_map(source, target, jitter)
+            matrix, offset, of_mean = affine_map(source, target, np.array(jitter))
             expected = colors().astype(float) @ matrix.T + offset + of_mean @ mean
-            planes = colors().transpose(2, 0, 1).copy()
-            map_colors(planes, *color_map(source, target, jitter, mean))
-            assert difference(planes.transpose(1, 2, 0), np.clip(expected, 0, 255)).max() < 0.51
+            found = mapped(colors(), source, target, jitter)
+            assert difference(found, np.clip(expected, 0, 255)).max() < 0.51

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sample_images import decode_planes, difference, encode, look, noise, photo, resize
+from sample_images import decode_planes, difference, encode, look, noise, photo, resize, view_pixels
 from torchvision.transforms import v2
 
 from imagedb.limits import MAX_SCANS
 from pixels import build_native, native
 from pixels.augmentation import InputFormat
-from pixels.colors import color_map
-from pixels.native import jpeg_pixels, jpeg_size, map_colors, mean_color, rgb_pixels
+from pixels.colors import color_maps
+from pixels.native import jpeg_size, map_colors, resize_lanczos
 from pixels.render import render
 from pixels.views import View, center_views
 from storage.errors import InputError
@@ -51,7 +51,7 @@ def random_view(random, width, height, size):
 
 
 def decoded(jpeg, view, size):
-    return jpeg_pixels(jpeg, view, size).transpose(1, 2, 0)
+    return view_pixels(jpeg, view, size).transpose(1, 2, 0)
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -59,7 +59,7 @@ def test_resampling_is_pillows(seed):
     random = np.random.default_rng(seed)
     width, height, size = random.integers(1, (150, 150, 70)).tolist()
     pixels, view = noise(width, height, seed), random_view(random, width, height, size)
-    assert (rgb_pixels(pixels, view, size).transpose(1, 2, 0) == look(pixels, view, size)).all()
+    assert (view_pixels(pixels, view, size).transpose(1, 2, 0) == look(pixels, view, size)).all()
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -73,15 +73,15 @@ def test_pixels_beyond_a_box_that_is_not_clipped_have_influence(seed):
     image = Image.fromarray(values).convert("RGB")
     box = (left, top, right, bottom)
     for cubic, kind in enumerate((Image.BILINEAR, Image.BICUBIC)):
-        found = rgb_pixels(np.asarray(image), View(box, False, (0, 0, 24, 24), cubic=bool(cubic)), 24)
+        found = view_pixels(np.asarray(image), View(box, False, (0, 0, 24, 24), cubic=bool(cubic)), 24)
         assert (found.transpose(1, 2, 0) == np.asarray(image.resize((24, 24), kind, box))).all()
 
 
 def test_an_image_of_any_memory_layout():
     pixels = noise(20, 30)
     view = whole(15, 10, 8)
-    expected = rgb_pixels(pixels[::2, 5:][:10].copy(), view, 8)
-    assert (rgb_pixels(pixels[::2, 5:][:10], view, 8) == expected).all()
+    expected = view_pixels(pixels[::2, 5:][:10].copy(), view, 8)
+    assert (view_pixels(pixels[::2, 5:][:10], view, 8) == expected).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,7 +168,7 @@ def test_a_reduced_jpeg_file_looks_like_a_whole_one(kind, reduce):
     for box in ((0, 0, 251, 187), (37, 11, 250, 180), (251 - 8 * reduce, 187 - 8 * reduce, 251, 187)):
         size = min(box[2] - box[0], box[3] - box[1]) // reduce
         views = [whole(251, 187, size, box=box, reduce=factor) for factor in (1, reduce)]
-        error = difference(*(jpeg_pixels(jpeg, view, size) for view in views))
+        error = difference(*(view_pixels(jpeg, view, size) for view in views))
         assert error.mean() < 0.6
         assert error.max() <= 3
 
@@ -214,18 +214,18 @@ def test_a_jpeg_file_without_quantization_tables_is_damaged():
     jpeg = encode(noise(16, 16), "JPEG").replace(b"\xff\xdb", b"\xff\xef")
     assert jpeg_size(jpeg) == (16, 16)
     with pytest.raises(ValueError, match=r"^the image cannot be decoded: damaged JPEG data$"):
-        jpeg_pixels(jpeg, whole(16, 16, 8), 8)
+        view_pixels(jpeg, whole(16, 16, 8), 8)
     with pytest.raises(ValueError, match="damaged"):
-        jpeg_pixels(b"garbage", whole(16, 16, 8), 8)
+        view_pixels(b"garbage", whole(16, 16, 8), 8)
 
 
 def test_threads_do_not_disturb_each_other():
     files = [encode(noise(150, 110, seed), "JPEG", **options) for seed, options in enumerate(KINDS.values())]
     views = [whole(150, 110, 64), whole(150, 110, 64, box=(10, 50, 90, 110), flip=True)]
     work = [(file, view, 64) for file in files for view in views] * 10
-    alone = [jpeg_pixels(*each).tobytes() for each in work]
+    alone = [view_pixels(*each).tobytes() for each in work]
     with ThreadPoolExecutor(4) as threads:
-        assert [found.tobytes() for found in threads.map(lambda each: jpeg_pixels(*each), work)] == alone
+        assert [found.tobytes() for found in threads.map(lambda each: view_pixels(*each), work)] == alone
 
 
 FUZZ = """
@@ -282,17 +282,49 @@ def test_map_colors_of_every_size_and_the_strongest_jitter(strength):
     for width in range(1, 34):
         planes = random.integers(0, 256, (3, 1, width), np.uint8)
         factors = random.choice([1 - strength, 1 + strength], 3)
-        matrix, offset = color_map("yuv444", "rgb", (*factors, random.uniform(-0.5, 0.5)), random.uniform(0, 255, 3))
+        ((matrix, *_),) = color_maps("yuv444", "rgb", [(*factors, random.uniform(-0.5, 0.5))])
+        matrix, offset = np.reshape(matrix, (3, 3)), random.integers(-(2**24), 2**24, 3)
         exact = np.einsum("ij,jyx->iyx", matrix.astype(np.int64), planes) + offset[:, None, None]
         map_colors(planes, matrix, offset)
         assert (planes == np.clip(exact >> 16, 0, 255)).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 9), (300, 500)])
-def test_mean_color(shape):
-    planes = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
-    planes[0] = 255
-    assert (mean_color(planes) == planes.astype(int).sum(axis=(1, 2)) / (shape[0] * shape[1])).all()
+@pytest.mark.parametrize("size", [1, 9, 300])
+def test_a_map_may_depend_on_the_mean_color(size):
+    """Here each channel becomes 100 and a tenth of the mean of the next one."""
+    pixels = noise(size, size)
+    pixels[..., 0] = 255
+    of_mean = np.roll(0.1 * np.eye(3), 1, axis=1).ravel().tolist()
+    found = view_pixels(pixels, whole(size, size, size), size, ([0] * 9, [100.0] * 3, of_mean))
+    means = pixels.mean(axis=(0, 1))
+    assert (found == np.rint(100 + 0.1 * np.roll(means, -1))[:, None, None]).all()
+
+
+def test_images_of_a_batch_do_not_disturb_each_other():
+    images = [noise(40, 30), encode(noise(50, 20), "JPEG"), noise(33, 44, seed=1), encode(noise(9, 9), "JPEG")]
+    views = [whole(9, 9, 24, target=(i, 2 * i, 20 - i, 10), flip=i == 1) for i in range(4)]
+    maps = [None, *color_maps("yuv444", "rgb", [(1.1, 0.8, 1.2, 0.1), (1, 1, 1, -0.2)]), None]
+    out = np.empty((4, 3, 24, 24), np.uint8)
+    native.render_views(images, views, maps, 24, out)
+    for number, each in enumerate(zip(images, views, strict=True)):
+        assert (out[number] == view_pixels(*each, 24, maps[number])).all()
+
+
+def test_the_first_damaged_image_of_a_batch_is_numbered():
+    images = [encode(noise(9, 9), "JPEG"), noise(9, 9), b"garbage", b"garbage"]
+    with pytest.raises(native.DamagedImage, match=r"^the image cannot be decoded: damaged JPEG data$") as caught:
+        native.render_views(images, [whole(9, 9, 8)] * 4, [None] * 4, 8, np.empty((4, 3, 8, 8), np.uint8))
+    assert caught.value.index == 2
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_lanczos_is_pillows(seed):
+    random = np.random.default_rng(seed)
+    width, height, across, down = random.integers(1, (150, 150, 70, 70)).tolist()
+    pixels = noise(width, height, seed)
+    image = Image.fromarray(pixels).resize((across, height), Image.LANCZOS)
+    expected = np.asarray(image.resize((across, down), Image.LANCZOS))
+    assert (resize_lanczos(pixels, across, down) == expected).all()
 
 
 def test_other_threads_run_while_an_image_is_made():
@@ -305,7 +337,7 @@ def test_other_threads_run_while_an_image_is_made():
     with ThreadPoolExecutor(1) as threads:
         threads.submit(tick)
         begun = time.monotonic()
-        rgb_pixels(image, whole(6000, 6000, 224), 224)
+        view_pixels(image, whole(6000, 6000, 224), 224)
         ended = time.monotonic()
         done.set()
     assert sum(begun < moment < ended for moment in ticks) > 3, f"of {1000 * (ended - begun):.0f} ms"
@@ -315,7 +347,7 @@ def test_other_threads_run_while_an_image_is_made():
 def fresh(monkeypatch, tmp_path):
     """An environment in which nothing has been built; the fixture gives the folder of its packages."""
     monkeypatch.setattr(build_native, "FOLDER", tmp_path / "packages")
-    monkeypatch.setattr(build_native, "LIBRARIES", ("-ljpeg", "-lm"))  # another digest than that of the module in use
+    monkeypatch.setattr(build_native, "LIBRARIES", ("-lm", "-ljpeg"))  # another digest than that of the module in use
     monkeypatch.syspath_prepend(tmp_path / "packages")
     native._native.cache_clear()
     yield tmp_path / "packages"
@@ -338,9 +370,8 @@ def test_a_processor_without_avx2_computes_the_same(fresh, monkeypatch):
     def results():
         build_native.build()
         native._native.cache_clear()
-        pixels = jpeg_pixels(jpeg, view, 33)
-        map_colors(pixels, *color_map("yuv444", "rgb", (1.4, 1.3, 1.4, 0.1), mean_color(pixels)))
-        return pixels.tobytes()
+        pixels = view_pixels(jpeg, view, 33, *color_maps("yuv444", "rgb", [(1.4, 1.3, 1.4, 0.1)]))
+        return pixels.tobytes() + resize_lanczos(noise(90, 70), 33, 20).tobytes()
 
     expected = results()
     monkeypatch.setattr(build_native, "OPTIONS", [option for option in build_native.OPTIONS if option != "-mavx2"])

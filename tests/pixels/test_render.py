@@ -97,7 +97,7 @@ def test_jitter_is_relative_to_the_mean_of_the_pixels(kind):
     image, jitter = encode(photo(40, 40), kind, **({"subsampling": 0} if kind == "JPEG" else {})), (0.9, 0.6, 1.1, 0.05)
     view = View((5, 0, 30, 40), True, (0, 3, 24, 20))
     plain = rendered(image, view, 24, "yuv444" if kind == "JPEG" else "rgb").astype(float)
-    matrix, offset, of_mean = affine_map("yuv444" if kind == "JPEG" else "rgb", "yuv444", jitter)
+    matrix, offset, of_mean = affine_map("yuv444" if kind == "JPEG" else "rgb", "yuv444", np.array(jitter))
     expected = plain @ matrix.T + offset + of_mean @ plain.mean(axis=(0, 1))
     found = rendered(image, View(view.box, True, view.target, jitter=jitter), 24, "yuv444")
     assert difference(found, np.clip(expected, 0, 255)).max() < 0.52

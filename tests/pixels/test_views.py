@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sample_images import difference, look, noise, photo, resize
+from sample_images import difference, look, noise, photo, resize, view_pixels
 from torchvision.transforms import InterpolationMode, v2
 
 from pixels.augmentation import Augmentation, InputFormat
-from pixels.native import rgb_pixels
 from pixels.views import center_views, random_views
 
 SHAPES = [(64, 48), (37, 90), (120, 31), (16, 16), (9, 200), (150, 150)]
@@ -37,7 +36,7 @@ def draw(given, size, width, height, seed=0, resample="bilinear"):
 
 
 def rendered(pixels, view, size):
-    return rgb_pixels(pixels, view, size).transpose(1, 2, 0)
+    return view_pixels(pixels, view, size).transpose(1, 2, 0)
 
 
 def input_format(size, resize=None, resample="bilinear"):
