@@ -68,20 +68,25 @@ def _closure(name: str) -> set[Path]:
     return found
 
 
-def _files_of(name: str) -> Iterator[Path]:
+def _files_of(name: str) -> list[Path]:
     """The files of the repository that Python runs on the import of a dotted name."""
-    if (ROOT / name.partition(".")[0] / "__init__.py").is_file():
-        yield from files_below(ROOT, name)
+    return [*_files_below(ROOT, name)] if name.partition(".")[0] in _packages(ROOT) else []
+
+
+@cache
+def _packages(root: Path) -> set[str]:
+    return {file.parent.name for file in root.glob("*/__init__.py")}
 
 
 def _read_files(module: Path) -> Iterator[Path]:
     """The files that a module names, in its folder or below."""
     names = {name for name in facts(_text(module)).strings if re.fullmatch(r"[\w-]+(\.[\w-]+)*", name)}
-    for path in _files_in(module.parent):
+    for path in _files_in(module.parent) if names else ():
         if path.name in names:
             yield path
 
 
+@cache
 def _files_in(folder: Path) -> list[Path]:
     """All files in a folder and below, except modules."""
     return [path for path in folder.rglob("*") if path.suffix not in (".py", ".pyc") and path.is_file()]
@@ -97,4 +102,5 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+_files_below = cache(lambda folder, name: [*files_below(folder, name)])
 _distributions = cache(packages_distributions)  # by the names of their packages

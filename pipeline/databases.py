@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,18 +11,12 @@ from imagedb.reader import ImageDatabase
 from pipeline.draw import draw
 from pipeline.params import Params
 from pipeline.paths import require
+from pipeline.splits import Split, database_path
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.batches import WHOLE_BATCH, BatchPartition, OrderedBatches, Pixels, Renderer, TrainingBatches
 from pixels.views import center_views, random_views
 from storage.errors import InputError
 from storage.model_file import ModelInfo
-
-Split = Literal["train", "val"]
-
-
-def database_path(params: Params, split: Split) -> Path:
-    """Where the database of a split is."""
-    return Path(f"artifacts/db/{split}.{params.pack.format}")
 
 
 def open_database(params: Params, split: Split, labelled: bool = True) -> ImageDatabase:

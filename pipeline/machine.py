@@ -18,7 +18,8 @@ def prepare(wanted: Execute) -> torch.device:
     keep_memory()
     torch.set_num_threads(wanted.threads)
     fastest = {"auto": wanted.device == "cuda", "fastest": True, "deterministic": False}[wanted.algorithms]
-    torch.use_deterministic_algorithms(not fastest)
+    # as use_deterministic_algorithms, which imports torch._inductor: 2 seconds, and only compiled steps need it
+    torch.set_deterministic_debug_mode("default" if fastest else "error")
     torch.backends.cudnn.allow_tf32 = False  # only training steps may ask for it: scores and integers are exact
     # no code here reads memory that it has not written; PyTorch makes this attribute at run time
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -8,9 +8,9 @@ import argparse
 from imagedb.overlap import overlap
 from imagedb.reader import ImageDatabase
 from pipeline.cli import run
-from pipeline.databases import database_path
 from pipeline.params import load_params
 from pipeline.paths import require
+from pipeline.splits import database_path
 from storage.errors import InputError
 from storage.files import write_json
 

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from imagedb.reader import ImageDatabase
 from pipeline.cli import run
-from pipeline.databases import database_path
 from pipeline.params import load_params
 from pipeline.paths import require
+from pipeline.splits import database_path
 from pipeline.tracked import LOCK, Tracked, cached, is_whole, outputs
 from storage.errors import InputError
 from storage.printable import printable
