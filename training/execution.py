@@ -34,6 +34,7 @@ class Execution:
             use_dense(network)
         if not self.compile:
             return network
+        torch._inductor.config.deterministic = torch.are_deterministic_algorithms_enabled()
         torch._dynamo.config.recompile_limit = SHAPES  # an argument of compile only since PyTorch 2.13
         return torch.compile(network, dynamic=False)
 
