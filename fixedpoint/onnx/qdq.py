@@ -89,10 +89,14 @@ class QdqWriter(Writer):
 
     def scale(self, tensor: str) -> list[str]:
         """The scale and the zero point of an int8 tensor, made once."""
+        return [self.step(tensor), self.zero(tensor)]  # explicit: without it ONNX Runtime's fusions fail
+
+    def step(self, tensor: str) -> str:
+        """The scale of an int8 tensor, made once."""
         name = f"{tensor}/scale"
-        if name not in self.graph:
-            self.graph.constant(name, float32_scale(self.exponents[tensor], tensor))
-        return [name, self.zero(tensor)]  # explicit: without it ONNX Runtime's fusions fail
+        if name in self.graph:
+            return name
+        return self.graph.constant(name, float32_scale(self.exponents[tensor], tensor))
 
     def zero(self, tensor: str) -> str:
         """The zero point of an int8 tensor, made once."""

@@ -5,13 +5,15 @@ convolution is computed: QLinearConv, and int32 accumulators for matrix products
 
 Activations are uint8, for ONNX Runtime's kernels for x86 multiply uint8 by int8. Without VNNI they add two products in
 saturating 16 bits (vpmaddubsw), so the zero point is 0 where no value is negative, as behind a ReLU: then
-127 * (127 + 127) fits. Where two products may not fit, the weights are uint8, too: that kernel is slower, and exact.
+127 * (127 + 127) fits. Where two products may not fit, halves of the weights do, or else the weights are uint8, too:
+that kernel adds in 32 bits and is slower.
 """
 
 import numpy as np
 from onnx import TensorProto
 
 from fixedpoint.onnx.graph import OUTPUT, window
+from fixedpoint.onnx.halved import halved
 from fixedpoint.onnx.int8 import ZERO_POINT, Int8Operators, along_channels, unsigned
 from fixedpoint.onnx.qdq import QdqWriter, float32_scale
 from fixedpoint.program import INPUT, Concat, Conv, Op, Pad
@@ -35,12 +37,20 @@ class QOperatorWriter(Int8Operators, QdqWriter):
     def conv(self, op: Conv, x: str) -> str:
         if op.name in self.raw:
             return self.accumulate(op, x)
-        scale = self.graph.constant(
-            f"{op.name}/weight_scale", float32_scale(self.constant(op, "weight_exponent"), op.name)
-        )
-        weight, zero_point = self._weights(op, self.constant(op, "weight"), self._overflows(op))
-        bias = self.graph.constant(f"{op.name}/bias", self.constant(op, "bias"))
-        inputs = [x, *self.scale(x), weight, scale, zero_point, *self.scale(op.name), bias]
+        weight, bias = self.constant(op, "weight"), self.constant(op, "bias")
+        scale = float32_scale(self.constant(op, "weight_exponent"), op.name)
+        overflows, halves = self._overflows(op), None
+        if overflows:
+            halves = halved(weight, bias, scale, self.program.shift(op).numpy(), self.zero_point(op.name))
+        if halves:
+            weight, bias, scale = halves
+            zero = self.graph.constant(f"{op.name}/halved_zero_point", np.uint8(0))
+        else:
+            zero = self.zero(op.name)
+        weights, weights_zero = self._weights(op, weight, overflows and not halves)
+        weights_step = self.graph.constant(f"{op.name}/weight_scale", scale)
+        inputs = [x, *self.scale(x), weights, weights_step, weights_zero, self.step(op.name), zero]
+        inputs.append(self.graph.constant(f"{op.name}/bias", bias))
         return self.int8_node(op, "QLinearConv", inputs, **window(op))
 
     def linear(self, op: Op, x: str) -> str:
@@ -71,23 +81,21 @@ class QOperatorWriter(Int8Operators, QdqWriter):
     def products(self, op: Op, x: str, output: str) -> str:
         weight = self.constant(op, "weight")
         if isinstance(op, Conv):  # ONNX Runtime up to 1.23 has ConvInteger for uint8 weights alone
-            matrix, zero_point = self._weights(op, weight, True)
-            return self.graph.node("ConvInteger", [x, matrix, self.zero(x), zero_point], output, **window(op))
-        matrix, zero_point = self._weights(op, weight.T, self._overflows(op))
-        return self.graph.node("MatMulInteger", [x, matrix, self.zero(x), zero_point], output)
+            weights, zero = self._weights(op, weight, True)
+            return self.graph.node("ConvInteger", [x, weights, self.zero(x), zero], output, **window(op))
+        weights, zero = self._weights(op, weight.T, self._overflows(op))
+        return self.graph.node("MatMulInteger", [x, weights, self.zero(x), zero], output)
 
     def _weights(self, op: Op, weight: np.ndarray, is_unsigned: bool) -> list[str]:
         """The weights and their zero point, as constants."""
-        values, zero_point = (unsigned(weight), np.uint8(ZERO_POINT)) if is_unsigned else (weight, np.int8(0))
-        names = self.graph.constant(f"{op.name}/weight", values)
-        return [names, self.graph.constant(f"{op.name}/weight_zero_point", zero_point)]
+        values, zero = (unsigned(weight), np.uint8(ZERO_POINT)) if is_unsigned else (weight, np.int8(0))
+        name = self.graph.constant(f"{op.name}/weight", values)
+        return [name, self.graph.constant(f"{op.name}/weight_zero_point", zero)]
 
     def _overflows(self, op: Op) -> bool:
         """Whether two products of uint8 values and int8 weights may leave 16 bits."""
         greatest = self.stored(self.program.input_bounds(op)[1], op.inputs[0])
-        return (
-            2 * int(greatest) * int(np.abs(self.constant(op, "weight").astype(np.int16)).max()) > np.iinfo(np.int16).max
-        )
+        return 2 * int(greatest) * abs(self.constant(op, "weight").astype(int)).max() > np.iinfo(np.int16).max
 
     def _real(self, op: Op, accumulator: str, output: str) -> str:
         """The float32 numbers of an int32 tensor of accumulators shaped as the result of `op`."""
