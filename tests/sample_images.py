@@ -5,7 +5,15 @@ import io
 import numpy as np
 from PIL import Image
 
+from pixels.native import render_views
 from pixels.views import View
+
+
+def view_pixels(image: bytes | np.ndarray, view: View, size: int, colors: tuple | None = None) -> np.ndarray:
+    """A view of one image, uint8 [3, size, size]."""
+    out = np.empty((1, 3, size, size), np.uint8)
+    render_views([image], [view], [colors], size, out)
+    return out[0]
 
 
 def photo(width: int, height: int, seed: int = 0) -> np.ndarray:
