@@ -122,6 +122,8 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
         if group.rank == 0:
             stack.enter_context(_writing(Path("artifacts", stage)))
             live, minutes = stack.enter_context(curves(stage)), params.machine.checkpoint_minutes
+            if 0 < recipe.warmup < recipe.warmup_epochs:
+                print(f"warmup_epochs {recipe.warmup_epochs:g} is cut to {recipe.warmup:g}, half of the epochs")
             steps = max((each.steps for each in train.values()), default=0)
             observer = Display(live, folder, recipe.epochs, steps, recipe.batch_size, minutes, signals)
 

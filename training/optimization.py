@@ -38,7 +38,7 @@ class Schedule:
     """
 
     def __init__(self, optimizer: Optimizer, recipe: Recipe, steps: int):
-        self.warmup = round(min(recipe.warmup_epochs, recipe.epochs) * steps)
+        self.warmup = round(recipe.warmup * steps)
         options: dict[str, Any] = {"warmup_t": self.warmup, "warmup_prefix": True, "t_in_epochs": False}
         if recipe.schedule == "step":
             interval = max(round(min(recipe.decay_epochs, recipe.epochs + 1) * steps), 1)

@@ -38,7 +38,7 @@ class Optimization(Section):
     )
     decay_rate: float = Field(gt=0, lt=1, description="factor by which step and plateau multiply the learning rate")
     warmup_epochs: float = Field(
-        ge=0, description="length of the warm-up, in which the learning rate grows from zero; may be a fraction"
+        ge=0, description="length of the warm-up, in which the learning rate grows from zero; at most half of the epochs"
     )
     loss: Literal["cross_entropy", "binary_cross_entropy"] = Field(
         description="one over all classes, or the sum of one for each class"
@@ -79,14 +79,17 @@ class Recipe(Steps, Optimization):
         return self.processes * self.accumulate
 
     @property
+    def warmup(self) -> float:
+        """Epochs of the warm-up: at most half of them, so that a run of few epochs has others, too."""
+        return min(self.warmup_epochs, self.epochs / 2)
+
+    @property
     def mixes(self) -> bool:
         """Whether images and labels of a batch are mixed."""
         return self.mixup > 0 or self.cutmix > 0
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.epochs and self.warmup_epochs >= self.epochs:
-            raise InputError(f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}")
         unit = self.parts * (2 if self.mixes or self.parts > 1 else 1)
         if self.batch_size % unit:
             pairs = " of pairs" if unit > self.parts else ""

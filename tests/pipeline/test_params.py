@@ -282,8 +282,7 @@ def test_wrong_types(params, name, value, expected):
             {"bn_eps": float("nan")},
             "model.arguments.bn_eps: nan is not allowed, must be",
         ),
-        ("qat.warmup_epochs", 3, "qat: warmup_epochs 3 must be below epochs 3"),
-        ("epochs", 1, "warmup_epochs 1 must be below epochs 1"),
+        ("train.processes", 3, "batch_size 64 is not allowed, must be a multiple of 6"),
     ],
 )
 def test_impossible_values(params, name, value, expected):

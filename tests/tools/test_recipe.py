@@ -178,7 +178,7 @@ def test_a_file_without_parameters_becomes_a_whole_one(apply, before):
         ("lr: 0\n", "lr: 0 is not allowed, must be greater than 0"),
         ("train: 5\n", "train: 5 is not allowed, must be a block of parameters"),
         ("execution:\n  decode: cuda\n", "execution: execution.decode is cuda, but execution.device is cpu"),
-        ("epochs: 1\n", "warmup_epochs 1 must be below epochs 1"),
+        ("train:\n  processes: 3\n", "batch_size 64 is not allowed, must be a multiple of 6"),
     ],
 )
 def test_what_params_refuse_a_recipe_must_not_set(apply, content, mistake):

@@ -126,9 +126,9 @@ def test_impossible_values_name_their_key(section, values, key, value):
     assert [problem["loc"][0] for problem in raised.value.errors()] == [key]
 
 
-def test_warmup_ends_before_the_training_does():
-    with pytest.raises(ValidationError, match="warmup_epochs 2 must be below epochs 2"):
-        Recipe(**RECIPE | {"warmup_epochs": 2})
+@pytest.mark.parametrize(("epochs", "asked", "warmup"), [(2, 1, 1), (2, 2, 1), (1, 5, 0.5), (3, 1.4, 1.4), (0, 5, 0)])
+def test_the_warmup_is_at_most_half_of_the_training(epochs, asked, warmup):
+    assert Recipe(**RECIPE | {"epochs": epochs, "warmup_epochs": asked}).warmup == warmup
 
 
 @pytest.mark.parametrize(
