@@ -38,7 +38,8 @@ class Optimization(Section):
     )
     decay_rate: float = Field(gt=0, lt=1, description="factor by which step and plateau multiply the learning rate")
     warmup_epochs: float = Field(
-        ge=0, description="length of the warm-up, in which the learning rate grows from zero; at most half of the epochs"
+        ge=0,
+        description="length of the warm-up, in which the learning rate grows from zero; at most half of the epochs",
     )
     loss: Literal["cross_entropy", "binary_cross_entropy"] = Field(
         description="one over all classes, or the sum of one for each class"
