@@ -1,5 +1,7 @@
 """The entry point of every script, which turns what the user can mend into one line."""
 
+import argparse
+import atexit
 import errno
 import os
 import re
@@ -37,6 +39,11 @@ LOWER = {  # by the stage that lacks memory
     "golden": "golden.images",
     "report": "report.images, validation.batch_size",
 }
+
+
+def no_arguments(text: str | None) -> None:
+    """Refuse the arguments of a script that takes none; --help prints `text`, its docstring."""
+    argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 def run(main: Callable[[], None]) -> None:
@@ -89,6 +96,13 @@ def _flush() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         error.filename = "standard output"
         raise
+
+
+@atexit.register
+def _end() -> None:
+    """Leave nothing for the end of Python to write, which would say that nobody reads it (`--help | head -1`)."""
+    with suppress(OSError, AttributeError, ValueError):  # it may be closed, or no file
+        _flush()
 
 
 def mendable(error: Exception) -> bool:

@@ -1,16 +1,21 @@
 """The forms of a model: one table of their names, files, the commands that make them, and the classes that run them.
 
 A new form is a row of FORMS and a class in `pipeline.classifiers.CLASSIFIERS`; `--step`, scores and tables then have
-it. This module imports nothing that runs a form, so that a stage depends only on the libraries of forms that it runs.
+it. This module imports nothing that runs a form, so that a stage depends only on the libraries of forms that it runs;
+nor PyTorch, before a model file is read or written, so that `--help` does not take seconds.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fixedpoint.program import Program
-from fixedpoint.program.portable import prove
 from pipeline.paths import require
-from storage.model_file import ModelInfo, StoredModel, load_model, save_model
+
+if TYPE_CHECKING:
+    from fixedpoint.program import Program
+    from storage.model_file import ModelInfo, StoredModel
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,14 @@ class Form:
             FileNotFoundError: If it does not exist; names the command that makes it.
             InputError: If it is not a model file, or holds another form.
         """
+        from storage.model_file import load_model
+
         return load_model(self.require(path), (self.name,))
 
     def save(self, program: Program, info: ModelInfo, name: str = "model") -> None:
         """Write a program of this form to its file, or to a file `name` beside it."""
+        from storage.model_file import save_model
+
         save_model(self.path.with_stem(name), self.name, program.constants, info, program.to_json())
 
 
@@ -103,6 +112,9 @@ def stored_program(stored: StoredModel) -> Program:
     Raises:
         QuantizationError: If the file holds no program, or one that is not allowed or not exact.
     """
+    from fixedpoint.program import Program
+    from fixedpoint.program.portable import prove
+
     program = Program.from_json(stored.program, stored.tensors)
     if stored.form == INT.name:
         prove(program)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import cast
 
 import torch
 from dvclive import Live
 from tqdm import tqdm
 
+from pipeline.run_files import LogRow, Speed
 from storage.errors import InputError, cannot_write
 from storage.files import whole_file, write_json
 from storage.json_file import parse_json
@@ -19,28 +20,6 @@ from training.engine import EpochSteps, Observer, Request
 from training.figures import Figures, Row
 
 EVERY = 2  # seconds from one look at the figures of the current epoch to the next
-
-
-class Speed(TypedDict, total=False):
-    """The speed of an epoch: images per second, the fraction of time spent waiting for data, the GPU's peak memory."""
-
-    images_per_second: float
-    waiting_for_data: float
-    gpu_memory_gib: float
-
-
-class LogRow(Row, Speed):
-    """A line of log.jsonl."""
-
-
-class Now(Figures, Speed):
-    """now.json: the current epoch of `epochs`, and how many of its `steps` are `done`."""
-
-    epoch: int
-    epochs: int
-    done: int
-    steps: int
-    seconds_left: float
 
 
 @contextmanager

@@ -8,6 +8,21 @@ import sys
 import warnings
 from collections.abc import Iterator
 
+from pipeline.cli import run
+from pipeline.forms import FLOAT, PTQ
+from pipeline.params import load_params
+from storage.files import sha256
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", default=FLOAT.path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
 import torch
 from torch import Tensor
 
@@ -17,21 +32,15 @@ from fixedpoint.quantize.correct import correct_biases
 from fixedpoint.quantize.refine import refine
 from fixedpoint.quantize.scales import with_best_scales
 from models.normalization import normalize
-from pipeline.cli import run
 from pipeline.databases import check_model, open_database, plain_batches
 from pipeline.draw import draw
 from pipeline.float_model import float_program
-from pipeline.forms import FLOAT, PTQ
 from pipeline.machine import prepare
-from pipeline.params import load_params
 from pipeline.reconstruction import reconstructed, states_of
-from storage.files import sha256
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default=FLOAT.path)
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     params = load_params()
     prepare(params.execution)
     stored = FLOAT.load(arguments.checkpoint)

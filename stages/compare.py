@@ -10,29 +10,31 @@ they are compared with the integer model's rounded to as many. What int8_qdq.onn
 options depends on the processor if weights leave [-64, 64]: then it is printed, but not part of the results.
 """
 
-import argparse
 import json
 from pathlib import Path
 
+from pipeline.cli import no_arguments, run
+from pipeline.forms import FORMS, INT, QAT, stored_program
+from pipeline.params import load_params
+from storage.errors import InputError
+from storage.files import sha256, whole_file, write_csv, write_json
+
+if __name__ == "__main__":
+    no_arguments(__doc__)  # --help and mistakes, before the imports that take seconds
+
 from evaluation.exactness import Agreement, Compared
 from evaluation.score import score
-from pipeline.cli import run
 from pipeline.comparison import UNSAFE, Comparison, files_of_all
 from pipeline.databases import check_model, plain_batches
 from pipeline.exports import integer_exports
-from pipeline.forms import FORMS, INT, QAT, stored_program
 from pipeline.machine import prepare
-from pipeline.params import load_params
 from pipeline.results import PROOF, Proof, read_metrics, read_scores
 from reports.summary import Operations, headline, summary
-from storage.errors import InputError
-from storage.files import sha256, whole_file, write_csv, write_json
 
 SUMMARY, TABLES, PLOT = Path("metrics/summary.json"), Path("metrics/summary.md"), Path("plots/top1.csv")
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for result in (PROOF, SUMMARY, TABLES, PLOT):  # those of another comparison
         result.unlink(missing_ok=True)
     params = load_params()

@@ -9,12 +9,33 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import TypedDict
 
-from models.macs import Operations, count_operations
-from models.registry import create_model
 from pipeline.cli import run
 from pipeline.params import load_params
-from pipeline.results import read_metrics
 from storage.files import write_csv, write_json
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a model of timm with its own defaults, instead of params.yaml's")
+    parser.add_argument("--input-shape", type=parse_shape, metavar="1,C,H,W", help="default: from params.yaml")
+    parser.add_argument("--output-dir", type=Path, help="write ops.json and ops.csv there")
+    return parser.parse_args()
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Four integers, separated by commas."""
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} must be batch,channels,height,width, e.g. 1,3,224,224")
+    return tuple(int(part) for part in parts)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
+from models.macs import Operations, count_operations
+from models.registry import create_model
+from pipeline.results import read_metrics
 
 
 class Packed(TypedDict):
@@ -39,22 +60,6 @@ def main() -> None:
         write(operations, args.output_dir / "ops.json", args.output_dir / "ops.csv")
     elif not (args.model or args.input_shape):
         write(operations, Path("metrics/ops.json"), Path("artifacts/ops.csv"))
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a model of timm with its own defaults, instead of params.yaml's")
-    parser.add_argument("--input-shape", type=parse_shape, metavar="1,C,H,W", help="default: from params.yaml")
-    parser.add_argument("--output-dir", type=Path, help="write ops.json and ops.csv there")
-    return parser.parse_args()
-
-
-def parse_shape(text: str) -> tuple[int, ...]:
-    """Four integers, separated by commas."""
-    parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} must be batch,channels,height,width, e.g. 1,3,224,224")
-    return tuple(int(part) for part in parts)
 
 
 def print_table(operations: Operations) -> None:

@@ -9,6 +9,23 @@ C program can hold several networks; main.c is <name>_main.c then.
 import argparse
 from pathlib import Path
 
+from pipeline.cli import run
+from pipeline.forms import GOLDEN, INT, C, metadata, stored_program
+from pipeline.paths import require
+from storage.files import whole_file
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=INT.path, help="an integer model (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=C, help="default: %(default)s")
+    parser.add_argument("--name", default=NAME, help="what names of files, functions and macros begin with")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
 import torch
 
 from fixedpoint.analysis.golden import golden_input
@@ -16,18 +33,10 @@ from fixedpoint.c.files import NAME, file_name
 from fixedpoint.c.selfcheck import c_selfcheck, golden_count
 from fixedpoint.c.source import c_source, memory_bytes
 from fixedpoint.program.integer import IntegerEvaluator
-from pipeline.cli import run
-from pipeline.forms import GOLDEN, INT, C, metadata, stored_program
-from pipeline.paths import require
-from storage.files import whole_file
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=INT.path, help="an integer model (default: %(default)s)")
-    parser.add_argument("--output-dir", type=Path, default=C, help="default: %(default)s")
-    parser.add_argument("--name", default=NAME, help="what names of files, functions and macros begin with")
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     stored = INT.load(arguments.checkpoint)
     program = stored_program(stored)
     sources = c_source(program, metadata(stored.info), arguments.name)

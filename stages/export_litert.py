@@ -9,6 +9,23 @@ import argparse
 import shutil
 from pathlib import Path
 
+from pipeline.cli import run
+from pipeline.forms import GOLDEN, INT, LITERT, NO_LITERT, metadata, stored_program
+from pipeline.params import load_params
+from pipeline.paths import require
+from storage.files import whole_file
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, default=INT.path, help="an integer model (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=LITERT.path.parent, help="default: %(default)s")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
 import torch
 
 from fixedpoint.analysis.golden import golden_input
@@ -17,21 +34,13 @@ from fixedpoint.litert.selfcheck import tflm_selfcheck
 from fixedpoint.litert.writer import litert_model, logit_exponent
 from fixedpoint.program import Program
 from fixedpoint.program.integer import IntegerEvaluator, rounded_logits
-from pipeline.cli import run
-from pipeline.forms import GOLDEN, INT, LITERT, NO_LITERT, metadata, stored_program
-from pipeline.params import load_params
-from pipeline.paths import require
-from storage.files import whole_file
 
 SELFCHECK = "selfcheck"  # a folder
 NOT_PORTABLE = "a model of exact8 arithmetic has no .tflite file; calibrate.arithmetic: portable gives one\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=INT.path, help="an integer model (default: %(default)s)")
-    parser.add_argument("--output-dir", type=Path, default=LITERT.path.parent, help="default: %(default)s")
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     logits = load_params().litert.logits
     stored = INT.load(arguments.checkpoint)
     program = stored_program(stored)

@@ -7,16 +7,34 @@ python -m stages.export_onnx --checkpoint artifacts/int/model.safetensors --onnx
 import argparse
 from pathlib import Path
 
+from pipeline.cli import run
+from pipeline.forms import FLOAT, INT, ONNX, metadata, stored_program
+from storage.errors import InputError
+from storage.files import whole_file
+
+FORMATS = ("float", "qoperator", "qdq", "integer")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, help="a float or integer model file, instead of the pipeline's")
+    parser.add_argument("--onnx-name", type=Path, metavar="NAME.onnx", help="the file to write")
+    parser.add_argument("--format", choices=FORMATS, help="default: float or qoperator, as the checkpoint is")
+    args = parser.parse_args()
+    if bool(args.checkpoint) != bool(args.onnx_name) or (args.format and not args.checkpoint):
+        parser.error("--checkpoint and --onnx-name go together, and --format needs them")
+    return args
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
 from fixedpoint.onnx.float import FloatWriter
 from fixedpoint.onnx.graph import Writer
 from fixedpoint.onnx.integer import IntegerWriter
 from fixedpoint.onnx.qdq import QdqWriter
 from fixedpoint.onnx.qoperator import QOperatorWriter
-from pipeline.cli import run
 from pipeline.float_model import float_program
-from pipeline.forms import FLOAT, INT, ONNX, metadata, stored_program
-from storage.errors import InputError
-from storage.files import whole_file
 from storage.model_file import StoredModel, load_model
 
 # The writers of each form of the model, by format; the first is the default.
@@ -36,18 +54,6 @@ def main() -> None:
         stored = form.load()
         for name in WRITERS[form.name]:
             export(stored, name, ONNX / (f"int8_{name}.onnx" if form.is_integer else f"{name}.onnx"))
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, help="a float or integer model file, instead of the pipeline's")
-    parser.add_argument("--onnx-name", type=Path, metavar="NAME.onnx", help="the file to write")
-    names = [name for writers in WRITERS.values() for name in writers]
-    parser.add_argument("--format", choices=names, help="default: float or qoperator, as the checkpoint is")
-    args = parser.parse_args()
-    if bool(args.checkpoint) != bool(args.onnx_name) or (args.format and not args.checkpoint):
-        parser.error("--checkpoint and --onnx-name go together, and --format needs them")
-    return args
 
 
 def export(stored: StoredModel, name: str, path: Path) -> None:

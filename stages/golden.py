@@ -12,25 +12,34 @@ of computation that differs, and the first element in it, as [image, channel, ro
 import argparse
 from pathlib import Path
 
-from fixedpoint.analysis.golden import check_golden, golden_tensors, indexed_images, write_golden
-from fixedpoint.program.integer import signed_pixels
 from pipeline.cli import run
-from pipeline.databases import check_model, chosen_images, open_database
-from pipeline.draw import draw
 from pipeline.forms import GOLDEN, INT, stored_program
-from pipeline.machine import prepare
 from pipeline.params import load_params
 from storage.errors import InputError
 from storage.printable import printable
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, help="how many, drawn from all classes (default: golden.images)")
     parser.add_argument("--check", type=Path, metavar="DIR", help="compare instead of writing")
     parser.add_argument("--checkpoint", default=INT.path, help="default: %(default)s")
     parser.add_argument("--output-dir", type=Path, default=GOLDEN, help="default: %(default)s")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
+from fixedpoint.analysis.golden import check_golden, golden_tensors, indexed_images, write_golden
+from fixedpoint.program.integer import signed_pixels
+from pipeline.databases import check_model, chosen_images, open_database
+from pipeline.draw import draw
+from pipeline.machine import prepare
+
+
+def main() -> None:
+    args = parse_arguments()
     params = load_params()
     prepare(params.execution)
     stored = INT.load(args.checkpoint)

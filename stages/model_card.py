@@ -6,17 +6,20 @@ It speaks of the files that compare has proved equal to the bit, and of no other
 another one by now, there is no card.
 """
 
-import argparse
 from pathlib import Path
 
-from pipeline.cli import run
+from pipeline.cli import no_arguments, run
 from pipeline.forms import FORMS, INT, LITERT, ONNX, C, stored_program
 from pipeline.params import Params, load_params
 from pipeline.paths import require
+from storage.files import whole_file
+
+if __name__ == "__main__":
+    no_arguments(__doc__)  # --help and mistakes, before the imports that take seconds
+
 from pipeline.results import check_proved, read_metrics, read_scores
 from reports.model_card import Card, Packed, Shared, markdown
 from reports.summary import Headline
-from storage.files import whole_file
 
 CARD = "artifacts/MODEL_CARD.md"
 SHIPPED = {  # file: the target of make that makes it
@@ -31,7 +34,6 @@ SHIPPED = {  # file: the target of make that makes it
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     Path(CARD).unlink(missing_ok=True)
     params = load_params()
     stored = INT.load()

@@ -9,37 +9,45 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pipeline.cli import run
+from pipeline.forms import FLOAT, INT, PTQ, QAT, Form, stored_program
+from pipeline.params import Params, load_params
+from storage.errors import InputError
+from storage.files import whole_file
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, help="number of images for the statistics (default: report.images)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
 from torch import Tensor
 from tqdm import tqdm
 
 from evaluation.score import Scores, predict, score
-from fixedpoint.program import Program
 from fixedpoint.program.integer import integer_logits
 from fixedpoint.program.portable import lower
-from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.scales import with_best_scales
 from models.normalization import normalize
-from pipeline.cli import run
 from pipeline.databases import Split, check_model, open_database, plain_batches
 from pipeline.draw import draw
 from pipeline.float_model import float_program
-from pipeline.forms import FLOAT, INT, PTQ, QAT, Form, stored_program
 from pipeline.machine import prepare
-from pipeline.params import Params, load_params
+from pipeline.origins import check_origins
 from pipeline.results import read_scores
 from reports.quantization import covering_program, measure
 from reports.quantization_page import page
 from reports.quantization_table import table
-from storage.errors import InputError
-from storage.files import whole_file
 
 PAGE = Path("artifacts/int/report.html")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, help="number of images for the statistics (default: report.images)")
-    images = parser.parse_args().images
+    images = parse_arguments().images
     params = load_params()
     images = params.report.images if images is None else images
     if images < 1:
@@ -65,20 +73,6 @@ def main() -> None:
         partial.write_text(page(report), encoding="utf-8")
     print(table(report))
     print(f"wrote {PAGE}, measured on {drawn}")
-
-
-def check_origins(reference: Program, programs: dict[str, Program]) -> None:
-    """Make sure that each program was made from the one before.
-
-    Raises:
-        InputError: If one was not; names both files.
-    """
-    for file in (PTQ, QAT, INT):
-        if programs[file.name].ops != reference.ops:
-            raise InputError(f"{file.path} was not made from {FLOAT.path}: its operations differ")
-    for name, value in convert(programs["qat"]).constants.items():
-        if not value.equal(programs["int"].constants[name]):
-            raise InputError(f"{INT.path} was not made from {QAT.path}: {name} differs")
 
 
 def batches(params: Params, split: Split = "val", images: int | None = None) -> Iterable[tuple[Tensor, Tensor]]:

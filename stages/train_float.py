@@ -3,20 +3,22 @@
 python -m stages.train_float
 """
 
-import argparse
+from pipeline.cli import no_arguments, run
+from pipeline.forms import FLOAT
+from pipeline.params import load_params
+
+if __name__ == "__main__":
+    no_arguments(__doc__)  # --help and mistakes, before the imports that take seconds
 
 import torch
 
 from models.layers import find_layers
 from models.pretrained import load_weights
 from models.registry import create_model
-from pipeline.cli import run
 from pipeline.databases import open_database
 from pipeline.fitting import Course, Trainee, fit_stage
-from pipeline.forms import FLOAT
 from pipeline.logits import float_logits
 from pipeline.machine import prepare
-from pipeline.params import load_params
 from pipeline.quantizable import refuse_unquantizable
 from pipeline.try_out import try_out
 from storage.model_file import ModelInfo, check_weights, save_model
@@ -27,7 +29,6 @@ from training.recipe import FineTuning
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     params = load_params()
     device = prepare(params.execution)
     class_names = open_database(params, "train" if params.epochs else "val").class_names

@@ -9,30 +9,39 @@ import argparse
 from pathlib import Path
 from typing import cast
 
+from pipeline.cli import run
+from pipeline.forms import FLOAT, PTQ, QAT, stored_program
+from pipeline.params import Params, load_params
+from storage.errors import InputError
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", default=PTQ.path, type=Path)
+    parser.add_argument("--teacher", default=FLOAT.path, type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
 import torch
 from torch import nn
 
 from fixedpoint.program.integer import integer_logits
 from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.qat import FakeQuantModel
-from pipeline.cli import run
 from pipeline.databases import check_model
 from pipeline.execution import execution
 from pipeline.fitting import Course, Trainee, fit_stage
 from pipeline.float_model import float_model
-from pipeline.forms import FLOAT, PTQ, QAT, stored_program
 from pipeline.machine import prepare
-from pipeline.params import Params, load_params
-from storage.errors import InputError
 from training.engine import Fitted
 from training.losses import distilled_loss, label_loss
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default=PTQ.path, type=Path)
-    parser.add_argument("--teacher", default=FLOAT.path, type=Path)
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     params = load_params()
     device = prepare(params.execution)
     files = [arguments.checkpoint]

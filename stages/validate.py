@@ -13,36 +13,44 @@ import io
 import json
 from pathlib import Path
 
+from pipeline.cli import run
+from pipeline.forms import FORMS
+from pipeline.params import load_params
+from storage.files import whole_file, write_csv, write_json
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--step", required=True, choices=FORMS)
+    parser.add_argument("--checkpoint", help="a model file, or a checkpoint in runs (default: the pipeline's file)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write metrics.json, *.csv and worst.jpg there")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
 from PIL import Image
 from tqdm import tqdm
 
 from evaluation.classes import CLASS_HEADER, CONFUSION_HEADER, class_rows, confusion_rows, shown_names, worst_classes
 from evaluation.score import confusion, predict, score, tied
 from pipeline.classifiers import load_classifier
-from pipeline.cli import run
 from pipeline.databases import plain_batches
-from pipeline.forms import FORMS
 from pipeline.machine import prepare
-from pipeline.params import load_params
 from pipeline.results import FileScores
 from reports.predictions import hardest_sheet
-from storage.files import whole_file, write_csv, write_json
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--step", required=True, choices=FORMS)
-    parser.add_argument("--checkpoint", help="a model file, or a checkpoint in runs (default: the pipeline's file)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write metrics.json, *.csv and worst.jpg there")
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     params, form = load_params(), FORMS[arguments.step]
     files = output_files(form.name, arguments.output)
-    device = prepare(params.execution)
     if form.absence and not arguments.checkpoint:
         write_nothing(files)
         print(form.absence)
         return
-    classifier = load_classifier(form, arguments.checkpoint, device, params)
+    classifier = load_classifier(form, arguments.checkpoint, prepare(params.execution), params)
     batches = plain_batches(params)
     database = batches.pixels.database
     classifier.check_classes(database)

@@ -13,6 +13,30 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 
+from pipeline.cli import run
+from pipeline.params import Params, load_params
+from storage.errors import InputError
+from storage.printable import printable
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", nargs="?", help="as model.name (default: that of params.yaml)")
+    parser.add_argument("--size", type=_positive, help="height and width of the images (default: input.size)")
+    parser.add_argument("--classes", type=_positive, help="number of logits (default: model.num_classes)")
+    parser.add_argument("--arithmetic", choices=(PORTABLE, EXACT8), help="default: portable, or else exact8")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed, must be 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
 import torch
 
 from fixedpoint.c.source import memory_bytes
@@ -21,10 +45,6 @@ from fixedpoint.program import EXACT8, PORTABLE
 from fixedpoint.trial import Trial, try_quantization
 from models.macs import count_operations
 from models.registry import create_model
-from pipeline.cli import run
-from pipeline.params import Params, load_params
-from storage.errors import InputError
-from storage.printable import printable
 
 WIDTH = 100  # columns
 
@@ -47,21 +67,6 @@ def main() -> None:
     print("\n".join([*_table(inventory(network, shape, trial.converted)), *lines]))
     if trial.causes:
         raise InputError(f"{name} cannot be quantized, for the reasons above")
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", nargs="?", help="as model.name (default: that of params.yaml)")
-    parser.add_argument("--size", type=_positive, help="height and width of the images (default: input.size)")
-    parser.add_argument("--classes", type=_positive, help="number of logits (default: model.num_classes)")
-    parser.add_argument("--arithmetic", choices=(PORTABLE, EXACT8), help="default: portable, or else exact8")
-    return parser.parse_args()
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed, must be 1 or more")
-    return int(text)
 
 
 def _own_settings(name: str, params: Params) -> tuple[dict, dict | None]:

@@ -12,35 +12,44 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.cli import run
+from pipeline.forms import FORMS
+from pipeline.params import Params, load_params
+from pipeline.paths import runs_folder
+from storage.errors import InputError
+from storage.files import whole_file
+from storage.printable import printable
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image", nargs="+", type=Path, help="an image file")
+    parser.add_argument("--step", default="int", choices=FORMS, help="form of the model (default: %(default)s)")
+    parser.add_argument("--checkpoint", help="a model file, or a checkpoint in runs (default: the pipeline's file)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the drawings (default: runs/predictions)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
 import torch
 from torch import Tensor
 
 from evaluation.score import ranked
 from imagedb.images import decode_image
 from pipeline.classifiers import load_classifier
-from pipeline.cli import run
-from pipeline.forms import FORMS
 from pipeline.machine import prepare
-from pipeline.params import Params, load_params
-from pipeline.paths import runs_folder
 from pixels.render import render
 from pixels.views import center_views
 from reports.predictions import labelled
-from storage.errors import InputError
-from storage.files import whole_file
-from storage.printable import printable
 
 LIKELIEST = 5
 LONGEST = 255  # bytes of a name
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", nargs="+", type=Path, help="an image file")
-    parser.add_argument("--step", default="int", choices=FORMS, help="form of the model (default: %(default)s)")
-    parser.add_argument("--checkpoint", help="a model file, or a checkpoint in runs (default: the pipeline's file)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the drawings (default: runs/predictions)")
-    arguments = parser.parse_args()
+    arguments = parse_arguments()
     params = load_params()
     device = prepare(params.execution)
     pixels = torch.stack([read_pixels(path, params) for path in arguments.image])

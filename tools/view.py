@@ -10,15 +10,34 @@ from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
+from pipeline.cli import run
+from pipeline.paths import require, runs_folder
+from storage.errors import InputError
+from storage.files import whole_file
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("database", type=Path, help="a packed database")
+    parser.add_argument("-n", type=int, help="how many records at most (default: 36)")
+    records = parser.add_mutually_exclusive_group()
+    records.add_argument("--start", type=int, metavar="NUMBER", help="this record and those after it")
+    records.add_argument("--random", type=int, metavar="SEED", help="drawn at random")
+    records.add_argument("--label", metavar="NAME", help="the first ones with this class, or an object of it")
+    parser.add_argument("--columns", type=int, default=6, help="default: %(default)s")
+    parser.add_argument("--tile", type=int, default=160, help="width of an image in pixels (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="default: runs/view_<name of the database>.png")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes, before the imports that take seconds
+
 from tqdm import tqdm
 
 from imagedb.reader import ImageDatabase
-from pipeline.cli import run
 from pipeline.draw import draw
-from pipeline.paths import require, runs_folder
 from reports.contact_sheet import contact_sheet
-from storage.errors import InputError
-from storage.files import whole_file
 
 WIDEST = 2**15  # pixels of a sheet
 
@@ -37,20 +56,6 @@ def main() -> None:
     with whole_file(output) as partial:
         sheet.save(partial, "PNG")
     print(output)
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("database", type=Path, help="a packed database")
-    parser.add_argument("-n", type=int, help="how many records at most (default: 36)")
-    records = parser.add_mutually_exclusive_group()
-    records.add_argument("--start", type=int, metavar="NUMBER", help="this record and those after it")
-    records.add_argument("--random", type=int, metavar="SEED", help="drawn at random")
-    records.add_argument("--label", metavar="NAME", help="the first ones with this class, or an object of it")
-    parser.add_argument("--columns", type=int, default=6, help="default: %(default)s")
-    parser.add_argument("--tile", type=int, default=160, help="width of an image in pixels (default: %(default)s)")
-    parser.add_argument("--output", type=Path, help="default: runs/view_<name of the database>.png")
-    return parser.parse_args()
 
 
 def choose(database: ImageDatabase, count: int, start: int | None, seed: int | None, name: str | None) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from pipeline.cli import run
 from pipeline.paths import runs_folder
-from pipeline.progress import LogRow, Now
+from pipeline.run_files import LogRow, Now
 from storage.errors import InputError
 from storage.json_file import parse_json, read_json
 
