@@ -21,14 +21,15 @@ from imagedb.writer import write_database
 from models.normalization import normalize
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.batches import Pixels, TrainingBatches
+from pixels.resize import lanczos
 from pixels.views import random_views
 
 QUALITY = 90
 ENCODINGS = {
     "as it is": None,
-    "512 px": Encoding("resized", "long", 512, quality=QUALITY),
-    "256 px": Encoding("resized", "long", 256, quality=QUALITY),
-    "short side 256 px": Encoding("resized", "short", 256, quality=QUALITY),
+    "512 px": Encoding("resized", "long", 512, quality=QUALITY, resize=lanczos),
+    "256 px": Encoding("resized", "long", 256, quality=QUALITY, resize=lanczos),
+    "short side 256 px": Encoding("resized", "short", 256, quality=QUALITY, resize=lanczos),
 }
 LOADED = [
     ("as it is", "yuv444"),

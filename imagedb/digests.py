@@ -18,7 +18,8 @@ HALF = 16  # bytes of each digest; two different images have equal ones with a p
 
 def image_digests(data: bytes, image: Image.Image) -> bytes:
     """The 32 bytes of an image, encoded and as RGB pixels."""
-    pixels = hashlib.sha256(b"%d %d " % image.size + image.tobytes())
+    pixels = hashlib.sha256(b"%d %d " % image.size)
+    pixels.update(image.tobytes())
     return hashlib.sha256(data).digest()[:HALF] + pixels.digest()[:HALF]
 
 

@@ -2,12 +2,20 @@
 
 import io
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 from PIL import Image
 
 from storage.errors import InputError
+
+Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]  # an RGB image to a width and height
+
+
+def lanczos(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Pillow's Lanczos filter, which takes all pixels into account, unlike filters that sample some."""
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,7 @@ class Encoding:
         size: greatest length of that side in pixels; None ("raw" only): no limit.
         format: "jpeg", "png" or "webp", for type "resized".
         quality: quality of jpeg and webp.
+        resize: what makes an image smaller.
 
     Raises:
         InputError: if a resized encoding has no size.
@@ -31,6 +40,7 @@ class Encoding:
     size: int | None = None
     format: Literal["jpeg", "png", "webp"] = "jpeg"
     quality: int = 90
+    resize: Resize = lanczos
 
     def __post_init__(self) -> None:
         if self.type == "resized" and self.size is None:
@@ -39,7 +49,7 @@ class Encoding:
     def describe(self) -> dict:
         """The fields that have an effect, for the header of a database."""
         unused = {"resized": {"quality"} if self.format == "png" else set(), "raw": {"format", "quality"}}[self.type]
-        return {key: value for key, value in asdict(self).items() if key not in unused}
+        return {key: value for key, value in asdict(self).items() if key not in unused | {"resize"}}
 
     def __call__(self, image: Image.Image, data: bytes) -> bytes:
         """Encode an RGB image, of which `data` is the encoded form, again.
@@ -49,8 +59,8 @@ class Encoding:
         """
         side = (min if self.side == "short" else max)(image.size)
         if self.size is not None and side > self.size:
-            # Pillow's Lanczos filter takes all pixels into account, unlike filters that sample some
-            image = image.resize([max(1, round(n * self.size / side)) for n in image.size], Image.Resampling.LANCZOS)
+            width, height = (max(1, round(n * self.size / side)) for n in image.size)
+            image = self.resize(image, (width, height))
         elif self.type == "resized":
             return data
         return encode_raw(image) if self.type == "raw" else _encode(image, self.format, self.quality)

@@ -14,6 +14,7 @@ from imagedb.summary import joined_summary, summary
 from imagedb.writer import Packed, merge_databases, write_database
 from pipeline.params import Pack
 from pipeline.paths import require
+from pixels.resize import lanczos
 from storage.errors import InputError
 from storage.json_file import read_json
 
@@ -29,7 +30,7 @@ def pack(source: Source, path: Path, params: Pack, shard: Shard, workers: int) -
         write_database,
         source,
         path,
-        encoding=None if encode.type == "original" else Encoding(**encode.model_dump()),
+        encoding=None if encode.type == "original" else Encoding(**encode.model_dump(), resize=lanczos),
         on_bad_image=params.on_bad_image,
         shard=shard,
         workers=workers,

@@ -80,14 +80,6 @@ class DamagedImage(InputError):
         self.index = index
 
 
-def resize_lanczos(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """uint8 [H, W, 3] resampled to uint8 [height, width, 3] as by Pillow's Lanczos filter, rows first."""
-    image, out = np.ascontiguousarray(image), np.empty((height, width, 3), np.uint8)
-    if _native().lib.resize_rgb(_bytes(image), image.shape[1], image.shape[0], width, height, _bytes(out)):
-        raise MemoryError
-    return out
-
-
 def map_colors(pixels: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> None:
     """Replace each colour x of uint8 [3, H, W] by (matrix x + offset) >> 16, clipped; int32 [3, 3] and [3]."""
     matrix, offset = np.ascontiguousarray(matrix, np.int32), np.ascontiguousarray(offset, np.int32)

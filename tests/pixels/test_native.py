@@ -17,10 +17,12 @@ from torchvision.transforms import v2
 
 from imagedb.limits import MAX_SCANS
 from pixels import build_native, native
+from pixels import resize as resizing
 from pixels.augmentation import InputFormat
 from pixels.colors import color_maps
-from pixels.native import jpeg_size, map_colors, resize_lanczos
+from pixels.native import jpeg_size, map_colors
 from pixels.render import render
+from pixels.resize import lanczos
 from pixels.views import View, center_views
 from storage.errors import InputError
 
@@ -317,16 +319,6 @@ def test_the_first_damaged_image_of_a_batch_is_numbered():
     assert caught.value.index == 2
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_lanczos_is_pillows(seed):
-    random = np.random.default_rng(seed)
-    width, height, across, down = random.integers(1, (150, 150, 70, 70)).tolist()
-    pixels = noise(width, height, seed)
-    image = Image.fromarray(pixels).resize((across, height), Image.LANCZOS)
-    expected = np.asarray(image.resize((across, down), Image.LANCZOS))
-    assert (resize_lanczos(pixels, across, down) == expected).all()
-
-
 def test_other_threads_run_while_an_image_is_made():
     image, ticks, done = noise(6000, 6000), [], Event()
 
@@ -343,15 +335,21 @@ def test_other_threads_run_while_an_image_is_made():
     assert sum(begun < moment < ended for moment in ticks) > 3, f"of {1000 * (ended - begun):.0f} ms"
 
 
+def forget():
+    """The next call loads the module anew."""
+    for module in (native, resizing):
+        module._native.cache_clear()
+
+
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
     """An environment in which nothing has been built; the fixture gives the folder of its packages."""
     monkeypatch.setattr(build_native, "FOLDER", tmp_path / "packages")
     monkeypatch.setattr(build_native, "LIBRARIES", ("-lm", "-ljpeg"))  # another digest than that of the module in use
     monkeypatch.syspath_prepend(tmp_path / "packages")
-    native._native.cache_clear()
+    forget()
     yield tmp_path / "packages"
-    native._native.cache_clear()
+    forget()
     for name in [name for name in sys.modules if name.startswith(build_native.PREFIX)]:
         del sys.modules[name]
 
@@ -369,9 +367,9 @@ def test_a_processor_without_avx2_computes_the_same(fresh, monkeypatch):
 
     def results():
         build_native.build()
-        native._native.cache_clear()
+        forget()
         pixels = view_pixels(jpeg, view, 33, *color_maps("yuv444", "rgb", [(1.4, 1.3, 1.4, 0.1)]))
-        return pixels.tobytes() + resize_lanczos(noise(90, 70), 33, 20).tobytes()
+        return pixels.tobytes() + lanczos(Image.fromarray(noise(90, 70)), (33, 20)).tobytes()
 
     expected = results()
     monkeypatch.setattr(build_native, "OPTIONS", [option for option in build_native.OPTIONS if option != "-mavx2"])
