@@ -5,8 +5,8 @@
 
 Subjects: data (packing and loading, against torchvision, timm, webdataset and FFCV), train (training steps, against
 timm), quantize (quantization-aware training, against torchao and Brevitas), deploy (each file in its runtime, and those
-of other quantizers), scale (growth with size), methods (what each method of calibration is worth; no peers, and no part
-of the page). A subject replaces its part of benchmarks.json in FOLDER (runs/bench), and benchmarks.md beside it is
+of other quantizers), scale (growth with size), methods (what each method of calibration is worth) and gpu (what
+docs/training.md claims of a GPU); the last two are no part of the page. A subject replaces its part of benchmarks.json in FOLDER (runs/bench), and benchmarks.md beside it is
 written anew; --against says what moved since the results of another such file.
 """
 
@@ -23,7 +23,7 @@ from benchmarks.results import cases
 from pipeline.cli import run
 from pipeline.paths import runs_folder
 
-SUBJECTS = ("data", "train", "quantize", "deploy", "scale", "methods")
+SUBJECTS = ("data", "train", "quantize", "deploy", "scale", "methods", "gpu")
 
 
 def main() -> None:

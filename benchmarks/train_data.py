@@ -24,7 +24,7 @@ from statistics import median
 import torch
 from timm.data import ImageDataset, create_loader
 
-from benchmarks.timing import interleaved
+from benchmarks.timing import interleaved_rounds
 from benchmarks.train_steps import classes, plain_recipe
 from imagedb.reader import ImageDatabase
 from imagedb.sources.folder import FolderSource
@@ -44,8 +44,8 @@ from training.step import TrainingStep
 STEPS = 50  # in a round, if an epoch has as many
 
 
-def loading(params: Params, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Images per second, and the percentage of time that the step waited, by the source of batches."""
+def loading(params: Params, rounds: int) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Images per second of each round, and the percentage of time that the step waited, by the source of batches."""
     size, batch, workers = params.input.size, params.batch_size, params.machine.workers
     folder, database = _extract(open_database(params, "train"), STEPS * batch)
     plain = params.augment.model_copy(
@@ -78,12 +78,12 @@ def loading(params: Params, rounds: int) -> tuple[dict[str, float], dict[str, fl
     }
     waits: dict[str, list[float]] = {name: [] for name in sources}
     turns = {name: partial(_turn, step, source, waits[name]) for name, source in sources.items()}
-    speeds = interleaved(turns, rounds)
+    speeds = interleaved_rounds(turns, rounds)
     return speeds, {name: 100 * median(values[1:]) for name, values in waits.items()}
 
 
-def splits(params: Params, rounds: int) -> dict[str, float]:
-    """Seconds of an epoch by "threads/workers", params.yaml's first."""
+def splits(params: Params, rounds: int) -> dict[str, list[float]]:
+    """Seconds of an epoch in each round, by "threads/workers", params.yaml's first."""
     own, own_workers = params.execution, params.machine.workers
     cores = len(os.sched_getaffinity(0))
     counts = sorted({2**power for power in range(cores.bit_length())} | {cores})
@@ -99,9 +99,9 @@ def splits(params: Params, rounds: int) -> dict[str, float]:
             text = params.model_copy(update=split).model_dump_json()
             process = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
             turns[f"{threads_of}/{workers}"] = lambda process=process, text=text: process.submit(_part, text).result()
-        speeds = interleaved(turns, rounds)
+        speeds = interleaved_rounds(turns, rounds)
     images = len(open_database(params, "train")) // params.batch_size * params.batch_size
-    return {split: images / speed for split, speed in speeds.items()}
+    return {split: [images / speed for speed in each] for split, each in speeds.items()}
 
 
 def _part(text: str) -> int:

@@ -6,7 +6,7 @@ labels and no teacher. "timm's loop" is a step of timm's train.py, made of timm'
 after each step, this one does not. "dense groups" computes grouped convolutions by `training.grouped`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import count
@@ -174,18 +174,18 @@ def grouped(shape: tuple[int, int, int, int, int, int], device: torch.device) ->
     return {"grouped": repeated(step, batch), "dense": repeated(partial(step, dense=True), batch)}
 
 
-def our_step(work: Work, model: nn.Module, execution: Execution) -> Step:
-    """A training step of ours."""
+def our_step(work: Work, model: nn.Module, execution: Execution) -> Callable[..., Tensor]:
+    """A training step of ours, of random images unless it is given a batch."""
     options: dict[str, Any] = {"project": FakeQuantModel.project} if isinstance(model, FakeQuantModel) else {}
     loss_of = label_loss(work.recipe.label_smoothing)
     step = TrainingStep(model.to(work.device), work.recipe, loss_of, execution, **options)
     step.train()
     schedule = Schedule(step.optimizer, work.recipe, EPOCH)
-    batch = work.images()
+    own = (work.images(),)
 
-    def one(number: int) -> Tensor:
+    def one(number: int, parts: Sequence[Batch] = own) -> Tensor:
         schedule.before_step(number)
-        return step((batch,), range(1), (0, 0, number), number + 1)[0]
+        return step(parts, range(1), (0, 0, number), number + 1)[0]
 
     return one
 

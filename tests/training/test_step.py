@@ -242,3 +242,14 @@ def test_a_loss_that_is_not_finite_leaves_the_weights(database):
     with pytest.raises(NotFinite, match=message):
         step([(pixels, labels)], [0], (5, 0, 0), 1)
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
+
+
+def test_a_step_on_the_cpu_seeds_the_cpu_alone_as_pytorch_does(database, monkeypatch):
+    found, model = [], network()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("it writes down the stack each time"))
+    monkeypatch.setattr(training_step, "derive_seed", lambda *parts: found.append(parts) or 7)
+    model[4].register_forward_hook(lambda module, inputs, output: found.append(torch.rand(1).item()))
+    steps(database, model, recipe(), 1)
+    torch.default_generator.manual_seed(7)
+    nn.functional.dropout(torch.ones(8, 144))
+    assert found == [(5, 0, 0, 0), torch.rand(1).item()]
