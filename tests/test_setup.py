@@ -79,6 +79,23 @@ def test_what_is_misspelt_stops_before_anything_runs(folder, arguments, message)
     assert message in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["LR=0.02 0.05"], "error: LR=0.02 0.05 is not allowed, must be numbers with commas between them"),
+        (["LR=0.02,"], "error: LR=0.02, is not allowed, must be numbers"),
+        (["LR=0.02,0.05", "JOBS=two"], "error: JOBS=two is not allowed, must be 1 or more"),
+    ],
+)
+def test_a_sweep_of_what_is_no_list_of_numbers_queues_nothing(folder, arguments, message):
+    (folder / "pixels").mkdir()
+    (folder / ".venv").mkdir()
+    for name in ("pixels/native.c", "pixels/build_native.py", ".venv/.installed", ".venv/.native"):
+        (folder / name).touch()
+    code, line = make(folder, "sweep", *arguments)
+    assert (code, line[: len(message)]) == (2, message)
+
+
 def test_variables_of_the_environment_may_be_given_to_make(folder):
     assert make(folder, "help", "RUNS_DIR=/runs", "IMAGE=a.png my cat.png")[0] == 0
 
