@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 NAME ?= fashion_mnist
 
 # What is misspelt stops before anything runs. Names with an underscore are variables of the environment.
-VARIABLES = PYTHON IMAGE STEP AGAINST LR JOBS NAME NETWORKS NETWORK SIZE ONLY DATA UPGRADE YES
+VARIABLES = PYTHON IMAGE STEP AGAINST LR JOBS NAME NETWORKS NETWORK SIZE ONLY QUICK DATA UPGRADE YES
 TARGETS = $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(findstring _,$(name)),,$(name))))
 ifeq ($(MAKELEVEL),0)
@@ -86,7 +86,7 @@ lint: setup  ## check style, format, types and declared packages of the code
 	@ruff check . && ruff format --check . && mypy && python -m pip check
 	@found=$$(deptry . 2>&1) || { echo "$$found"; exit 1; }
 
-BESIDE = runtimes onnxruntime_old peers data_peers ffcv
+BESIDE = runtimes onnxruntime_old peers data_peers ffcv litert_peers
 pins_of = UV_CUSTOM_COMPILE_COMMAND='make pins' uv pip compile --quiet --universal --python-version 3.11 --generate-hashes
 .PHONY: pins licences
 pins: setup  ## write requirements/, versions and digests of all packages, from pyproject.toml; UPGRADE=idna==3.20: of another, too
@@ -154,6 +154,8 @@ TABLE = dvc exp show --no-pager --only-changed --drop '.*/|^(compared|macs|param
 .PHONY: sweep experiments
 sweep: setup  ## run an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
 	@test -n "$$LR" || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
+	@printf %s "$$LR" | grep -qxE '[0-9.e-]+(,[0-9.e-]+)*' || { echo "error: LR=$$LR is not allowed, must be numbers with commas between them, such as 0.02,0.05,0.1"; exit 1; }
+	@printf %s "$$JOBS" | grep -qxE '[1-9][0-9]*' || { echo "error: JOBS=$$JOBS is not allowed, must be 1 or more"; exit 1; }
 	@dvc exp run --queue -S "lr=$$LR"
 	@failed() { dvc queue status | grep -cw Failed; }; left() { dvc queue status | grep -qwE 'Queued|Running'; }; \
 	  before=$$(failed); dvc queue start -j "$$JOBS"; \
@@ -170,24 +172,20 @@ verify: setup  ## read every record of the databases, and compare results and DV
 recipe: setup  ## set params.yaml to recipes/NAME.yaml and print what changes: make recipe NAME=imagenet
 	@python -m tools.recipe "$$NAME"
 
-ONLY ?= deploy
-.PHONY: bench bench-deploy bench-quantize bench-data bench-train
-bench: $(if $(filter $(ONLY),deploy quantize data train),bench-$(ONLY),$(error ONLY=$(ONLY) is not allowed, must be deploy, quantize, data or train))  ## measure speeds beside those of other tools: ONLY=deploy (default; NETWORK=resnet18 SIZE=224), quantize, data, train (DATA=1)
-
-bench-deploy: setup
-	@PYTHONPATH=$(wildcard runs/runtimes) python -m benchmarks deploy $(if $(NETWORK),--network "$$NETWORK" --size $(or $(SIZE),224))
-
-bench-quantize: setup
-	@$(call beside,peers)
-	@PYTHONPATH=runs/peers python -m benchmarks quantize
-
-bench-data: setup
-	@$(call beside,data_peers)
-	@$(call beside,ffcv)
-	@PYTHONPATH=runs/data_peers:runs/ffcv python -m benchmarks data
-
-bench-train: setup
-	@python -m benchmarks train $(if $(DATA),--data)
+PARTS = data train quantize deploy scale
+PEERS_data = data_peers ffcv
+PEERS_quantize = peers
+PEERS_deploy = runtimes peers litert_peers
+ONLY ?= $(PARTS)
+EMPTY :=
+.PHONY: bench
+bench: setup  ## measure all beside other projects, into docs/benchmarks.md (most of an hour): ONLY=data, train (DATA=1), quantize, deploy (NETWORK=resnet18 SIZE=224), scale; QUICK=1; AGAINST=docs/benchmarks.json
+	@$(foreach part,$(ONLY),$(if $(filter $(part),$(PARTS)),,$(error ONLY=$(part) is not allowed, must be of $(PARTS))))
+	@$(foreach group,$(foreach part,$(ONLY),$(PEERS_$(part))),$(call beside,$(group));)
+	@failed=0; $(foreach part,$(ONLY),PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(PEERS_$(part):%=runs/%)) python -m benchmarks \
+	  --into $(if $(QUICK)$(NETWORK),runs/bench,docs) $(if $(filter command,$(origin AGAINST)),--against "$$AGAINST") $(part) \
+	  $(if $(QUICK),--quick) $(if $(filter train,$(part)),$(if $(DATA),--data)) \
+	  $(if $(filter deploy,$(part)),$(if $(NETWORK),--networks "$$NETWORK:$(or $(SIZE),224)")) || failed=1;) exit $$failed
 
 # What takes hours to make again stays: the trainings in runs/, the experiments and results in .dvc/cache.
 .PHONY: clean clean-all

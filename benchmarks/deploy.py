@@ -1,12 +1,13 @@
-"""Images per second of each file on this machine, one and 100 at a time, on one thread and on two.
+"""Images per second of each deployed file on this machine, beside those that other tools make of the same network.
 
-    python -m benchmarks deploy [--rounds 7]                    after `make repro`
-    python -m benchmarks deploy --network vargconvnet --size 224       another network, with random weights
+    make bench ONLY=deploy                                       after `make repro`
+    python -m benchmarks deploy --networks sample vargconvnet:224    the pipeline's network, and one with random weights
 
-The contestants take turns, round by round, so that a change of the machine's speed affects all of them. The table shows
-medians and, in parentheses, multiples of float.onnx in ONNX Runtime, then the fastest file. Before the timing, the
-logits of the int8 files are compared; a file with other logits is named and left out. Results go to runs/bench.json,
-since speed belongs to the machine. OpenVINO takes part if it is installed: `make test-runtimes` does that.
+All contestants of a network take the same images and are calibrated on the same ones. Before the timing, the logits of
+each are compared with those of what it simulates (benchmarks/deploy_runtimes.py says what that is), and the share that
+differs stands in the table: of integers every difference counts, of float logits those above 1e-4 of the largest one.
+Sizes are those of the files; memory is the peak of a process that loads the file and computes one image, above what it
+had after its imports; of the C, which is a program of its own, the bytes of its activations and constants.
 """
 
 import argparse
@@ -14,174 +15,163 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.timing import interleaved
-from fixedpoint.c.runtime import CModel
-from fixedpoint.c.source import c_source, flash_bytes
-from fixedpoint.capture.fold import fold
-from fixedpoint.capture.network import capture
-from fixedpoint.litert.runtime import LitertModel
-from fixedpoint.litert.writer import litert_model
-from fixedpoint.onnx.float import FloatWriter
-from fixedpoint.onnx.integer import IntegerWriter
-from fixedpoint.onnx.qdq import QdqWriter
-from fixedpoint.onnx.qoperator import QOperatorWriter
-from fixedpoint.onnx.runtime import OnnxModel
-from fixedpoint.program import PORTABLE, Program
-from fixedpoint.program.integer import IntegerEvaluator, int8_logits, integer_logits
-from fixedpoint.quantize.calibrate import calibrate
-from fixedpoint.quantize.convert import convert
-from models.registry import create_model
-from pipeline.float_model import float_program
-from pipeline.forms import FLOAT, INT, stored_program
-from pipeline.machine import prepare
-from pipeline.params import load_params
-from pipeline.paths import runs_folder
-from storage.files import write_json
+from benchmarks.deploy_files import Network, network_of, write_files
+from benchmarks.deploy_memory import peak_memory
+from benchmarks.deploy_runtimes import CONTESTANTS, Contestant, Work, one_line
+from benchmarks.results import Result, timed
+from benchmarks.timing import interleaved_rounds
+from fixedpoint.c.source import memory_bytes
+from pipeline.machine import keep_memory
+from storage.errors import InputError
 
 SECONDS = 0.3  # of a turn, about
-PEER = "float.onnx, ONNX Runtime"
-ALONE = "network.c"  # takes one image at a time, in a process that reads them from a file
-ITS_IMAGES = 100  # images for it, so many that the start of the process does not count
-LARGE = 10_000_000  # bytes of constants, for which a C compiler takes minutes
-
-Work = Callable[[np.ndarray], np.ndarray]  # logits of network input float32 [batch, channels, height, width]
+SLOW = 4.0  # seconds: who takes longer for a batch has no turns
+CLOSE = 1e-4  # of the largest logit: float logits that differ less are the same
+NETWORKS = ("sample", "vargconvnet:224", "mobilenetv2_100:224", "resnet18:224")
 
 
-def main() -> None:
+def main() -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--network", help="of timm or torchvision (default: the pipeline's files)")
-    parser.add_argument("--size", type=int, default=224, help="image size (default: %(default)s)")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 100], help="images at a time (default: 1 100)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), metavar="NAME:SIZE")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32], help="images at a time (default: 1 32)")
+    parser.add_argument("--quick", action="store_true", help="the pipeline's network, one image at a time")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench_") as folder:
-        floating, program = random_programs(arguments.network, arguments.size) if arguments.network else stored()
-        write_files(floating, program, Path(folder))
-        results = {
-            f"{batch} at a time, {threads} thread{'s'[: threads > 1]}": measured(
-                program, Path(folder), batch, threads, arguments.rounds
-            )
-            for batch in arguments.batches
-            for threads in (1, 2)
-        }
-    print("\n".join(table(results)))
-    write_json(runs_folder() / "bench.json", results)
+    if arguments.quick:
+        arguments.networks, arguments.batches = ["sample"], [1]
+    os.environ.pop("ONEDNN_MAX_CPU_ISA", None)  # both keep PyTorch, and with it the peers, from the processor's best
+    os.environ.pop("ATEN_CPU_CAPABILITY", None)
+    keep_memory()
+    warnings.simplefilter("ignore")  # of the peers, and of exponents of random weights
+    results: list[Result] = []
+    for name in arguments.networks:
+        with tempfile.TemporaryDirectory(prefix="bench_") as folder:
+            network = network_of(name, max(32, *arguments.batches))
+            errors = write_files(network, Path(folder), arguments.batches)
+            results += Measured(network, Path(folder), errors).results(arguments.batches, arguments.rounds)
+    return results
 
 
-def stored() -> tuple[Program, Program]:
-    """The pipeline's float and integer program."""
-    params = load_params()
-    prepare(params.execution)
-    return float_program(FLOAT.load()), stored_program(INT.load())
+class Measured:
+    """The contestants of one network.
+
+    Args:
+        network: The network, its integer program and images.
+        folder: Of the files of all contestants.
+        errors: Why a file could not be made, by its name.
+    """
+
+    def __init__(self, network: Network, folder: Path, errors: dict[str, str]):
+        self.network, self.folder, self.errors = network, folder, errors
+        self.notes: dict[str, str] = {}
+
+    def results(self, batches: list[int], rounds: int) -> list[Result]:
+        """Speeds of all batches and threads, then size, memory and the share of logits that differ."""
+        found: list[Result] = []
+        for batch in batches:
+            for threads in (1, 2):
+                column = f"{batch} image{'s'[: batch > 1]}, {threads} thread{'s'[: threads > 1]}"
+                found += self._speeds(batch, threads, column, rounds)
+                if batch == batches[0] and threads == 1:
+                    found += self._sizes()
+        return found
+
+    def _speeds(self, batch: int, threads: int, column: str, rounds: int) -> list[Result]:
+        torch.set_num_threads(threads)
+        x = self.network.images[:batch]
+        turns: dict[str, Callable[[], int]] = {}
+        others: list[Result] = []
+        for each in CONTESTANTS:
+            if threads > 1 and each.single:
+                continue
+            try:
+                work = self._work(each, threads, batch)
+                if threads == 1:
+                    others += self._differing(each, work, x, column)
+                turns[each.name] = _turn(work, np.tile(x, (each.least_images // batch or 1, 1, 1, 1)))
+            except Exception as error:  # a peer's may be any; it is shown in the table
+                others.append(self._result(each, "images/s", column=column, error=one_line(error)))
+        part = timed("deploy", self.network.title, "images/s", interleaved_rounds(turns, rounds), column)
+        return [*part, *others]
+
+    def _work(self, each: Contestant, threads: int, batch: int) -> Work:
+        for file in each.files_of(batch):
+            if file in self.errors:
+                raise InputError(self.errors[file])
+        return each.load(self.folder, threads, batch)
+
+    def _differing(self, each: Contestant, work: Work, x: np.ndarray, column: str) -> list[Result]:
+        """The share of logits that differ from what the contestant simulates, in percent."""
+        found = work(x).reshape(len(x), -1)
+        expected = (each.simulated or self.network.integer)(self.folder, x).reshape(len(x), -1)
+        if each.simulated is None and found.dtype.kind == "i":
+            expected = self.network.integers(expected, found.dtype)
+        share = 100 * differing(found, expected)
+        return [self._result(each, "% of logits differ", (share,), column=f"{len(x)} image{'s'[: len(x) > 1]}")]
+
+    def _sizes(self) -> list[Result]:
+        found = []
+        for each in CONTESTANTS:
+            files = [self.folder / file for file in each.files_of(1)]
+            if any(file.name in self.errors for file in files):
+                continue
+            size = sum(file.stat().st_size for file in files) / 2**20
+            found.append(self._result(each, "MiB on disk", (size,), note=each.note))
+            try:
+                peak = self._memory_of_c() if each.single else peak_memory(each, self.folder)
+                found.append(self._result(each, "MiB of memory", (peak,)))
+            except InputError as error:
+                found.append(self._result(each, "MiB of memory", error=str(error)))
+        return found
+
+    def _memory_of_c(self) -> float:
+        needed = memory_bytes(self.network.program)
+        return (needed["ram"] + needed["flash"]) / 2**20
+
+    def _result(
+        self,
+        each: Contestant,
+        unit: str,
+        values: tuple[float, ...] = (),
+        note: str = "",
+        error: str = "",
+        column: str = "",
+    ) -> Result:
+        return Result("deploy", self.network.title, each.name, unit, values, None, note, error, column)
 
 
-def random_programs(network: str, size: int) -> tuple[Program, Program]:
-    """A float and a portable integer program of a network with random weights."""
-    torch.manual_seed(0)
-    program = fold(capture(create_model(network, 1000, size, {}, None), (3, size, size)))
-    x = torch.randint(-128, 128, (2, 3, size, size)).float() / 128
-    with warnings.catch_warnings(action="ignore"):  # exponents of random weights
-        return program, convert(calibrate(program, lambda: [x], arithmetic=PORTABLE))
+def differing(found: np.ndarray, expected: np.ndarray) -> float:
+    """The share of values that differ: of integers any, of floats by more than CLOSE of the largest one."""
+    if found.shape != expected.shape:
+        raise InputError(f"logits {list(found.shape)} are not of the shape {list(expected.shape)}")
+    if found.dtype.kind == "i":
+        return float((found != expected).mean())
+    return float((np.abs(found.astype(np.float64) - expected) > CLOSE * np.abs(expected).max()).mean())
 
 
-def write_files(floating: Program, program: Program, folder: Path) -> None:
-    """The files of both programs, as the export stages write them."""
-    writers = {"int8_qdq": QdqWriter, "int8_qoperator": QOperatorWriter, "int8_integer": IntegerWriter}
-    for name, writer in {"float": FloatWriter, **writers}.items():
-        model = writer.export(floating if name == "float" else program, {})
-        (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
-    if program.is_portable:
-        (folder / "int8.tflite").write_bytes(litert_model(program, {}))
+def _turn(work: Work, x: np.ndarray) -> Callable[[], int]:
+    """A function that computes `x` as often as SECONDS hold.
 
+    Raises:
+        InputError: If once takes longer than SLOW.
+    """
+    work(x)
+    start = time.perf_counter()
+    work(x)
+    seconds = time.perf_counter() - start
+    if seconds > SLOW:
+        raise InputError(f"left out: {seconds:.1f} s for {len(x)} images")
+    repeats = max(1, round(SECONDS / seconds))
 
-def contestants(program: Program, folder: Path, threads: int) -> dict[str, Work]:
-    """Each file with what runs it, by name; PyTorch computes with as many threads as it is set to."""
-    files: dict[str, Work] = {}
-    for name in ("float", "int8_qdq", "int8_qoperator", "int8_integer"):
-        mode = "int8" if name == "int8_qdq" else "default"
-        files[f"{name}.onnx, ONNX Runtime"] = OnnxModel(folder / f"{name}.onnx", mode, threads)
-    if program.is_portable:
-        litert = LitertModel(folder / "int8.tflite", "xnnpack", threads)
-        files["int8.tflite, LiteRT (XNNPACK)"] = lambda x: litert(_int8(x))
-        openvino = openvino_model(folder / "int8_qdq.onnx", threads)
-        if openvino:
-            files["int8_qdq.onnx, OpenVINO"] = openvino
-    if threads == 1 and flash_bytes(program) < LARGE:
-        c = CModel(c_source(program, {}))
-        files[ALONE] = lambda x: c(_int8(x))
-    integer = integer_logits(program)
-    files["model.safetensors, PyTorch"] = lambda x: integer(torch.from_numpy(_int8(x).view(np.uint8) ^ 128)).numpy()
-    return files
+    def repeated() -> int:
+        for _ in range(repeats):
+            work(x)
+        return repeats * len(x)
 
-
-def openvino_model(path: Path, threads: int) -> Work | None:
-    """An ONNX file in OpenVINO, on the CPU in float32 where it is not int8; None where OpenVINO is not installed."""
-    os.environ.pop("ONEDNN_MAX_CPU_ISA", None)  # it pins PyTorch's instructions in stages, and OpenVINO's, too
-    try:
-        import openvino
-    except ImportError:
-        return None
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    request = openvino.Core().compile_model(path, "CPU", options).create_infer_request()
-    return lambda x: request.infer({0: x})[0]
-
-
-def measured(program: Program, folder: Path, batch: int, threads: int, rounds: int) -> dict[str, float]:
-    """Images per second of each contestant that gives the integer model's logits, and of float.onnx."""
-    torch.set_num_threads(threads)
-    x = np.random.default_rng(0).integers(-128, 128, (batch, *program.input_shape)).astype(np.float32) / 128
-    works = contestants(program, folder, threads)
-    accumulators = IntegerEvaluator(program)(torch.from_numpy(_int8(x))).flatten(1)
-    exact = np.ldexp(accumulators.numpy().astype(np.float64), -program.logit_exponent.numpy())
-    expected = {"int8": int8_logits(program, accumulators).numpy()} if program.is_portable else {}
-    expected |= {"int32": accumulators.numpy(), "float32": exact}
-
-    def turn(name: str, work: Work) -> Callable[[], int] | None:
-        start = time.perf_counter()
-        given = np.tile(x, (max(1, ITS_IMAGES // batch) if name == ALONE else 1, 1, 1, 1))
-        found = work(given)[:batch].reshape(batch, -1)
-        if name != PEER and not np.array_equal(found, expected[found.dtype.name]):
-            print(f"{name} is left out: on this processor its logits are not the integer model's")
-            return None
-        work(given)
-        repeats = max(1, round(2 * SECONDS / (time.perf_counter() - start)))
-
-        def repeated() -> int:
-            for _ in range(repeats):
-                work(given)
-            return repeats * len(given)
-
-        return repeated
-
-    turns = {name: turn(name, work) for name, work in works.items()}
-    return interleaved({name: repeated for name, repeated in turns.items() if repeated}, rounds)
-
-
-def table(results: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The printed lines: a row per contestant, a column per way to run it, and the fastest of each column."""
-    names = list(dict.fromkeys(name for speeds in results.values() for name in speeds))
-    lines = ["images/s (times float.onnx in ONNX Runtime)", _row("", list(results))]
-    for name in names:
-        cells = [f"{_short(s[name])} ({s[name] / s[PEER]:.2f})" if name in s else "-" for s in results.values()]
-        lines.append(_row(name, cells))
-    fastest = {column: max(speeds, key=speeds.__getitem__) for column, speeds in results.items()}
-    return [*lines, *(f"fastest, {column}: {name}" for column, name in fastest.items())]
-
-
-def _row(name: str, cells: Sequence[str]) -> str:
-    return f"{name:30}" + "".join(f"{cell:>26}" for cell in cells)
-
-
-def _short(speed: float) -> str:
-    """A speed with three significant digits and commas between thousands."""
-    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
-
-
-def _int8(x: np.ndarray) -> np.ndarray:
-    return (x * 128).astype(np.int8)
+    return repeated

@@ -1,4 +1,4 @@
-"""The cost of quantization by us, by PyTorch (torchao, PT2E) and by Brevitas, as multiples of the float network's.
+"""The cost of quantization by us, by PyTorch (torchao, PT2E) and by Brevitas, beside the float network's.
 
     make bench ONLY=quantize     installs the peers next to the project's packages, and runs this
 
@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import interleaved
+from benchmarks.results import Result, timed
+from benchmarks.timing import interleaved_rounds
 from fixedpoint.capture.fold import fold
 from fixedpoint.capture.network import capture
 from fixedpoint.program.integer import IntegerEvaluator, integer_input
@@ -26,11 +27,8 @@ from fixedpoint.quantize.convert import convert
 from fixedpoint.quantize.qat import FakeQuantModel
 from models.normalization import normalize
 from models.registry import create_model
-from pipeline.cli import run
 from pipeline.machine import prepare
 from pipeline.params import load_params
-from pipeline.paths import runs_folder
-from storage.files import write_json
 from training.losses import LossOf, distilled_loss, label_loss
 
 Movable = TypeVar("Movable", nn.Module, Tensor)
@@ -49,26 +47,34 @@ NETWORKS: dict[str, tuple[int, int, dict[str, Any]]] = {
 }
 
 
-def main() -> None:
+def main() -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--quick", action="store_true", help="the first network alone")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.networks = arguments.networks[:1]
+    warnings.simplefilter("ignore")  # the peers' deprecations
     prepare(load_params().execution)
     torch.use_deterministic_algorithms(False)  # the peers have operations without a deterministic form
-    results = {}
+    results: list[Result] = []
     for name in arguments.networks:
         size, batch, options = NETWORKS[name]
         torch.manual_seed(0)
         x = channels_last(normalize(torch.randint(0, 256, (batch, 3, size, size))))
         labels = torch.randint(0, CLASSES, (batch,))
-        network = _warm(create_model(name, CLASSES, size, options), x)
+        network = warm(create_model(name, CLASSES, size, options), x)
         teacher = deepcopy(network).eval()
         training: dict[str, nn.Module] = {"float": network}
         inference: dict[str, Callable] = {"float": teacher}
         peers: dict[str, Contestant] = {"ours": ours, "PT2E": pt2e, "Brevitas": brevitas}
+        errors = {}
         for contestant, models in peers.items():
-            training[contestant], inference[contestant] = models(deepcopy(network), x)
+            try:
+                training[contestant], inference[contestant] = models(deepcopy(network), x)
+            except Exception as error:  # a peer's may be any; it is shown in the table
+                errors[contestant] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
         steps = {key: _step(model, x, labels, label_loss(0)) for key, model in training.items()}
         distilled = distilled_loss(label_loss(0), teacher, 1, 4)
         steps["ours, distilled"] = _step(training["ours"], x, labels, distilled)
@@ -76,11 +82,10 @@ def main() -> None:
             "training step": steps,
             "inference": {key: _forward(model, x) for key, model in inference.items()},
         }.items():
-            speeds = interleaved(contestants, arguments.rounds)
-            results[f"{name}, {task}"] = {key: speeds["float"] / speed for key, speed in speeds.items()}
-            times = "  ".join(f"{key} {ratio:.2f}" for key, ratio in results[f"{name}, {task}"].items())
-            print(f"{name:30} {size} px, batch {batch} {task:14}{1000 * batch / speeds['float']:4.0f} ms  {times}")
-    write_json(runs_folder() / "bench_peers.json", results)
+            case = f"{name}, {size} px, batch {batch}"
+            results += timed("quantize", case, "images/s", interleaved_rounds(contestants, arguments.rounds), task)
+            results += [Result("quantize", case, key, "images/s", error=errors[key], column=task) for key in errors]
+    return results
 
 
 def channels_last(x: Movable) -> Movable:
@@ -88,7 +93,7 @@ def channels_last(x: Movable) -> Movable:
 
 
 @torch.no_grad()
-def _warm(network: nn.Module, x: Tensor) -> nn.Module:
+def warm(network: nn.Module, x: Tensor) -> nn.Module:
     """The network with BatchNorm statistics of `x`, ready to train."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -152,8 +157,3 @@ def _forward(model: Callable, x: Tensor) -> Callable[[], int]:
         return len(x)
 
     return forward
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # the peers' deprecations
-    run(main)

@@ -261,15 +261,19 @@ def test_another_clone_gives_the_same_bytes_even_when_killed(project, done):
 
 def test_the_speed_of_each_file_is_kept_in_runs_alone(done, monkeypatch, capsys):
     monkeypatch.chdir(done)
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "deploy", "--rounds", "1", "--batches", "2"])
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "deploy", "--quick", "--rounds", "1"])
     benchmark()
-    results = json.loads((done / "runs/bench.json").read_text())
-    assert list(results) == ["2 at a time, 1 thread", "2 at a time, 2 threads"]
-    one, two = results.values()
-    assert len(one) >= 7 and one.keys() - two.keys() == {"network.c"}
-    assert min(*one.values(), *two.values()) > 0
-    fastest = max(one, key=one.get)
-    assert f"fastest, 2 at a time, 1 thread: {fastest}\n" in capsys.readouterr().out
+    results = json.loads((done / "runs/bench/benchmarks.json").read_text())["parts"]["deploy"]["results"]
+    ours = [each for each in results if each["contestant"].startswith(("int8_", "int8.", "network.c"))]
+    speeds = [each for each in ours if each["unit"] == "images/s" and each["values"]]
+    assert {each["column"] for each in speeds} == {"1 image, 1 thread", "1 image, 2 threads"}
+    assert len(speeds) >= 11 and min(value for each in speeds for value in each["values"]) > 0
+    shares = [each["values"] for each in ours if each["unit"] == "% of logits differ"]
+    assert len(shares) >= 6 and all(share == [0.0] for share in shares)
+    absent = [each["error"] for each in results if each["contestant"].startswith("litert-torch") and each["error"]]
+    assert absent and all("No module named 'litert_torch'" in error for error in absent)
+    assert "| network.c, cc -O3 |" in capsys.readouterr().out
+    assert (done / "runs/bench/benchmarks.md").exists()
     assert shell(done, "git status --porcelain") == ""
 
 
