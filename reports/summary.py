@@ -138,6 +138,6 @@ def qdq_verdict(saturating: Mapping[str, int]) -> str:
             "**int8_qdq.onnx is not safe under ONNX Runtime's default options**: "
             f"{sum(saturating.values()):,} weights in {len(saturating)} layers lie outside [-64, 64], so an x86 "
             "processor without VNNI may give other numbers. Run it with `session.qdqisint8allowed=1`, or run "
-            "int8_qoperator.onnx, which keeps int8 there. What this processor does is printed by the compare stage."
+            "int8_qoperator.onnx, which is exact there, too. What this processor does is printed by the compare stage."
         )
     return "int8_qdq.onnx is exact under ONNX Runtime's default options on every x86 processor, too."
