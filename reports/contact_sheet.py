@@ -5,19 +5,18 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from imagedb.images import decode_image
 from imagedb.reader import ImageDatabase
 from imagedb.record import Object, Record
+from reports.fonts import Font, font_for, legible
 from storage.errors import InputError
 from storage.printable import printable
 
 FONT_SIZE, LINE = 12, 16  # pixels: size of text, and from one line to the next
 GAP = 8  # pixels between tiles
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(
@@ -44,9 +43,11 @@ def contact_sheet(
     """
     if columns < 1 or tile < LINE:
         raise InputError(f"{columns} columns of {tile} pixels are not allowed, must be at least 1 of {LINE}")
-    font = ImageFont.load_default(FONT_SIZE)
-    texts = captions or [[] for _ in indices]
-    tiles = [_tile(database, index, tile, font, lines) for index, lines in zip(indices, texts, strict=True)]
+    names = legible(database.class_names)
+    texts = captions or [_caption(database[index], index, names) for index in indices]
+    font = font_for([*names, *(line for lines in texts for line in lines)], FONT_SIZE) or font_for(names, FONT_SIZE)
+    assert font is not None
+    tiles = [_tile(database, index, tile, font, names, lines) for index, lines in zip(indices, texts, strict=True)]
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     bottoms = np.cumsum([max(each.height for each in row) + GAP for row in rows]).tolist()
     sheet = Image.new("RGB", (columns * (tile + GAP) + GAP, bottoms[-1] + GAP), WHITE)
@@ -80,15 +81,19 @@ def cut(text: str, width: int, font: Font) -> str:
     return text
 
 
-def _tile(database: ImageDatabase, index: int, width: int, font: Font, texts: Sequence[str]) -> Image.Image:
+def _caption(record: Record, index: int, names: Sequence[str]) -> list[str]:
+    label = [] if record.label is None else [f"{names[record.label]} ({record.label})"]
+    return [f"{index}: {record.name}", *label]
+
+
+def _tile(
+    database: ImageDatabase, index: int, width: int, font: Font, names: list[str], texts: Sequence[str]
+) -> Image.Image:
     record = database[index]
     try:
-        image = _annotated_image(record, database.class_names, width, font)
+        image = _annotated_image(record, names, width, font)
     except ValueError as error:
         raise InputError(f"record {index} ({record.name}): {error}") from None
-    if not texts:
-        label = [] if record.label is None else [f"{database.class_names[record.label]} ({record.label})"]
-        texts = [f"{index}: {record.name}", *label]
     tile = Image.new("RGB", (width, image.height + LINE * len(texts)), WHITE)
     tile.paste(image)
     for line, text in enumerate(texts):

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from evaluation.score import hardest
 from imagedb.reader import ImageDatabase
 from pixels.views import Box
 from reports.contact_sheet import BLACK, WHITE, contact_sheet, cut, scaled
+from reports.fonts import font_for, legible
 
 HARDEST, COLUMNS, TILE = 16, 4, 168
 LONGEST, BARS, ROW, MARGIN = 320, 260, 44, 12  # pixels, in the drawing of a single image
@@ -24,12 +25,12 @@ def hardest_sheet(database: ImageDatabase, logits: Tensor, labels: Tensor) -> Im
         labels: int64 [images].
     """
     indices = hardest(logits, labels, HARDEST).tolist()
-    captions = []
+    names, captions = legible(database.class_names), []
     for index in indices:
         percent = 100 * logits[index].double().softmax(dim=0)
         label, predicted = int(labels[index]), int(logits[index].argmax())
-        own, other = (f"{database.class_names[c]} ({percent[c]:.0f} %)" for c in (label, predicted))
-        captions.append((f"{index}: {database[index].name}", f"is {own}", f"taken for {other}"))
+        own, other = (f"{names[c]} ({percent[c]:.0f} %)" for c in (label, predicted))
+        captions.append((f"{index}: {database[index].name}", f"is {own}", f"predicted as {other}"))
     return contact_sheet(database, indices, min(COLUMNS, len(captions)), TILE, captions)
 
 
@@ -40,17 +41,20 @@ def labelled(image: Image.Image, box: Box, title: str, classes: Sequence[tuple[s
         image: The image, in RGB.
         box: Left, top, right, bottom of the part that the network sees, in pixels of the image.
         title: The line above the classes.
-        classes: Their names and probabilities.
+        classes: Their names, as `legible` gives them, and probabilities.
     """
     image, scale = scaled(image, LONGEST)
     left, top, right, bottom = (round(scale * side) for side in box)
     ImageDraw.Draw(image).rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), None, BLUE, 2)
-    text, left = ImageFont.load_default(16), image.width + 2 * MARGIN
+    names = [name for name, _ in classes]
+    text, large = (font_for([title, *names], size) or font_for(names, size) for size in (16, 18))
+    assert text is not None and large is not None  # `legible` names
+    left = image.width + 2 * MARGIN
     height = max(image.height, ROW * (len(classes) + 1))
     sheet = Image.new("RGB", (left + BARS + MARGIN, height + 2 * MARGIN), WHITE)
     sheet.paste(image, (MARGIN, MARGIN + (height - image.height) // 2))
     draw = ImageDraw.Draw(sheet)
-    draw.text((left, MARGIN), cut(title, BARS, ImageFont.load_default(18)), BLACK, ImageFont.load_default(18))
+    draw.text((left, MARGIN), cut(title, BARS, large), BLACK, large)
     for row, (name, probability) in enumerate(classes, start=1):
         top, percent = MARGIN + ROW * row, f"{100 * probability:.1f} %"
         space = BARS - round(text.getlength(percent)) - MARGIN

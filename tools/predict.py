@@ -42,6 +42,7 @@ from pipeline.classifiers import load_classifier
 from pipeline.machine import prepare
 from pixels.render import render
 from pixels.views import center_views
+from reports.fonts import legible
 from reports.predictions import labelled
 
 LIKELIEST = 5
@@ -57,15 +58,18 @@ def main() -> None:
     with torch.no_grad():
         batches = pixels.split(params.validation.batch_size)
         logits = torch.cat([classifier(batch).float().cpu() for batch in batches])
+    names = classifier.info.class_names
+    shown = legible(names)
     drawings = drawing_paths(arguments.image, arguments.output or runs_folder() / "predictions")
     for path, drawing, probabilities, labels in zip(
         arguments.image, drawings, *(values.tolist() for values in ranked(logits, LIKELIEST)), strict=True
     ):
-        classes = [(classifier.info.class_names[c], p) for c, p in zip(labels, probabilities, strict=True)]
+        classes = [(names[c], p) for c, p in zip(labels, probabilities, strict=True)]
         image = decode_image(path.read_bytes(), tolerant=True)
         seen = center_views(params.input)(*image.size, torch.Generator()).box
         with whole_file(drawing) as partial:
-            labelled(image, seen, path.name, classes).save(partial, "PNG")
+            drawn = [(shown[c], p) for c, p in zip(labels, probabilities, strict=True)]
+            labelled(image, seen, path.name, drawn).save(partial, "PNG")
         lines = [f"  {100 * p:6.2f} %  {printable(name)}" for name, p in classes]
         print(printable(str(path), None), *lines, f"  drawn in {printable(str(drawing), None)}", sep="\n")
 

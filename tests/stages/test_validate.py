@@ -118,8 +118,8 @@ def test_the_worst_images_come_first(stage, monkeypatch):
     monkeypatch.setattr(predictions, "contact_sheet", draw)
     stage("--step", "int", "--output", "out")
     assert len(captions) == 16
-    assert captions[0] == ("1: 1.png", "is red (0 %)", "taken for green (100 %)")
-    assert captions[1] == ("0: 0.png", "is red (100 %)", "taken for red (100 %)")  # of equal ones the first
+    assert captions[0] == ("1: 1.png", "is red (0 %)", "predicted as green (100 %)")
+    assert captions[1] == ("0: 0.png", "is red (100 %)", "predicted as red (100 %)")  # of equal ones the first
     assert captions[2][0] == "2: 2.png"
     image = Image.open("out/worst.jpg").convert("RGB")
     assert np.abs(np.subtract(image.getpixel((90, 90)), GREEN)).max() < 6
