@@ -6,8 +6,9 @@
 Subjects: data (packing and loading, against torchvision, timm, webdataset and FFCV), train (training steps, against
 timm), quantize (quantization-aware training, against torchao and Brevitas), deploy (each file in its runtime, and those
 of other quantizers), scale (growth with size), methods (what each method of calibration is worth) and gpu (what
-docs/training.md claims of a GPU); the last two are no part of the page. A subject replaces its part of benchmarks.json in FOLDER (runs/bench), and benchmarks.md beside it is
-written anew; --against says what moved since the results of another such file.
+docs/training.md claims of a GPU); the last two are no part of the page. A subject replaces its part of benchmarks.json
+in FOLDER (runs/bench), and benchmarks.md beside it is written anew; --against says what moved since the results of
+another such file.
 """
 
 import argparse

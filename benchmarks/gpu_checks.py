@@ -208,10 +208,9 @@ def recipes(device: torch.device, extent: Extent) -> Iterator[Row]:
     base = read_yaml("recipes/fashion_mnist.yaml")
     for name in RECIPES:
         changes = read_yaml(f"recipes/{name}.yaml")
-        blocks = {
-            key: base[key] | new if isinstance(new, dict) else new for key, new in changes.items() if key != "pack"
-        }
-        recipe = check_params(base | blocks, name).float_recipe.model_copy(update={"epochs": 10, "warmup_epochs": 1})
+        own = {key: changes.get(key, base[key]) for key in ("lr", "epochs", "batch_size")}
+        whole = check_params(base | own | {"train": base["train"] | changes.get("train", {})}, name).float_recipe
+        recipe = whole.model_copy(update={"epochs": 10, "warmup_epochs": 1})
         work = _work(extent.network, extent, device)
         mixing = Mixing(recipe, CLASSES) if recipe.mixes else None
         loss_of = label_loss(recipe.label_smoothing, recipe.loss, recipe.target_threshold)

@@ -1,0 +1,25 @@
+import pytest
+
+from benchmarks.results import Result
+from benchmarks.scale import BATCH, databases, fitted, line, steps, work
+
+
+def test_a_line_is_found_and_the_dominating_term_is_named():
+    points = [(n, 2 + 0.5 * n) for n in (1, 10, 100)]
+    assert line(points) == pytest.approx((2, 0.5))
+    rows = [Result("scale", "c", name, "s", (value,), n) for n, flat in points for name, value in (("grows", flat),)]
+    assert {each.note for each in fitted(rows)} == {"2 s + 0.5 s n: the growing part dominates at 100"}
+    rows = [Result("scale", "c", "opens", "s", (5 + 1e-3 * n,), n) for n in (1, 10)]
+    assert {each.note for each in fitted(rows)} == {"5 s + 0.001 s n: the fixed part dominates at 10"}
+
+
+def test_steps_have_a_result_for_each_size_and_form(monkeypatch):
+    found = steps("batch", {size: work(width=8, batch=size) for size in (2, 4)}, 1)
+    assert [(each.contestant, each.at) for each in found] == [("float", 2), ("QAT", 2), ("float", 4), ("QAT", 4)]
+    assert all(len(each.values) == 1 and each.median > 0 for each in found)
+
+
+def test_a_database_is_packed_opened_shuffled_and_read():
+    found = databases((BATCH,))
+    assert [each.contestant for each in found] == ["packing", "opening", "shuffling", "first batch"]
+    assert all(each.at == BATCH and each.median > 0 for each in found)
