@@ -18,7 +18,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a model of timm with its own defaults, instead of params.yaml's")
     parser.add_argument("--input-shape", type=parse_shape, metavar="1,C,H,W", help="default: from params.yaml")
-    parser.add_argument("--output-dir", type=Path, help="write ops.json and ops.csv there")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write ops.json and ops.csv there")
     return parser.parse_args()
 
 
@@ -56,8 +56,8 @@ def main() -> None:
     operations = count_operations(model, shape)
     print_table(operations)
 
-    if args.output_dir:
-        write(operations, args.output_dir / "ops.json", args.output_dir / "ops.csv")
+    if args.output:
+        write(operations, args.output / "ops.json", args.output / "ops.csv")
     elif not (args.model or args.input_shape):
         write(operations, Path("metrics/ops.json"), Path("artifacts/ops.csv"))
 

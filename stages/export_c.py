@@ -1,6 +1,6 @@
 """Export the integer model to C: network.c, network.h and main.c, whose comments say how to use them; selfcheck.c.
 
-python -m stages.export_c [--checkpoint artifacts/int/model.safetensors] [--output-dir artifacts/c] [--name network]
+python -m stages.export_c [--checkpoint artifacts/int/model.safetensors] [--output artifacts/c] [--name network]
 
 With another name, it stands in the place of `network` in the names of files, functions, arrays and macros, so that one
 C program can hold several networks; main.c is <name>_main.c then.
@@ -9,6 +9,7 @@ C program can hold several networks; main.c is <name>_main.c then.
 import argparse
 from pathlib import Path
 
+from fixedpoint.c.files import NAME, file_name
 from pipeline.cli import run
 from pipeline.forms import GOLDEN, INT, C, metadata, stored_program
 from pipeline.paths import require
@@ -18,7 +19,7 @@ from storage.files import whole_file
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=INT.path, help="an integer model (default: %(default)s)")
-    parser.add_argument("--output-dir", type=Path, default=C, help="default: %(default)s")
+    parser.add_argument("--output", type=Path, metavar="DIR", default=C, help="default: %(default)s")
     parser.add_argument("--name", default=NAME, help="what names of files, functions and macros begin with")
     return parser.parse_args()
 
@@ -29,7 +30,6 @@ if __name__ == "__main__":
 import torch
 
 from fixedpoint.analysis.golden import golden_input
-from fixedpoint.c.files import NAME, file_name
 from fixedpoint.c.selfcheck import c_selfcheck, golden_count
 from fixedpoint.c.source import c_source, memory_bytes
 from fixedpoint.program.integer import IntegerEvaluator
@@ -45,11 +45,11 @@ def main() -> None:
     logits = IntegerEvaluator(program)(torch.from_numpy(images)).flatten(1).numpy()
     sources[file_name("selfcheck.c", arguments.name)] = c_selfcheck(program, images, logits, arguments.name)
     for name, text in sources.items():
-        with whole_file(arguments.output_dir / name) as partial:
+        with whole_file(arguments.output / name) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
     needed = memory_bytes(program)
     print(
-        f"{arguments.output_dir}: {needed['ram']:,} bytes of activations (RAM), {needed['flash']:,} bytes of constants "
+        f"{arguments.output}: {needed['ram']:,} bytes of activations (RAM), {needed['flash']:,} bytes of constants "
         f"(flash), at most {needed['stack']:,} bytes of stack"
     )
 

@@ -1,6 +1,6 @@
 """Export the integer model to LiteRT: artifacts/litert/int8.tflite, and a self-check for devices in selfcheck/.
 
-python -m stages.export_litert [--checkpoint artifacts/int/model.safetensors] [--output-dir artifacts/litert]
+python -m stages.export_litert [--checkpoint artifacts/int/model.safetensors] [--output artifacts/litert]
 
 Only a model of portable arithmetic has such a file. For exact8, none.txt gives the reason in its place.
 """
@@ -19,7 +19,7 @@ from storage.files import whole_file
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, default=INT.path, help="an integer model (default: %(default)s)")
-    parser.add_argument("--output-dir", type=Path, default=LITERT.path.parent, help="default: %(default)s")
+    parser.add_argument("--output", type=Path, metavar="DIR", default=LITERT.path.parent, help="default: %(default)s")
     return parser.parse_args()
 
 
@@ -49,13 +49,13 @@ def main() -> None:
         model = litert_model(program, metadata(stored.info), logits)
         files = {LITERT.path.name: model, **selfcheck(program, model, logits)}
     for name in (NO_LITERT.name, LITERT.path.name):  # left by another arithmetic
-        (arguments.output_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(arguments.output_dir / SELFCHECK, ignore_errors=True)
+        (arguments.output / name).unlink(missing_ok=True)
+    shutil.rmtree(arguments.output / SELFCHECK, ignore_errors=True)
     for name, content in files.items():
-        with whole_file(arguments.output_dir / name) as partial:
+        with whole_file(arguments.output / name) as partial:
             partial.write_bytes(content)
     about = f"{len(model):,} bytes, {logits} logits" if program.is_portable else NOT_PORTABLE.strip()
-    print(f"{arguments.output_dir}: {about}")
+    print(f"{arguments.output}: {about}")
 
 
 def selfcheck(program: Program, model: bytes, type_of_logits: str) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="how many, drawn from all classes (default: golden.images)")
     parser.add_argument("--check", type=Path, metavar="DIR", help="compare instead of writing")
     parser.add_argument("--checkpoint", default=INT.path, help="default: %(default)s")
-    parser.add_argument("--output-dir", type=Path, default=GOLDEN, help="default: %(default)s")
+    parser.add_argument("--output", type=Path, metavar="DIR", default=GOLDEN, help="default: %(default)s")
     return parser.parse_args()
 
 
@@ -57,8 +57,8 @@ def main() -> None:
     pixels, labels = chosen_images(params, indices)
     tensors = golden_tensors(program, signed_pixels(pixels))
     if not args.check:
-        write_golden(args.output_dir, program, tensors, indices, labels)
-        print(f"{len(tensors)} tensors of {drawn} in {args.output_dir}")
+        write_golden(args.output, program, tensors, indices, labels)
+        print(f"{len(tensors)} tensors of {drawn} in {args.output}")
         return
     found = check_golden(args.check, tensors)
     print(f"{found.values:,} values in {len(found.names)} of {len(tensors)} tensors compared, none differs")

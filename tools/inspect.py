@@ -12,9 +12,10 @@ import argparse
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
+from typing import get_args
 
 from pipeline.cli import run
-from pipeline.params import Params, load_params
+from pipeline.params import Calibrate, Params, load_params
 from storage.errors import InputError
 from storage.printable import printable
 
@@ -24,7 +25,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("network", nargs="?", help="as model.name (default: that of params.yaml)")
     parser.add_argument("--size", type=_positive, help="height and width of the images (default: input.size)")
     parser.add_argument("--classes", type=_positive, help="number of logits (default: model.num_classes)")
-    parser.add_argument("--arithmetic", choices=(PORTABLE, EXACT8), help="default: portable, or else exact8")
+    parser.add_argument(
+        "--arithmetic",
+        choices=get_args(Calibrate.model_fields["arithmetic"].annotation),
+        help="default: portable, or else exact8",
+    )
     return parser.parse_args()
 
 

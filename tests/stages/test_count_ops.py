@@ -51,7 +51,7 @@ def test_by_hand_prints_only(stage, capsys):
 
 
 def test_output_dir_by_hand(stage):
-    stage("--model", "vargconvnet_32", "--output-dir", "elsewhere")
+    stage("--model", "vargconvnet_32", "--output", "elsewhere")
     assert files() == ["elsewhere/ops.csv", "elsewhere/ops.json"]
     with Path("elsewhere/ops.csv").open() as file:
         last = list(csv.DictReader(file))[-2]

@@ -95,7 +95,7 @@ def test_the_header_says_what_the_network_is(stage):
 def test_another_folder_gets_the_same_bytes(stage):
     stage()
     Path("artifacts/int/model.safetensors").rename("model.safetensors")
-    stage("--checkpoint", "model.safetensors", "--output-dir", "elsewhere")
+    stage("--checkpoint", "model.safetensors", "--output", "elsewhere")
     assert contents("elsewhere") == contents("artifacts/c")
 
 

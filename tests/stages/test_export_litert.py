@@ -82,13 +82,13 @@ def test_a_model_of_exact8_has_a_note_in_its_place(stage, capsys):
     assert Path("artifacts/litert/none.txt").read_text() == note
     assert capsys.readouterr().out == f"artifacts/litert: {note}"
     assert names() == {"none.txt"}
-    stage("--output-dir", "elsewhere")
+    stage("--output", "elsewhere")
     assert names("elsewhere") == {"none.txt"}
 
 
 def test_equal_models_give_equal_bytes(stage):
     stage()
-    stage("--output-dir", "elsewhere")
+    stage("--output", "elsewhere")
     assert names("elsewhere") == names()
     for name in names():
         assert Path("elsewhere", name).read_bytes() == Path("artifacts/litert", name).read_bytes()
