@@ -185,18 +185,27 @@ static int resample_rows(Plane in, const Taps *taps, int32_t width, int flip, in
     return resample_lanes(in, taps, width, flip, 1, first_row, end_row, out);
 }
 
+/* A copy of at most eight bytes; of constant size, it is one instruction. */
+static inline void copy(void *to, const void *from, int32_t bytes) {
+    if (bytes >= 8)
+        memcpy(to, from, 8);
+    else
+        memcpy(to, from, bytes);
+}
+
 static void resample_columns(const uint8_t *in, const Taps *taps, int32_t bytes, int32_t height, int32_t first_row,
-                             int32_t stride, int32_t *sums, uint8_t *out) {
+                             int32_t stride, uint8_t *out) {
     for (int32_t i = 0; i < height; i++, out += stride) {
         const uint8_t *line = in + (size_t)(taps[i].first - first_row) * bytes;
-        for (int32_t x = 0; x < bytes; x++) sums[x] = 1 << (BITS - 1);
-        for (int32_t k = 0; k < taps[i].count; k++, line += bytes) {
-            int32_t weight = taps[i].weights[k];
-            for (int32_t x = 0; x < bytes; x++) sums[x] += line[x] * weight;
-        }
-        for (int32_t x = 0; x < bytes; x++) {
-            int32_t value = sums[x] >> BITS;
-            out[x] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+        for (int32_t x = 0; x < bytes; x += LANES) {
+            Lanes sum = (Lanes){0} + (1 << (BITS - 1));
+            for (int32_t k = 0; k < taps[i].count; k++) {
+                uint64_t loaded = 0;
+                copy(&loaded, line + (size_t)k * bytes + x, bytes - x);
+                sum += widen(loaded) * taps[i].weights[k];
+            }
+            uint64_t values = narrow(sum >> BITS);
+            copy(out + x, &values, bytes - x);
         }
     }
 }
@@ -213,15 +222,14 @@ static int resample(Plane in, Box box, int clipped, int32_t width, int32_t heigh
     }
     Taps *across = make_taps(left, right, box.left, box.right, filter, width);
     Taps *down = make_taps(top, bottom, box.top, box.bottom, filter, height);
-    int32_t *sums = malloc(bytes * sizeof *sums);
     uint8_t *rows = NULL;
-    if (across && down && sums) {
+    if (across && down) {
         int32_t first = down[0].first, end = down[height - 1].first + down[height - 1].count;
         rows = malloc((size_t)(end - first) * bytes);
         if (rows && (result = resample_rows(in, across, width, flip, first, end, rows)) == 0)
-            resample_columns(rows, down, bytes, height, first, stride, sums, out);
+            resample_columns(rows, down, bytes, height, first, stride, out);
     }
-    free(across), free(down), free(sums), free(rows);
+    free(across), free(down), free(rows);
     return result;
 }
 
