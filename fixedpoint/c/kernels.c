@@ -1,9 +1,18 @@
 /* The operations. A map is stored as [height][width][channels], so that innermost loops run over adjacent values and
  * vectorize. Nothing depends on what C leaves to the compiler: no negative number is shifted, no signed sum overflows.
  */
+/* Functions that need much of the stack are not put into network_run, which would need that of all at the same time. */
+#ifdef __GNUC__
+#define APART __attribute__((noinline))
+#else
+#define APART
+#endif
 
 /* How many values of 32 bits a function keeps on the stack. */
 enum { BLOCK = 64 };
+
+/* Of what the terms of a sum are a multiple, so that none is left for a slower loop after that of vectors. */
+enum { LANES = 32 };
 
 struct pair {
     int32_t height, width;
@@ -24,81 +33,95 @@ static int32_t clamped(int32_t value, int32_t low, int32_t high)
     return value > high ? high : value;
 }
 
-/* value / 2^shift, rounded half to even, within [low, high]; for |value| < 2^24 and -8 <= shift <= 25.
- * The magnitude is rounded: adding the greatest number below half the divisor rounds half down; one more, where the
- * quotient would be odd, lifts just the tie. (An offset against negative values makes gcc 12 -O3 give wrong products.)
+/* value / 2^shift, rounded half to even; for |value| < 2^24 and -8 <= shift <= 25. Without branches, so that loops over
+ * channels vectorize. Of the doubled magnitude, adding the greatest number below the divisor rounds half down; one more,
+ * where the quotient would be odd, lifts just the tie. What is multiplied is limited first, to 128, which saturates.
+ * (An offset against negative values makes gcc 12 -O3 give wrong products.)
  */
-static int8_t rescaled(int32_t value, int32_t shift, int32_t low, int32_t high)
+static int32_t rescaled(int32_t value, int32_t shift)
 {
-    if (shift <= 0)
-        return (int8_t)clamped(clamped(value, -128, 127) * (INT32_C(1) << -shift), low, high);
-    const uint32_t size = (uint32_t)(value < 0 ? -value : value);
-    const uint32_t odd = size >> shift & 1;
-    const int32_t quotient = (int32_t)((size + (UINT32_C(1) << (shift - 1)) - 1 + odd) >> shift);
-    return (int8_t)clamped(value < 0 ? -quotient : quotient, low, high);
+    const int32_t right = shift > 0 ? shift : 0, limit = shift > 0 ? INT32_C(1) << 24 : 128;
+    const int32_t magnitude = value < 0 ? -value : value;
+    const uint32_t size = (uint32_t)(magnitude < limit ? magnitude : limit) << (right - shift);
+    const uint32_t odd = size >> right & 1;
+    const int32_t quotient = (int32_t)((2 * size + (UINT32_C(1) << right) - 1 + odd) >> (right + 1));
+    return value < 0 ? -quotient : quotient;
+}
+
+/* y[k] = sums[k] / 2^shift[k]. The first loop has values of 32 bits alone, so that its vectors hold few of them: most
+ * maps have few channels.
+ */
+static void rescale(int32_t *restrict sums, const int32_t *restrict shift, int32_t count, int32_t low, int32_t high,
+                    int8_t *restrict y)
+{
+    for (int32_t k = 0; k < count; k++)
+        sums[k] = clamped(rescaled(sums[k], shift[k]), low, high);
+    for (int32_t k = 0; k < count; k++)
+        y[k] = (int8_t)sums[k];
 }
 
 /* A convolution, or a linear layer as one of a 1x1 map. */
 struct conv {
     struct map in, out;
     struct pair kernel, stride, padding, dilation;
-    int32_t groups;
-    const int8_t *weight; /* [out.channels][kernel.height][kernel.width][in.channels / groups] */
-    const int32_t *bias;
-    const int8_t *shift; /* of each channel: the result is its sum / 2^shift, within [low, high] */
+    int32_t groups, terms;
+    const int8_t *weight; /* [out.channels][terms]: kernel.height, kernel.width, in.channels / groups, then zeros */
+    const int32_t *bias; /* less the sum of the weights times 128, but not where each channel is by itself */
+    const int32_t *shift; /* of each channel: the result is its sum / 2^shift, within [low, high] */
     int32_t low, high;
 };
 
-/* The values under the kernel, zeros outside the map. They get 16 bits because processors multiply 16 bits by 16 and add
- * neighbouring products in one instruction, which is what the loops of dot_products become.
+/* The values under the kernel, zeros outside the map, each plus 128, which the biases make up for: processors multiply
+ * 8 bits without a sign by 8 with one and add neighbouring products in one instruction, which is what the loops of
+ * dot_products become. Columns that lie together are copied together.
  */
-static void gather(const struct conv *op, const int8_t *x, int32_t row, int32_t column, int32_t group, int16_t *patch)
+static void gather(const struct conv *op, const int8_t *x, int32_t row, int32_t column, int32_t group, uint8_t *patch)
 {
-    const int32_t depth = op->in.channels / op->groups;
-    for (int32_t i = 0; i < op->kernel.height; i++)
-        for (int32_t j = 0; j < op->kernel.width; j++, patch += depth) {
-            const int32_t v = row * op->stride.height - op->padding.height + i * op->dilation.height;
-            const int32_t h = column * op->stride.width - op->padding.width + j * op->dilation.width;
-            if (v < 0 || v >= op->in.height || h < 0 || h >= op->in.width) {
-                memset(patch, 0, (size_t)depth * sizeof *patch);
-                continue;
-            }
-            const int8_t *source = x + (v * op->in.width + h) * op->in.channels + group * depth;
-            for (int32_t k = 0; k < depth; k++)
-                patch[k] = source[k];
-        }
+    const int32_t depth = op->in.channels / op->groups, columns = op->kernel.width, terms = op->terms / LANES * LANES;
+    const int32_t top = row * op->stride.height - op->padding.height;
+    const int32_t left = column * op->stride.width - op->padding.width;
+    const int32_t inside = left >= 0 && left + columns <= op->in.width;
+    const int32_t piece = inside && op->groups == 1 && op->dilation.width == 1 ? columns : 1;
+    memset(patch, 0, (size_t)terms);
+    for (int32_t i = 0, v = top; i < op->kernel.height; i++, v += op->dilation.height)
+        for (int32_t j = 0, h = left; j < columns; j += piece, h += op->dilation.width)
+            if (v >= 0 && v < op->in.height && h >= 0 && h < op->in.width)
+                memcpy(patch + (i * columns + j) * depth, x + (v * op->in.width + h) * op->in.channels + group * depth,
+                       (size_t)(piece * depth));
+    for (int32_t k = 0; k < terms; k++)
+        patch[k] ^= 128;
 }
 
 /* sums[r] = bias[r] + sum(weight[r][k] * x[k]), four rows at a time because they share x */
-static void dot_products(const int8_t *weight, const int32_t *bias, const int16_t *x, int32_t rows, int32_t terms,
-                         int32_t *sums)
+static void dot_products(const int8_t *restrict weight, const int32_t *bias, const uint8_t *restrict x, int32_t rows,
+                         int32_t terms, int32_t *restrict sums)
 {
     int32_t r = 0;
+    terms = terms / LANES * LANES; /* which it is; this tells the compiler */
     for (; r + 4 <= rows; r += 4, weight += 4 * terms) {
         const int8_t *w0 = weight, *w1 = w0 + terms, *w2 = w1 + terms, *w3 = w2 + terms;
-        int32_t sum0 = bias[r], sum1 = bias[r + 1], sum2 = bias[r + 2], sum3 = bias[r + 3];
+        int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
         for (int32_t k = 0; k < terms; k++) {
-            sum0 += (int32_t)x[k] * w0[k];
-            sum1 += (int32_t)x[k] * w1[k];
-            sum2 += (int32_t)x[k] * w2[k];
-            sum3 += (int32_t)x[k] * w3[k];
+            sum0 += x[k] * w0[k];
+            sum1 += x[k] * w1[k];
+            sum2 += x[k] * w2[k];
+            sum3 += x[k] * w3[k];
         }
-        sums[r] = sum0;
-        sums[r + 1] = sum1;
-        sums[r + 2] = sum2;
-        sums[r + 3] = sum3;
+        sums[r] = bias[r] + sum0;
+        sums[r + 1] = bias[r + 1] + sum1;
+        sums[r + 2] = bias[r + 2] + sum2;
+        sums[r + 3] = bias[r + 3] + sum3;
     }
     for (; r < rows; r++, weight += terms) {
-        int32_t sum = bias[r];
+        int32_t sum = 0;
         for (int32_t k = 0; k < terms; k++)
-            sum += (int32_t)x[k] * weight[k];
-        sums[r] = sum;
+            sum += x[k] * weight[k];
+        sums[r] = bias[r] + sum;
     }
 }
 
-static void conv(const struct conv *op, const int8_t *x, int16_t *patch, int8_t *restrict y)
+static APART void conv(const struct conv *op, const int8_t *x, uint8_t *patch, int8_t *restrict y)
 {
-    const int32_t terms = op->kernel.height * op->kernel.width * (op->in.channels / op->groups);
     const int32_t depth = op->out.channels / op->groups;
     int32_t sums[BLOCK];
     for (int32_t row = 0; row < op->out.height; row++)
@@ -108,27 +131,25 @@ static void conv(const struct conv *op, const int8_t *x, int16_t *patch, int8_t 
                 gather(op, x, row, column, group, patch);
                 for (int32_t c = group * depth; c < end; c += BLOCK) {
                     const int32_t count = lesser(BLOCK, end - c);
-                    dot_products(op->weight + c * terms, op->bias + c, patch, count, terms, sums);
-                    for (int32_t k = 0; k < count; k++)
-                        y[c + k] = rescaled(sums[k], op->shift[c + k], op->low, op->high);
+                    dot_products(op->weight + c * op->terms, op->bias + c, patch, count, op->terms, sums);
+                    rescale(sums, op->shift + c, count, op->low, op->high, y + c);
                 }
             }
 }
 
 /* The last layer: its sums are the logits, its result is a 1x1 map. */
-static void conv_sums(const struct conv *op, const int8_t *x, int16_t *patch, int32_t *logits)
+static void conv_sums(const struct conv *op, const int8_t *x, uint8_t *patch, int32_t *logits)
 {
-    const int32_t terms = op->kernel.height * op->kernel.width * (op->in.channels / op->groups);
     const int32_t depth = op->out.channels / op->groups;
     for (int32_t group = 0; group < op->groups; group++) {
         const int32_t c = group * depth;
         gather(op, x, 0, 0, group, patch);
-        dot_products(op->weight + c * terms, op->bias + c, patch, depth, terms, logits + c);
+        dot_products(op->weight + c * op->terms, op->bias + c, patch, depth, op->terms, logits + c);
     }
 }
 
 /* A convolution of each channel by itself; here, weight is [kernel.height][kernel.width][channels]. */
-static void conv_depthwise(const struct conv *op, const int8_t *x, int8_t *restrict y)
+static APART void conv_depthwise(const struct conv *op, const int8_t *x, int8_t *restrict y)
 {
     const int32_t channels = op->in.channels;
     int32_t sums[BLOCK];
@@ -148,8 +169,7 @@ static void conv_depthwise(const struct conv *op, const int8_t *x, int8_t *restr
                         for (int32_t k = 0; k < count; k++)
                             sums[k] += source[k] * weight[k];
                     }
-                for (int32_t k = 0; k < count; k++)
-                    y[c + k] = rescaled(sums[k], op->shift[c + k], op->low, op->high);
+                rescale(sums, op->shift + c, count, op->low, op->high, y + c);
             }
 }
 
@@ -175,7 +195,7 @@ struct add {
 };
 
 /* sum(x[o] * 2^left[o]) / 2^shift; y may be one of the operands. */
-static void add(const struct add *op, const int8_t *input, const int8_t *arena, int8_t *y)
+static APART void add(const struct add *op, const int8_t *input, const int8_t *arena, int8_t *y)
 {
     int32_t sums[BLOCK];
     for (int32_t i = 0; i < op->count; i += BLOCK) {
@@ -187,26 +207,26 @@ static void add(const struct add *op, const int8_t *input, const int8_t *arena, 
                 sums[k] += x[k] * (INT32_C(1) << op->left[o]);
         }
         for (int32_t k = 0; k < size; k++)
-            y[i + k] = rescaled(sums[k], op->shift, op->low, op->high);
+            y[i + k] = (int8_t)clamped(rescaled(sums[k], op->shift), op->low, op->high);
     }
 }
 
 /* a[i][k] * b[k] / 2^shift; y may be a, and b if it has one row. */
-static void mul(const int8_t *a, const int8_t *b, int32_t rows, int32_t count, int32_t shift, int32_t low,
-                int32_t high, int8_t *y)
+static APART void mul(const int8_t *a, const int8_t *b, int32_t rows, int32_t count, int32_t shift, int32_t low,
+                      int32_t high, int8_t *y)
 {
     for (int32_t i = 0; i < rows; i++, a += count, y += count)
         for (int32_t k = 0; k < count; k++)
-            y[k] = rescaled(a[k] * b[k], shift, low, high);
+            y[k] = (int8_t)clamped(rescaled(a[k] * b[k], shift), low, high);
 }
 
 /* One operand / 2^shift: pieces of `size` values, as a part of the pieces of `total` values of the result. */
-static void concat(const int8_t *x, int32_t pieces, int32_t size, int32_t total, int32_t shift, int32_t low,
-                   int32_t high, int8_t *restrict y)
+static APART void concat(const int8_t *x, int32_t pieces, int32_t size, int32_t total, int32_t shift,
+                         int32_t low, int32_t high, int8_t *restrict y)
 {
     for (int32_t i = 0; i < pieces; i++, x += size, y += total)
         for (int32_t k = 0; k < size; k++)
-            y[k] = rescaled(x[k], shift, low, high);
+            y[k] = (int8_t)clamped(rescaled(x[k], shift), low, high);
 }
 
 struct pool {
@@ -235,7 +255,7 @@ static void max_pool(const struct pool *op, const int8_t *x, int8_t *restrict y)
 }
 
 /* The mean of a window, rounded half to even. */
-static void avg_pool(const struct pool *op, const int8_t *x, int8_t *restrict y)
+static APART void avg_pool(const struct pool *op, const int8_t *x, int8_t *restrict y)
 {
     const int32_t channels = op->in.channels, divisor = op->divisor;
     int32_t sums[BLOCK];

@@ -16,7 +16,7 @@ from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, Conv, Flatten, Linear, Op, Program, Rearrange, Select
 from fixedpoint.program.transposition import transpositions
 
-ALIGNMENT = 2  # patches hold values of 16 bits
+LANES = 32  # of kernels.c: the terms of a sum are a multiple
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,9 @@ def _place(buffers: list[_Buffer]) -> tuple[int, dict[_Buffer, int]]:
         for offset, size in sorted(alive):
             if offset - end >= buffer.size:
                 gaps.append((offset - end, end))
-            end = max(end, _aligned(offset + size))
+            end = max(end, offset + size)
         offsets[buffer] = min(gaps)[1] if gaps else end
-    return _aligned(max(offset + b.size for b, offset in offsets.items())), offsets
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return max(offset + b.size for b, offset in offsets.items()), offsets
 
 
 def check(program: Program, plan: Plan) -> None:
@@ -151,7 +147,7 @@ def is_depthwise(program: Program, op: Op) -> bool:
 
 
 def patch_bytes(program: Program, op: Op) -> int:
-    """Bytes of the values from which `op` computes: 16 bits for each that a conv or linear gathers for one result.
+    """Bytes of the values from which `op` computes: those that a conv or linear gathers for one result, and zeros.
 
     A rearrange by several transpositions has a whole tensor of values between them.
     """
@@ -159,4 +155,9 @@ def patch_bytes(program: Program, op: Op) -> int:
         return prod(op.shape) if len(transpositions(program.shapes[op.inputs[0]], op)) > 1 else 0
     if not op.weighted or is_depthwise(program, op):
         return 0
-    return 2 * program.constants[f"{op.name}.weight"][0].numel()
+    return padded(program.constants[f"{op.name}.weight"][0].numel())
+
+
+def padded(terms: int) -> int:
+    """How many weights of an output channel kernels.c has for so many terms: the next multiple of LANES."""
+    return -(-terms // LANES) * LANES

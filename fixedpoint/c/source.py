@@ -13,7 +13,7 @@ from string import Template
 import numpy as np
 
 from fixedpoint.c.files import NAME, check_name, file_name, kernels, named, read
-from fixedpoint.c.memory_plan import is_depthwise, is_view, plan
+from fixedpoint.c.memory_plan import is_depthwise, is_view, padded, plan
 from fixedpoint.c.stack import stack_bytes
 from fixedpoint.c.text import MEMORY, WIDTH, braces, c_array, comment
 from fixedpoint.errors import QuantizationError
@@ -97,9 +97,8 @@ class CWriter:
         """network.c."""
         arrays = [c_array(f"static const {a.dtype}_t {name}[]", a) for name, a in self._arrays.items()]
         exponents = c_array(named("const int8_t network_logit_exponent[]", self.name), self._logit_exponents)
-        arena = ["    int8_t *const arena = (int8_t *)memory;"] if self.plan.offsets else []
         head = named("void network_run(const int8_t *input, int32_t *logits)", self.name)
-        run = "\n".join([head, "{", *arena, *self._run, "}\n"])
+        run = "\n".join([head, "{", *self._run, "}\n"])
         includes = ["#include <string.h>", named('#include "network.h"', self.name)]
         used = kernels("\n".join([*self._structs, *self._run]))
         memory = named(MEMORY, self.name)
@@ -125,15 +124,15 @@ class CWriter:
     def conv(self, op: Conv, x: str) -> None:
         weight = self._constant(op, "weight")
         depthwise = is_depthwise(self.program, op)
-        self._array(op, "weight", weight[:, 0].transpose(1, 2, 0) if depthwise else weight.transpose(0, 2, 3, 1))
         pairs = {"kernel": weight.shape[2:], "stride": op.stride, "padding": op.padding, "dilation": op.dilation}
+        weight = weight[:, 0].transpose(1, 2, 0) if depthwise else _rows(weight.transpose(0, 2, 3, 1))
+        self._array(op, "weight", weight)
         self._weighted(op, x, self._maps(op) | {key: braces(pair) for key, pair in pairs.items()}, op.groups)
 
     def linear(self, op: Op, x: str) -> None:
         weight, layout = self._constant(op, "weight"), self._layouts[op.inputs[0]]
-        if len(layout) == 3:
-            weight = weight.reshape(-1, *layout).transpose(0, 2, 3, 1)
-        self._array(op, "weight", weight)
+        weight = weight.reshape(-1, *layout).transpose(0, 2, 3, 1) if len(layout) == 3 else weight
+        self._array(op, "weight", _rows(weight))
         self._weighted(op, x, self._maps(op) | {"kernel": "{1, 1}"}, groups=1)
 
     def clamp(self, op: Op, x: str) -> None:
@@ -233,17 +232,20 @@ class CWriter:
 
     def _weighted(self, op: Op, x: str, window: dict[str, str], groups: int) -> None:
         """The call of a conv or linear, given the first line of its structure."""
-        fields = {"groups": groups, "weight": self._name(op, "weight")}
-        fields["bias"] = self._array(op, "bias", self._constant(op, "bias"))
+        fields: dict[str, object] = {"groups": groups}
+        bias, weight = self._constant(op, "bias"), self._arrays[self._name(op, "weight")]
+        if not is_depthwise(self.program, op):
+            fields["terms"] = weight.shape[1]
+            bias = bias - 128 * weight.sum(1, dtype=np.int32)  # the operand is 128 too great
+        fields |= {"weight": self._name(op, "weight"), "bias": self._array(op, "bias", bias)}
         if op.name not in self.program.raw:
             shift = self.program.shift(op).cpu().numpy()
-            fields["shift"] = self._array(op, "shift", shift.clip(MIN_SHIFT, MAX_SHIFT).astype(np.int8))
+            fields["shift"] = self._array(op, "shift", shift.clip(MIN_SHIFT, MAX_SHIFT).astype(np.int32))
             fields["low"], fields["high"] = self.program.bounds(op)
         struct = self._struct(op, "conv", window, fields)
         if is_depthwise(self.program, op):
-            self._call("conv_depthwise", struct, x, self._places[op.name])
-            return
-        patch = f"memory + {self.plan.patches[op.name]} / 2"
+            return self._call("conv_depthwise", struct, x, self._places[op.name])
+        patch = f"(uint8_t *)arena + {self.plan.patches[op.name]}"
         self._call("conv_sums" if op.name in self.program.raw else "conv", struct, x, patch, self._places[op.name])
 
     def _pool(self, op: AvgPool | MaxPool, x: str, **more: object) -> None:
@@ -284,6 +286,12 @@ class CWriter:
 
     def _call(self, function: str, *arguments: object) -> None:
         self._run.append(f"    {function}({', '.join(map(str, arguments))});")
+
+
+def _rows(weight: np.ndarray) -> np.ndarray:
+    """Weights [channels, ...] as [channels, terms], with zeros to a multiple of LANES."""
+    weight = weight.reshape(len(weight), -1)
+    return np.pad(weight, ((0, 0), (0, padded(weight.shape[1]) - weight.shape[1])))
 
 
 def _map(shape: tuple[int, ...]) -> tuple[int, int, int]:

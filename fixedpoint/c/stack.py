@@ -7,7 +7,7 @@ from functools import cache
 # arguments. Tests compare it with what gcc reports for x86-64 and Arm.
 FRAME = 256
 SIZES = {"int8_t": 1, "int16_t": 2, "int32_t": 4}
-FUNCTION = re.compile(r"^(?:static )?\w+ (\w+)\([^;{]*\)\n\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+FUNCTION = re.compile(r"^(?:static )?(?:APART )?\w+ (\w+)\([^;{]*\)\n\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 
 
 def stack_bytes(source: str) -> int:

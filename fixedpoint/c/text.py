@@ -8,8 +8,8 @@ import numpy as np
 WIDTH = 116  # columns of a line of numbers or of a comment
 
 MEMORY = """\
-/* All tensors between input and logits, each at its offset in bytes; some of it holds values of 16 bits. */
-static int16_t memory[NETWORK_ACTIVATION_BYTES / 2];
+/* All tensors between input and logits, each at its offset. */
+static int8_t arena[NETWORK_ACTIVATION_BYTES];
 
 #ifdef NETWORK_TRACE
 #define TRACE(index, name, channels, height, width, bytes, values) \\

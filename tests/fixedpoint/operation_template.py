@@ -94,7 +94,7 @@ class OnnxInteger(IntegerWriter):
 
 
 # 7. fixedpoint/c/source.py writes the call of a function of that name in fixedpoint/c/kernels.c: integers alone, and
-#    nothing that C leaves to the compiler. `rescaled` divides by 2^shift, rounds half to even and clamps.
+#    nothing that C leaves to the compiler. `rescaled` divides by 2^shift and rounds half to even, `clamped` limits.
 class C(CWriter):
     def negate(self, op: Op, x: str) -> None:
         shift = self._shift(op, self.program.exponents[op.inputs[0]])
@@ -106,7 +106,7 @@ KERNEL = """
 static void negate(const int8_t *x, int32_t size, int32_t shift, int32_t low, int32_t high, int8_t *y)
 {
     for (int32_t i = 0; i < size; i++)
-        y[i] = rescaled(-x[i], shift, low, high);
+        y[i] = (int8_t)clamped(rescaled(-x[i], shift), low, high);
 }
 """
 

@@ -8,7 +8,8 @@ import pytest
 from moves import rearrange, select
 from programs import PROGRAMS, build, conv, hard_inputs, numpy_constants
 
-from fixedpoint.c.memory_plan import check, is_view, patch_bytes, plan
+from fixedpoint.c.files import FOLDER
+from fixedpoint.c.memory_plan import LANES, check, is_view, patch_bytes, plan
 from fixedpoint.c.runtime import CModel
 from fixedpoint.c.source import c_source
 from fixedpoint.program import INPUT, Add, Clamp, Concat, Flatten, MaxPool, Mul, Program
@@ -95,14 +96,15 @@ def test_a_plan_by_hand():
     assert found.offsets["y"] in (found.offsets["x"], found.offsets["b"]), "nor are x and b"
     assert found.offsets["flat"] == found.offsets["y"], "a linear layer takes its values in any order"
     assert "logits" not in found.offsets and INPUT not in found.offsets
-    assert found.peak == 256 + 2 * 256, "y and, for each of its values, 16 bits in the patch of the linear layer"
+    assert found.peak == 256 + 256 + 32, "a, b, and 3x3 values of 3 channels, to a multiple of 32, in the patch of b"
 
 
 def test_values_between_two_transpositions_have_a_place_of_their_own():
     program = PROGRAMS["rearrange_between_sizes"]  # 36 values of the image, in two steps; then a linear layer of them
     found = plan(program)
-    assert patch_bytes(program, program.ops[0]) == 36 and patch_bytes(program, program.ops[-1]) == 2 * 36
-    assert found.peak == 36 + 2 * 36
+    assert patch_bytes(program, program.ops[0]) == 36
+    assert patch_bytes(program, program.ops[-1]) == 64, "the next multiple of 32"
+    assert found.peak == 36 + 64
     one_step = PROGRAMS["rearrange_shuffle_pixels"]
     assert patch_bytes(one_step, one_step.ops[0]) == 0 and one_step.ops[0].name not in plan(one_step).patches
 
@@ -126,8 +128,8 @@ def test_memory_is_used_again():
     names = [INPUT, *"abcdef"]
     ops = [conv(n, x, (c, 8, 8)) for n, x, c in zip(names[1:], names[:-1], channels, strict=True)]
     program = build((3, 8, 8), *ops, conv_head=True)
-    # when d, of 16 channels, becomes e, of 8: both and the patch, 3x3 values of 16 channels of 16 bits
-    assert plan(program).peak == (16 + 8) * 64 + 9 * 16 * 2
+    # when d, of 16 channels, becomes e, of 8: both and the patch, 3x3 values of 16 channels, to a multiple of 32
+    assert plan(program).peak == (16 + 8) * 64 + 160
 
 
 @pytest.mark.parametrize("name", ["network", "network_se", *[*RANDOM][:20]])
@@ -150,3 +152,7 @@ def test_what_is_needed_later_must_not_be_written_over():
     found = plan(program)
     with pytest.raises(ValueError, match="x would read a where something else has been written"):
         check(program, replace(found, offsets=found.offsets | {"b": found.offsets["a"]}))
+
+
+def test_the_kernels_have_the_same_lanes():
+    assert f"enum {{ LANES = {LANES} }};" in (FOLDER / "kernels.c").read_text()
