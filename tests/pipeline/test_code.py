@@ -13,7 +13,7 @@ SCRIPTS = sorted(path.stem for path in (code.ROOT / "stages").glob("[!_]*.py"))
 NETWORK = "vargconvnet_32"
 TRAINING = {"train_float", "train_qat"}
 FLOAT_NETWORK = {"calibrate", "count_ops", "export_onnx", "report", "validate"} | TRAINING
-PIXELS = {"calibrate", "compare", "golden", "report", "validate"} | TRAINING
+PIXELS = {"calibrate", "compare", "golden", "pack", "report", "validate"} | TRAINING
 INTEGERS = {"compare", "export_c", "export_litert", "golden", "report", "train_qat", "validate"}
 
 
