@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from fixedpoint.capture.exported import ExportedGraph
+from fixedpoint.capture.gates import own_gate
 from fixedpoint.capture.names import operation
 from fixedpoint.capture.values import Value
 from fixedpoint.errors import QuantizationError
@@ -163,6 +164,11 @@ class Elementwise(ExportedGraph):
             return self.affine(node, left, right, 0)
         if not isinstance(left, Value):
             return self.affine(node, right, left, 0)
+        for x, gate in ((left, right), (right, left)):
+            found = own_gate(self.ops, self.constants, x.base, gate.base)
+            if found and torch.equal(x.positions, gate.positions):
+                made = self.each(node, Lookup, x, function=found[0], arguments=())
+                return self.affine(node, made, found[1], 0)
         return self.aligned(node, Mul, [left, right])
 
     aten_multiply = aten_mul

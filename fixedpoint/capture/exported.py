@@ -15,7 +15,7 @@ from torch.fx.node import map_aggregate, map_arg
 from fixedpoint.capture.builder import Builder, module_path
 from fixedpoint.capture.graph import is_random, output_index, output_node, placeholders
 from fixedpoint.capture.names import JOINS, LIKE, MOVES, REASONS, SAME, arguments, operation, reason
-from fixedpoint.capture.values import BATCH, Value
+from fixedpoint.capture.values import BATCH, Compared, Value
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, Op, Program
 
@@ -111,7 +111,12 @@ class ExportedGraph(Builder):
         if is_random(node) and name not in REASONS and (any(flags) or not flags):
             hint = ": pass training=self.training" if "dropout" in name else ""
             raise QuantizationError(f"it is active in eval mode and draws random numbers{hint}")
-        if not computed:
+        if masks := [each for each in _leaves((args, kwargs)) if isinstance(each, Compared)]:
+            if name in SAME or node.meta.get("val") is None:
+                return masks[0]
+            if name not in ("where", "mul", "multiply"):
+                raise QuantizationError("its operand compares values of the image with a number")
+        elif not computed:
             return _evaluated(target, args, kwargs)
         if node.meta.get("val") is None:
             return None  # an assertion

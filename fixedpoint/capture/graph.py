@@ -1,5 +1,7 @@
 """The graph that torch.export gives: its constants, its output, and what its nodes are."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
@@ -8,11 +10,12 @@ from torch.export.graph_signature import OutputKind
 from torch.fx import Node
 
 
-def placeholders(exported: ExportedProgram) -> dict[str, Tensor | None]:
+def placeholders(exported: ExportedProgram) -> dict[str, Any]:
     """The constant of each placeholder, by the name of its node, in their order; None for the image."""
     constants = {**exported.state_dict, **exported.constants}
     specs = exported.graph_signature.input_specs
-    return {spec.arg.name: None if spec.target is None else constants[spec.target].detach() for spec in specs}
+    values = {spec.arg.name: None if spec.target is None else constants[spec.target] for spec in specs}
+    return {name: value.detach() if isinstance(value, Tensor) else value for name, value in values.items()}
 
 
 def output_index(exported: ExportedProgram) -> int:

@@ -72,6 +72,12 @@ class Joins(Layers):
 
     aten_constant_pad_nd = aten_pad
 
+    def aten_im2col(self, node: Node, a: dict) -> Value:
+        rows, columns = a["padding"]
+        x = self.padded(node, a["self"], (rows, rows, columns, columns), 0.0)
+        patches = torch.nn.functional.unfold(x.positions, a["kernel_size"], a["dilation"], 0, a["stride"])
+        return x.with_positions(patches, node)
+
 
 def _is_even(x: Tensor) -> bool:
     """Whether each channel of a constant [batch, channels, ...] holds one number, the same for all images."""

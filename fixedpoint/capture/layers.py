@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fixedpoint.capture.elementwise import Elementwise, constant
+from fixedpoint.capture.choices import Choices
+from fixedpoint.capture.elementwise import constant
 from fixedpoint.capture.names import reason
 from fixedpoint.capture.values import Value
 from fixedpoint.errors import QuantizationError
@@ -15,7 +16,7 @@ from fixedpoint.program import Conv, Linear, Pad, Pair
 LEAST = None  # the value of a pad that is never the maximum
 
 
-class Layers(Elementwise):
+class Layers(Choices):
     """One method for each operation."""
 
     def padded(

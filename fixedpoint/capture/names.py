@@ -36,11 +36,11 @@ LIKE = frozenset({
 })  # fmt: skip
 # What is left out if it is the last operation of a network.
 ENDINGS = frozenset({
-    "_log_softmax", "_softmax", "log_sigmoid", "log_softmax", "sigmoid", "softmax",
+    "_log_softmax", "_softmax", "argmax", "argsort", "log_sigmoid", "log_softmax", "sigmoid", "softmax", "topk",
 })  # fmt: skip
 
-_STATISTICS = "it divides by statistics of each image, which has no exact integer form (BatchNorm has one)"
-_ATTENTION = "attention and softmax inside a network have no exact integer form"
+_STATISTICS = "it divides by statistics of each image, which has no exact integer form: use BatchNorm"
+_ATTENTION = "attention and softmax inside a network have no exact integer form: use convolutions"
 REASONS = dict.fromkeys(
     [
         "group_norm",

@@ -25,7 +25,7 @@ from fixedpoint.program.floating import FloatEvaluator
 def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
     """The float program of `module` for inputs [any batch, *input_shape]; the module itself stays as it is.
 
-    A softmax or sigmoid at its end is left out.
+    A softmax, sigmoid, argmax or topk at its end is left out.
 
     Raises:
         QuantizationError: If no program has an operation, naming all such operations, their places in the module and
@@ -71,23 +71,29 @@ def _changes_a_view(node: Node) -> bool:
 
 
 def _without_endings(exported: ExportedProgram, x: Tensor, expected: Tensor) -> Tensor:
-    """Leave out a softmax or sigmoid behind which values are only moved; give the output without it, for `x`.
+    """Leave out a softmax, argmax or the like behind which values are only moved; give the output without it, for `x`.
 
     Raises:
         QuantizationError: If the exported graph does not compute what the network does, `expected`.
     """
     node, endings = output_node(exported), []
-    while len(node.users) == 1 and len(node.all_input_nodes) == 1 and operation(node) in ENDINGS | MOVES | SAME:
-        if operation(node) in ENDINGS:
-            endings.append(node)
-        node = node.all_input_nodes[0]
+    while len(node.users) == 1 and len(node.all_input_nodes) == 1:
+        made = node.all_input_nodes[0] if operation(node) == "getitem" else node
+        if sum(len(user.users) for user in made.users) > 1:
+            break
+        if operation(made) in ENDINGS or (operation(made) == "max" and node.args[1] == 1):
+            endings.append((node, made))
+        elif operation(node) not in MOVES | SAME | {"getitem"}:
+            break
+        node = made.all_input_nodes[0]
     if not endings:
         return expected
     _refuse_difference(expected, _run(exported, x), 0.0, "torch.export")
-    for node in endings:
-        warnings.warn(f"{operation(node)} at the end of the network is left out: logits are compared", stacklevel=3)
-        node.replace_all_uses_with(node.all_input_nodes[0])
-        exported.graph.erase_node(node)
+    for node, made in endings:
+        warnings.warn(f"{operation(made)} at the end of the network is left out: logits are compared", stacklevel=3)
+        node.replace_all_uses_with(made.all_input_nodes[0])
+        for unused in dict.fromkeys([node, *made.users, made]):
+            exported.graph.erase_node(unused)
     return _run(exported, x)
 
 

@@ -89,3 +89,12 @@ class Value:
         whole = positions.shape == (BATCH, *self.base_shape)
         same = whole and torch.equal(positions.flatten(), torch.arange(positions.numel(), dtype=torch.float64))
         return Value(self.base, self.base_shape, None, value.node) if same else value
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A mask: where `x` is greater than a number; with `less`, where it is less."""
+
+    x: Value
+    bound: float
+    less: bool

@@ -34,6 +34,7 @@ def in_place(net, x):
 
 
 FLAT = nn.Flatten(), nn.Linear(192, 6)
+MASK = torch.arange(64).reshape(8, 8) % 3 == 0
 NETWORKS = {  # the network and the kinds of its operations
     "conv": (conv(), "conv"),
     "conv without bias": (conv(bias=False), "conv"),
@@ -77,6 +78,28 @@ NETWORKS = {  # the network and the kinds of its operations
             *(nn.Tanh(), nn.LeakyReLU(0.3), nn.ELU(0.7), nn.Mish(), nn.Softplus()),
         ),
         "lookup " * 11,
+    ),
+    "silu by hand": (Net(lambda net, x: torch.sigmoid(x) * x), "lookup"),
+    "mish by hand": (Net(lambda net, x: x * F.softplus(x).tanh()), "lookup"),
+    "hard-swish by hand": (Net(lambda net, x: x * F.relu6(x + 3) / 6), "lookup"),
+    "hard-swish by hand, in another order": (Net(lambda net, x: x * (F.relu6(x + 3) / 6)), "lookup"),
+    "hard-swish by hard-sigmoid": (Net(lambda net, x: x * F.hardsigmoid(x)), "lookup"),
+    "a gate that is no hard-swish": (Net(lambda net, x: x * F.relu6(x + 2) / 6), "batch_norm clamp mul batch_norm"),
+    "the gate of another value": (Net(lambda net, x: x * torch.sigmoid(x.flip(1))), "lookup select mul"),
+    "relu by a choice": (Net(lambda net, x: torch.where(x > 0, x, 0.0)), "clamp"),
+    "relu by a mask": (Net(lambda net, x: x * (x > 0).float()), "clamp"),
+    "clamp by a choice": (Net(lambda net, x: torch.where(x < 0.5, x, torch.tensor(0.5))), "clamp"),
+    "leaky relu by a choice": (Net(lambda net, x: torch.where(x >= 0, x, x * 0.1)), "lookup"),
+    "absolute value by a choice": (Net(lambda net, x: torch.where(x < 0, -x, x)), "lookup"),
+    "the negative part": (Net(lambda net, x: torch.where(x > 0, 0.0, 3 * x)), "clamp batch_norm"),
+    "a choice by a constant mask": (Net(lambda net, x: torch.where(MASK, x, x.flip(1))), "flatten select rearrange"),
+    "filled by a constant mask": (Net(lambda net, x: x.masked_fill(MASK, 0.5)), "flatten batch_norm rearrange"),
+    "patches": (
+        Net(
+            lambda net, x: (net.w @ F.unfold(x, 3, dilation=2, padding=2, stride=2)).flatten(1),
+            w=nn.Parameter(torch.randn(5, 27)),
+        ),
+        "pad flatten select rearrange conv flatten",
     ),
     "product": (Net(lambda net, x: x * net.a(x), a=conv(3, 3)), "conv mul"),
     "squeeze and excitation": (
@@ -175,8 +198,8 @@ def of_their_own_kind(net, x):
     return {"out": net.a(x), "aux": x}
 
 
-SOFTMAX = "attention and softmax inside a network have no exact integer form"
-STATISTICS = r"it divides by statistics of each image, which has no exact integer form \(BatchNorm has one\)"
+SOFTMAX = "attention and softmax inside a network have no exact integer form: use convolutions"
+STATISTICS = "it divides by statistics of each image, which has no exact integer form: use BatchNorm"
 
 
 @pytest.mark.parametrize(
@@ -206,6 +229,12 @@ STATISTICS = r"it divides by statistics of each image, which has no exact intege
         ),
         (Net(lambda net, x: x[:, int(x.max()) :]), "depends on the values of the image"),
         (Net(lambda net, x: x.gather(1, x.argmax(1, keepdim=True))), "argmax in the network: it is not supported"),
+        (
+            Net(lambda net, x: torch.where(x > 0.5, x, 2 * x)),
+            "where in the network: only a choice that is a clamp, or by the sign",
+        ),
+        (Net(lambda net, x: torch.where(x > x.flip(1), x, 0.0)), "gt in the network: an operand that must be constant"),
+        (Net(lambda net, x: (x > 0).flatten(1)), "flatten in the network: its operand compares values of the image"),
         (Net(lambda net, x: F.conv2d(x, x[:1])), "conv2d in the network: its weights are computed from the image"),
         (Net(lambda net, x: x @ x), f"matmul in the network: {SOFTMAX}"),
         (Net(lambda net, x: x.softmax(1) * x), f"softmax in the network: {SOFTMAX}"),
@@ -301,6 +330,31 @@ def test_a_function_at_the_end_is_left_out_with_a_word(end, name):
     function = next(each for each in end if type(each).__name__.lower() == name.replace("_", ""))
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(function(FloatEvaluator(program).logits(x).flatten(1)), network(x))
+
+
+@pytest.mark.parametrize(
+    ("end", "names"),
+    [
+        (lambda y: y.argmax(1), ["argmax"]),
+        (lambda y: y.softmax(1).argmax(-1, keepdim=True), ["argmax", "softmax"]),
+        (lambda y: y.max(1)[1], ["max"]),
+        (lambda y: y.topk(2).indices, ["topk"]),
+    ],
+)
+def test_a_choice_of_classes_at_the_end_is_left_out_with_a_word(end, names):
+    network = Net(lambda net, x: end(net.a(x).flatten(1)), a=conv(kernel_size=10)).eval()
+    with pytest.warns(UserWarning) as caught:
+        program = capture(network, (3, 8, 8))
+    words = [f"{name} at the end of the network is left out: logits are compared" for name in names]
+    assert [str(each.message) for each in caught if "left out" in str(each.message)] == words
+    x = torch.randn(7, 3, 8, 8)
+    torch.testing.assert_close(FloatEvaluator(program).logits(x).flatten(1), network.a(x).flatten(1))
+
+
+def test_a_maximum_at_the_end_is_no_choice_of_classes():
+    network = Net(lambda net, x: net.a(x).flatten(2).max(2)[0], a=conv()).eval()
+    program, x = capture(network, (3, 8, 8)), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(FloatEvaluator(program).logits(x), network(x))
 
 
 def test_a_block_under_two_names_is_captured_at_each_use():
