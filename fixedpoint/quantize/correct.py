@@ -5,13 +5,14 @@ after the clamp: that is what the next layer sees. What the clamp cuts off does 
 divided by the number of values inside it.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 
 import torch
 from torch import Tensor
 
-from fixedpoint.program import INPUT, Bounds, Program, is_fixed
+from fixedpoint.program import INPUT, Bounds, Op, Program, is_fixed
 from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.quantize.qat import FakeQuantModel
 
@@ -32,17 +33,37 @@ def correct_biases(program: Program, images: Tensor) -> Program:
     Returns:
         The program with other biases.
     """
-    quantized, floating = FakeQuantModel(program).to(images.device), FloatEvaluator(program)
-    fake, real = {INPUT: images}, {INPUT: images}
-    for op in program.ops:
+    quantized = FakeQuantModel(program).to(images.device)
+    correct(quantized, FloatEvaluator(program), program.ops, {INPUT: images}, {INPUT: images})
+    quantized.project()
+    return quantized.trained()
+
+
+@torch.no_grad()
+def correct(
+    quantized: FakeQuantModel,
+    floating: FloatEvaluator,
+    ops: Sequence[Op],
+    fake: dict[str, Tensor],
+    real: dict[str, Tensor],
+    before: Callable[[Op, Tensor], object] = lambda op, x: None,
+) -> None:
+    """Correct the biases of some operations in a row, of a model that changes by that.
+
+    Args:
+        quantized, floating: The model, and the float network.
+        ops: The operations.
+        fake, real: The tensors before them in either; they change as in `Evaluator.resume`.
+        before: Called with each layer and what it reads in the model, before its biases are corrected.
+    """
+    for op in ops:
         if op.weighted and not is_fixed(op):
+            before(op, fake[op.inputs[0]])
             expected = getattr(floating, op.kind)(replace(op, clamp=(None, None)), real[op.inputs[0]])
             found = quantized.accumulator(op, fake[op.inputs[0]])
             quantized.constants(op)[1].sub_(mean_error(found, expected, op.clamp))
         for evaluator, values in ((quantized, fake), (floating, real)):
             dict(evaluator.resume(values, (op,)))
-    quantized.project()
-    return quantized.trained()
 
 
 def mean_error(found: Tensor, expected: Tensor, bounds: Bounds) -> Tensor:

@@ -4,11 +4,13 @@ Rounding each weight to its nearest integer is not best for what a layer compute
 https://arxiv.org/abs/2004.10568). So the weights of a block move by fractions of their steps until the block gives what
 the float network's gives, from the results of the quantized blocks before it, whose error it takes back in part. The
 blocks are those of BRECQ (Li et al. 2021, https://arxiv.org/abs/2102.05426); the gradient passes straight through the
-rounding, as in AdaQuant (Hubara et al. 2020, https://arxiv.org/abs/2006.10518).
+rounding, as in AdaQuant (Hubara et al. 2020, https://arxiv.org/abs/2006.10518). In portable arithmetic, whose steps are
+twice as large, they start from what `compensate` makes of them.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +18,8 @@ from torch import Tensor
 from fixedpoint.program import Evaluator, Program
 from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.quantize.blocks import Block, blocks, trained_layers
+from fixedpoint.quantize.compensate import compensate
+from fixedpoint.quantize.correct import correct
 from fixedpoint.quantize.qat import FakeQuantModel
 
 BATCH = 32  # images of a step
@@ -35,24 +39,54 @@ def reconstruct(
     Args:
         program: A calibrated program with float constants.
         reference: The same operations with the constants of the float network.
-        images: Network input, float32 [images, channels, h, w]; all of it is in memory at once, with three tensors of
-            the network.
+        images: Network input, float32 [images, channels, h, w]; all of it is in memory at once, with the tensors of a
+            block that are still to be read, twice.
         steps: Steps of Adam for each block.
         finished: Number of blocks of `program` that are reconstructed already, in a run that was interrupted.
         observe: Called after each step.
 
     Yields:
-        The program after each further block, with other weights. The squared error of the block's result on the
-        images, given the quantized blocks before it, is not larger than before.
+        The program after each further block, with other weights and, in portable arithmetic, other biases. The squared
+        error of the block's result on the images, given the quantized blocks before it, is not larger than before.
     """
     model, floating = FakeQuantModel(program).to(images.device), FloatEvaluator(reference)
-    found = expected = images
+    found = real = images
     for number, block in enumerate(blocks(program)):
-        expected = _result(floating, block, expected)
+        expected = _result(floating, block, real)
         if number >= finished:
-            _learn(model, block, found, expected, steps, torch.Generator().manual_seed(number), observe)
+            if program.is_portable:
+                rounded = partial(_compensate, model, floating, block, found, real)
+                _keep_if_closer(model, block, found, expected, rounded)
+            generator = torch.Generator().manual_seed(number)
+            learn = partial(_learn, model, block, found, expected, steps, generator, observe)
+            _keep_if_closer(model, block, found, expected, learn)
             yield model.trained()
-        found = _result(model, block, found)
+        found, real = _result(model, block, found), expected
+
+
+def _keep_if_closer(
+    model: FakeQuantModel, block: Block, x: Tensor, expected: Tensor, change: Callable[[float], object]
+) -> None:
+    """Make a change, given the squared error; take it back unless `block` then computes from `x` what is closer."""
+    error = _error(model, block, x, expected)
+    if not error:
+        return
+    constants = [constant for op in trained_layers(block) for constant in model.constants(op)]
+    before = [constant.detach().clone() for constant in constants]
+    change(error)
+    model.project()
+    if not _error(model, block, x, expected) < error:
+        with torch.no_grad():
+            for constant, value in zip(constants, before, strict=True):
+                constant.copy_(value)
+
+
+def _compensate(
+    model: FakeQuantModel, floating: FloatEvaluator, block: Block, x: Tensor, real: Tensor, _: float
+) -> None:
+    """Compensate one layer of `block` after the other, and correct its biases, from what the block reads in both."""
+    fake, true = ({block[0].inputs[0]: operand} for operand in (x, real))
+    correct(model, floating, block, fake, true, before=partial(compensate, model))
 
 
 def _learn(
@@ -63,15 +97,12 @@ def _learn(
     steps: int,
     generator: torch.Generator,
     observe: Callable[[], object],
+    error: float,
 ) -> None:
-    """Move the weights of `block` so that it computes `expected` from `x`, unless that fails."""
-    error = _error(model, block, x, expected)
-    if not error:
-        return
+    """Move the weights of `block` so that it computes `expected` from `x`, from which it is as far as `error`."""
     weights = [model.constants(op)[0] for op in trained_layers(block)]
     scales = [model.weight_scale(op) for op in trained_layers(block)]
-    start = [weight.detach().clone() for weight in weights]
-    integers = [weight * scale for weight, scale in zip(start, scales, strict=True)]
+    integers = [weight.detach() * scale for weight, scale in zip(weights, scales, strict=True)]
     optimizer = torch.optim.Adam(integers)
     for step in range(steps):
         # half a cosine, whose mean is 1 / 2
@@ -86,11 +117,6 @@ def _learn(
             for weight, integer, scale in zip(weights, integers, scales, strict=True):
                 weight.copy_(integer / scale)
         observe()
-    model.project()
-    if not _error(model, block, x, expected) < error:
-        with torch.no_grad():
-            for weight, before in zip(weights, start, strict=True):
-                weight.copy_(before)
 
 
 def _run(evaluator: Evaluator, block: Block, x: Tensor) -> Tensor:
