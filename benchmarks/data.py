@@ -21,12 +21,11 @@ import sys
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
@@ -34,13 +33,12 @@ from PIL import Image
 
 from benchmarks import data_ours as ours
 from benchmarks import data_peers as peers
-from benchmarks.timing import interleaved
+from benchmarks.results import Result, timed
+from benchmarks.timing import interleaved_rounds
 from imagedb.sources.folder import FolderSource
-from pipeline.cli import run
 from pipeline.machine import keep_memory
 from pipeline.paths import runs_folder
 from storage.errors import InputError
-from storage.files import write_json
 
 MIB = 2**20
 
@@ -71,24 +69,24 @@ QUICK = Extent(images=40, width=100, height=75, loaded=32, batch=8, size=32, rec
 CLASSES, DISTINCT, CROPPED = 10, 300, 0.8  # synthetic: classes, different images, the part of one in a copy
 
 
-def main() -> None:
+def main() -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="a folder of class folders, in place of synthetic images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--quick", action="store_true", help="a few small images, to test that everything works")
     arguments = parser.parse_args()
+    sys.unraisablehook = lambda _: None  # numba, which FFCV uses, fails to free its functions
+    warnings.simplefilter("ignore")  # the peers' deprecations
     extent = QUICK if arguments.quick else Extent()
-    runs = runs_folder()
-    work = runs / ("bench_data_quick" if arguments.quick else "bench_data")
+    work = runs_folder() / ("bench_data_quick" if arguments.quick else "bench_data")
     work.mkdir(parents=True, exist_ok=True)
     keep_memory()
     torch.set_num_threads(1)  # 0 workers means one core for all
     folder = (arguments.images or make_images(work / "images", extent)).resolve()
     source = FolderSource(folder.parent, folder.name)
     files = [folder / item.name for item in source.images()]
-    results = {part: PARTS[part](files, work, extent, arguments.rounds) for part in arguments.parts}
-    write_json(runs / f"{work.name}.json", results)
+    return [each for part in arguments.parts for each in PARTS[part](files, work, extent, arguments.rounds)]
 
 
 def make_images(folder: Path, extent: Extent) -> Path:
@@ -126,11 +124,11 @@ def _write_copies(number: int, folder: Path, extent: Extent) -> None:
         copy.save(file, quality=int(noise.integers(80, 91)))
 
 
-def packing(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
-    """Seconds of each contestant, by cache and sync, and the MiB that it wrote."""
+def packing(files: list[Path], work: Path, extent: Extent, rounds: int) -> list[Result]:
+    """Images per second of each contestant, by cache and sync, and the MiB that it wrote."""
     folder, target = files[0].parents[1], work / "packed"
     contestants = peers.packers(images=1000) | ours.packers()
-    seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    speeds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     sizes = {}
     for _ in range(rounds):
         for cache, prepare in {"warm": Path.read_bytes, "cold": _drop}.items():
@@ -143,24 +141,24 @@ def packing(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
                     prepare(file)
                 start = time.perf_counter()
                 pack(folder, target)
-                seconds[name][cache].append(time.perf_counter() - start)
+                speeds[cache][name].append(len(files) / (time.perf_counter() - start))
                 subprocess.run(["sync", "-f", target], check=True)
-                seconds[name][f"{cache}, synced"].append(time.perf_counter() - start)
+                speeds[f"{cache}, synced"][name].append(len(files) / (time.perf_counter() - start))
                 sizes[name] = sum(file.stat().st_size for file in [target, *target.rglob("*")] if file.is_file()) / MIB
     _remove(target)
-    print(f"packing {len(files)} images, {sum(file.stat().st_size for file in files) / MIB:.0f} MiB: images/s")
-    print(f"  {'':40}{'warm':>10}{'synced':>10}{'cold':>10}{'synced':>10}{'MiB':>10}")
-    results: dict[str, dict | str] = dict.fromkeys(contestants, "not installed")
-    for name in contestants:
-        if name in seconds:
-            times = {key: median(values) for key, values in seconds[name].items()}
-            results[name] = {**times, "MiB": sizes[name]}
-            columns = [*(len(files) / each for each in times.values()), sizes[name]]
-        print(f"  {name:40}" + ("".join(f"{each:10.0f}" for each in columns) if name in seconds else "not installed"))
-    return results
+    case = f"packing {len(files)} images, {sum(file.stat().st_size for file in files) / MIB:.0f} MiB"
+    results = [each for cache in speeds for each in timed("data", case, "images/s", speeds[cache], cache)]
+    results += timed("data", case, "MiB", {name: [size] for name, size in sizes.items()})
+    return [*results, *_absent(case, contestants)]
 
 
-def loading(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
+def _absent(case: str, contestants: Mapping[str, object], column: str = "") -> list[Result]:
+    """The contestants that are None."""
+    names = [name for name, contestant in contestants.items() if contestant is None]
+    return [Result("data", case, name, "images/s", error="not installed", column=column) for name in names]
+
+
+def loading(files: list[Path], work: Path, extent: Extent, rounds: int) -> list[Result]:
     """Images per second of each contestant, by the number of workers."""
     images, count = _links(files, work / "loaded", extent)
     stores = work / "stores"
@@ -173,26 +171,26 @@ def loading(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
     for name in ours.ENCODINGS:
         ours.pack(images, stores / f"{name}.lmdb", name, workers=2)
     shape = (extent.batch, 3, extent.size, extent.size)
-    results = {}
+    case = f"loading {count} images to batches of {extent.batch} at {extent.size} px"
+    results: list[Result] = []
     for workers in (2, 0):  # FFCV comes last: all processes fork before its threads start
         contestants: dict[str, Iterable | None] = {**ours.loaders(stores, extent.size, extent.batch, workers)}
         contestants |= peers.loaders(images, packed, extent.size, extent.batch, workers)
         works = {name: partial(_load, each, shape) for name, each in contestants.items() if each is not None}
-        speeds = interleaved(works, rounds)
-        results[f"{workers} workers"] = {name: speeds.get(name, "not installed") for name in contestants}
-        print(f"loading {count} images to batches of {extent.batch} at {extent.size} px, {workers} workers: images/s")
-        for name in contestants:
-            print(f"  {name:40}" + (f"{speeds[name]:10.0f}" if name in speeds else "not installed"))
+        column = f"{workers} workers"
+        results += timed("data", case, "images/s", interleaved_rounds(works, rounds), column)
+        results += _absent(case, contestants, column)
     return results
 
 
-def scale(files: list[Path], work: Path, extent: Extent, rounds: int) -> dict:
-    """Measure packing and reading of the large database, once."""
-    results = ours.scale(files[0], work / "large.lmdb", extent.records)
-    print("scale")
-    for name, value in results.items():
-        print(f"  {name:40}" + (f"{value:10.1f}" if isinstance(value, float) else f"{value!s:>10}"))
-    return results
+def scale(files: list[Path], work: Path, extent: Extent, rounds: int) -> list[Result]:
+    """Packing and reading of the large database, once."""
+    found = ours.scale(files[0], work / "large.lmdb", extent.records)
+    memory = found.pop("anonymous memory, MiB")
+    case = f"a database of {found.pop('records'):,} records"
+    found["anonymous memory, first batch, MiB"], found["anonymous memory, last batch, MiB"] = memory[0], memory[-1]
+    units = {name: name.rpartition(", ")[::2] if ", " in name else ("size", name) for name in found}
+    return [Result("data", case, *units[name], (float(value),)) for name, value in found.items()]
 
 
 def _load(epoch: Iterable, shape: tuple[int, ...]) -> int:
@@ -233,13 +231,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-PARTS: dict[str, Callable[[list[Path], Path, Extent, int], dict]] = {
+PARTS: dict[str, Callable[[list[Path], Path, Extent, int], list[Result]]] = {
     "packing": packing,
     "loading": loading,
     "scale": scale,
 }
-
-if __name__ == "__main__":
-    sys.unraisablehook = lambda _: None  # numba, which FFCV uses, fails to free its functions
-    warnings.simplefilter("ignore")  # the peers' deprecations
-    run(main)

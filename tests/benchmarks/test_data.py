@@ -1,5 +1,4 @@
 import io
-import json
 import sys
 
 import pytest
@@ -32,14 +31,13 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    """A function that runs the script with the arguments, as if no peer were installed, and returns what it wrote."""
+    """A function that runs the script with the arguments, as if no peer were installed, and returns its results."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["bench_data", "--quick", "--rounds", "1", *map(str, arguments)])
         monkeypatch.setenv("RUNS_DIR", str(tmp_path))
         monkeypatch.setattr(data_peers, "find_spec", lambda name: None)
-        bench_data.main()
-        return json.loads((tmp_path / "bench_data_quick.json").read_text())
+        return bench_data.main()
 
     return run
 
@@ -53,34 +51,39 @@ def test_images(images):
     assert sorted(images.glob("*/*.jpg")) == files
 
 
-def test_packing(bench, images, capsys):
-    results = bench("--images", images, "--parts", "packing")["packing"]
-    assert {name for name, result in results.items() if result == "not installed"} == PEERS["packing"]
-    assert capsys.readouterr().out.count("not installed") == 4
-    measured = {name: result for name, result in results.items() if name not in PEERS["packing"]}
-    assert [*measured] == ["cp -r", "tar", *(f"ours, {what}" for what in OURS)]
-    for result in measured.values():
-        assert 0 < result["warm"] <= result["warm, synced"] and 0 < result["cold"] <= result["cold, synced"]
+def test_packing(bench, images):
+    results = bench("--images", images, "--parts", "packing")
+    assert {each.contestant for each in results if each.error == "not installed"} == PEERS["packing"]
+    speeds = [each for each in results if each.unit == "images/s" and each.values]
+    assert min(value for each in speeds for value in each.values) > 0
+    columns = ["warm", "warm, synced", "cold", "cold, synced"]
+    named = ["cp -r", "tar", *(f"ours, {what}" for what in OURS)]
+    assert [(each.column, each.contestant) for each in speeds] == [
+        (column, name) for column in columns for name in named
+    ]
     size = sum(file.stat().st_size for file in images.glob("*/*.jpg")) / 2**20
-    assert measured["cp -r"]["MiB"] == size < measured["tar"]["MiB"] < measured["ours, as it is, 1 worker"]["MiB"]
+    found = {each.contestant: each.median for each in results if each.unit == "MiB"}
+    assert found["cp -r"] == size < found["tar"] < found["ours, as it is, 1 worker"]
 
 
-def test_loading(bench, capsys):
-    results = bench("--parts", "loading")["loading"]
-    assert [*results] == ["2 workers", "0 workers"]
-    for speeds in results.values():
-        assert {name for name, speed in speeds.items() if speed == "not installed"} == PEERS["loading"]
-        assert len(speeds) == 13
-        assert all(speed > 0 for name, speed in speeds.items() if name not in PEERS["loading"])
-    assert capsys.readouterr().out.count("not installed") == 2 * 3
+def test_loading(bench):
+    results = bench("--parts", "loading")
+    for column in ("2 workers", "0 workers"):
+        chosen = [each for each in results if each.column == column]
+        assert {each.contestant for each in chosen if each.error == "not installed"} == PEERS["loading"]
+        assert len({each.contestant for each in chosen}) == len(chosen) == 13
+        assert all(each.median > 0 for each in chosen if not each.error)
+    assert len(results) == 26
 
 
 def test_scale(bench):
-    results = bench("--parts", "scale")["scale"]
-    assert results["records"] == 2000
-    assert all(results[name] > 0 for name in ("packing, s", "imports, s", "open to the first batch, s"))
-    memory = results["anonymous memory, MiB"]
-    assert len(memory) == 8 and min(memory) > 0  # after each batch of 250
+    results = bench("--parts", "scale")
+    assert {each.case for each in results} == {"a database of 2,000 records"}
+    found = {(each.contestant, each.unit): each.median for each in results}
+    timed = {(name, "s") for name in ("packing", "imports", "open to the first batch")}
+    memory = {(f"anonymous memory, {which} batch", "MiB") for which in ("first", "last")}
+    assert timed | memory | {("size", "MiB")} <= found.keys()
+    assert min(found[key] for key in timed | memory) > 0
 
 
 def test_large_database(images, tmp_path):
