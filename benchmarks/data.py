@@ -189,8 +189,11 @@ def scale(files: list[Path], work: Path, extent: Extent, rounds: int) -> list[Re
     memory = found.pop("anonymous memory, MiB")
     case = f"a database of {found.pop('records'):,} records"
     found["anonymous memory, first batch, MiB"], found["anonymous memory, last batch, MiB"] = memory[0], memory[-1]
-    units = {name: name.rpartition(", ")[::2] if ", " in name else ("size", name) for name in found}
-    return [Result("data", case, *units[name], (float(value),)) for name, value in found.items()]
+    results = []
+    for name, value in found.items():
+        title, _, unit = name.rpartition(", ")
+        results.append(Result("data", case, title or "size", unit, (float(value),)))
+    return results
 
 
 def _load(epoch: Iterable, shape: tuple[int, ...]) -> int:
