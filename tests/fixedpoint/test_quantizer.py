@@ -300,8 +300,9 @@ def test_a_mistake_is_one_line(given, message):
     [
         (
             nn.Sequential(Network(), nn.LayerNorm(5), nn.Softmax(1), nn.Softsign()),
-            "layer_norm in 1: it divides by statistics of each image, which has no exact integer form (BatchNorm has "
-            "one); softmax in 2: attention and softmax inside a network have no exact integer form; div in 3: ",
+            "layer_norm in 1: it divides by statistics of each image, which has no exact integer form: use "
+            "BatchNorm; softmax in 2: attention and softmax inside a network have no exact integer form: use "
+            "convolutions; div in 3: ",
         ),
         (
             Network(nn.SiLU),
