@@ -13,6 +13,8 @@ from fixedpoint.c.runtime import FILES, CModel
 from fixedpoint.litert.runtime import KERNELS, LitertModel
 from fixedpoint.onnx.runtime import OnnxModel
 
+C_OPTIONS = ("-O3", "-march=native")
+
 Work = Callable[[np.ndarray], np.ndarray]  # logits of network input float32 [batch, channels, height, width]
 Simulation = Callable[[Path, np.ndarray], np.ndarray]  # logits from the folder of files and the input
 
@@ -53,7 +55,7 @@ def litert_ours(kernels: str, folder: Path, threads: int, batch: int) -> Work:
 
 
 def c_ours(folder: Path, threads: int, batch: int) -> Work:
-    model = CModel(folder)
+    model = CModel(folder, options=C_OPTIONS)
     return lambda x: model(_int8(x))
 
 
@@ -153,7 +155,7 @@ CONTESTANTS = (
     Contestant("int8_qdq.onnx, OpenVINO", ("int8_qdq.onnx",), partial(openvino, "int8_qdq.onnx")),
     Contestant("int8.tflite, LiteRT (XNNPACK)", ("int8.tflite",), partial(litert_ours, "xnnpack")),
     Contestant("int8.tflite, LiteRT (optimized)", ("int8.tflite",), partial(litert_ours, "optimized")),
-    Contestant("network.c, cc -O3", FILES, c_ours, single=True, least_images=32),
+    Contestant(f"network.c, cc {' '.join(C_OPTIONS)}", FILES, c_ours, single=True, least_images=32),
     Contestant(
         "quantize_static, ONNX Runtime",
         ("static.onnx",),

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -106,7 +107,7 @@ def steps(what: str, works: dict[int, Work], rounds: int) -> list[Result]:
     for size, each in works.items():
         for name, model in {"float": each.model(), "QAT": FakeQuantModel(each.program)}.items():
             step = our_step(each, model, Execution())
-            timed[name, size] = lambda step=step: step(0)
+            timed[name, size] = partial(step, 0)
     return in_turns(f"training step by {what}", timed, rounds)
 
 
@@ -116,7 +117,7 @@ def calibration(widths: Sequence[int], rounds: int) -> list[Result]:
     for width in widths:
         each = work(width)
         folded, x = fold(capture(each.model().eval(), (3, each.size, each.size))), normalize(each.images()[0][:16])
-        timed["calibration", width] = lambda folded=folded, x=x: calibrate(folded, lambda: [x])
+        timed["calibration", width] = partial(calibrate, folded, partial(list, [x]))
     return in_turns("calibration by width", timed, rounds)
 
 

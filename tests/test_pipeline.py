@@ -272,7 +272,7 @@ def test_the_speed_of_each_file_is_kept_in_runs_alone(done, monkeypatch, capsys)
     assert len(shares) >= 6 and all(share == [0.0] for share in shares)
     absent = [each["error"] for each in results if each["contestant"].startswith("litert-torch") and each["error"]]
     assert absent and all("No module named 'litert_torch'" in error for error in absent)
-    assert "| network.c, cc -O3 |" in capsys.readouterr().out
+    assert "| network.c, cc -O3 -march=native |" in capsys.readouterr().out
     assert (done / "runs/bench/benchmarks.md").exists()
     assert shell(done, "git status --porcelain") == ""
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MOST_GROUPS = 8  # up to here dense was measured to be faster, in bfloat16 on an H100
+MOST_GROUPS = 8  # up to here dense should be faster, in bfloat16 on a GPU; `python -m benchmarks gpu` measures it
 
 
 def use_dense(model: nn.Module) -> None:
