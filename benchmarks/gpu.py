@@ -33,11 +33,11 @@ def main() -> None:
     device = prepare(params.execution.model_copy(update={"device": arguments.device}))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     print(f"{name}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}")
-    print(f"{'':72}{'measured':>16}  {'goal':<18}verdict")
+    print(f"{'':80}{'measured':>16}  {'goal':<18}verdict")
     rows = []
     for row in rows_until(time.monotonic() + 60 * arguments.minutes, device):
         rows.append(row)
-        print(f"{row.claim:72}{row.measured:>16}  {row.goal:<18}{row.verdict}", flush=True)
+        print(f"{row.claim:80}{row.measured:>16}  {row.goal:<18}{row.verdict}", flush=True)
     about = {"device": name, "torch": torch.__version__, "cuda": torch.version.cuda}
     write_json(
         runs_folder() / "bench_gpu.json", about | {"rows": [asdict(row) | {"verdict": row.verdict} for row in rows]}

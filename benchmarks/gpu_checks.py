@@ -2,8 +2,8 @@
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -86,7 +86,7 @@ SMALL = Extent(
     checked=4,
     rounds=1,
     steps=2,
-    files=data.QUICK,
+    files=replace(data.QUICK, images=16),
     plain=Execution(),
     fast=Execution("bf16"),
     exact=Execution("tf32"),
@@ -108,7 +108,7 @@ def integers(device: torch.device, extent: Extent) -> Iterator[Row]:
         wrong = sum(int((value.cpu() != expected[name]).sum()) for name, value in found)
         yield Row(f"{arithmetic}: integers of any tensor that differ from the CPU's", wrong, limit=0)
         logits = integer_logits(program, CPU)(pixels)
-        for execution in (Execution(), Execution("tf32"), extent.exact):
+        for execution in dict.fromkeys((Execution(), Execution("tf32"), extent.exact)):
             for form, of_pixels in _forms(program, calibrated, device).items():
                 with execution.active(), torch.no_grad():
                     compute = torch.compile(of_pixels) if execution.compile else of_pixels
@@ -173,9 +173,11 @@ def waiting(device: torch.device, extent: Extent) -> Iterator[Row]:
     step = our_step(work, work.model(), Execution("bf16"))
     for number in range(2):
         step(number)
-    with _waits_are_errors(device):
-        step(2)
-    yield Row("waits of a step for the GPU, besides for the loss of the step before", 0, limit=0)
+    claim = "waits of a step for the GPU, besides for the loss of the step before"
+    if device.type == "cuda":
+        yield Row(claim, _waits(partial(step, 2)), limit=0)
+    else:
+        yield Row(claim, error="a CPU has none")
     model = work.model().to(device)
     name, weight = list(model.named_parameters())[3]
     trained = TrainingStep(model, work.recipe, label_loss(0.1))
@@ -191,16 +193,16 @@ def waiting(device: torch.device, extent: Extent) -> Iterator[Row]:
     yield Row("losses that are NaN whose origin is not told", wrong, limit=0)
 
 
-@contextmanager
-def _waits_are_errors(device: torch.device) -> Iterator[None]:
-    if device.type != "cuda":
-        yield
-        return
-    torch.cuda.set_sync_debug_mode("error")
+def _waits(work: Callable[[], object]) -> int:
+    """How often PyTorch warns that an operation of `work` waits for the GPU."""
+    torch.cuda.set_sync_debug_mode("warn")
     try:
-        yield
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            work()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing CUDA operation" in str(each.message) for each in caught)
 
 
 def recipes(device: torch.device, extent: Extent) -> Iterator[Row]:
@@ -239,7 +241,10 @@ def decoding(device: torch.device, extent: Extent) -> Iterator[Row]:
         renderer = DeviceRenderer(on_cpu.pixels.input_format, device)
         there = TrainingBatches(on_cpu.pixels, extent.batch, cores, renderer)
         same = TrainingBatches(on_cpu.pixels, extent.batch, cores, DeviceRenderer(on_cpu.pixels.input_format, CPU))
-        for name, batches, limit in (("training's threads", on_cpu, None), ("the same code on the CPU", same, 1.0)):
+        # The arithmetic is the same, so decoders that differ by a level of rounding differ by less than one on average.
+        limit_of_same = None if device.type == "cpu" else 1.0
+        compared = (("training's threads", on_cpu, None), ("the same code on the CPU", same, limit_of_same))
+        for name, batches, limit in compared:
             pairs = zip(batches.epoch(0), there.epoch(0), strict=True)
             distances = [float((one.float() - two.cpu().float()).abs().mean()) for ((one, _),), ((two, _),) in pairs]
             yield Row(
