@@ -22,7 +22,7 @@ from fixedpoint.analysis.statistics import (
 from fixedpoint.c.memory_plan import plan
 from fixedpoint.c.source import flash_bytes
 from fixedpoint.onnx.runtime import saturating_weights
-from fixedpoint.program import Op, Program
+from fixedpoint.program import PORTABLE, Op, Program
 from fixedpoint.program.bounds import accumulator_bound
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
@@ -139,6 +139,25 @@ class Report:
         """The operations that add most noise by themselves, the worst first."""
         noisy = [layer for layer in self.layers if layer.own.total.noise]
         return sorted(noisy, key=attrgetter("own.total.decibels"))[:WORST]
+
+    @property
+    def advice(self) -> list[str]:
+        """What helps the operations of `worst`, by where most of their noise comes from."""
+        by_weights = [layer.name for layer in self.worst if layer.rounding_fraction < 0.5]
+        by_result = [layer.name for layer in self.worst if layer.rounding_fraction >= 0.5]
+        found = []
+        if by_weights:
+            bit = ""
+            if self.arithmetic == PORTABLE:
+                bit = "calibrate.arithmetic: exact8 gives them one bit more, and "
+            elif self.weight_limit < INT8.stop - 1:
+                bit = "calibrate.weight_bits: 8 gives them one bit more, and "
+            how = "calibrate.reconstruction rounds them for the result, better with more images and steps"
+            found.append(f"Most is lost in the weights of {', '.join(by_weights)}: {bit}{how}.")
+        if by_result:
+            how = "no other weights take that back; QAT (qat.epochs) trains the layers behind them for it"
+            found.append(f"Most is lost by rounding and clipping the results of {', '.join(by_result)}: {how}.")
+        return found
 
     @property
     def most_clipped(self) -> OperationFigures:

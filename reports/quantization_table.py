@@ -10,7 +10,7 @@ def table(report: Report) -> str:
     width = max(len(name) for name in ("operation", *(layer.name for layer in report.layers)))
     heading = f"{'operation':{width}}  kind       e       values clipped %  by itself  calibrated   integer  bits"
     forms = (_form(form, key != "float") for key, form in report.forms.items())
-    return "\n".join([heading, *(_operation(layer, width) for layer in report.layers), *forms])
+    return "\n".join([heading, *(_operation(layer, width) for layer in report.layers), *forms, *report.advice])
 
 
 def _operation(layer: OperationFigures, width: int) -> str:

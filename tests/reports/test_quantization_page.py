@@ -69,8 +69,28 @@ def test_operations_that_lose_most_in_order_and_with_their_cause():
         "same (conv): 20.0 dB by itself; 100 % of that noise from rounding and clipping its result.",
         "quiet (conv): 30.0 dB by itself; 90 % of that noise from rounding and clipping its result.",
     ]
+    sentences = [text(each) for each in section(of(), "Where it loses most").iter("p")]
+    how = "calibrate.reconstruction rounds them for the result, better with more images and steps."
+    assert sentences == [
+        f"Most is lost in the weights of loud<b>: {how}",
+        "Most is lost by rounding and clipping the results of same, quiet: no other weights take that back; "
+        "QAT (qat.epochs) trains the layers behind them for it.",
+    ]
     quiet = section(of(layers=[layer("silent", 0)]), "Where it loses most")
     assert text(quiet).endswith("No operation adds noise.")
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "limit", "bit"),
+    [
+        ("portable", 126, "calibrate.arithmetic: exact8"),
+        ("exact8", 63, "calibrate.weight_bits: 8"),
+        ("exact8", 127, None),
+    ],
+)
+def test_a_bit_more_for_weights_is_named_where_there_is_one(arithmetic, limit, bit):
+    (sentence,) = replace(REPORT, arithmetic=arithmetic, weight_limit=limit, layers=LAYERS[1:2]).advice
+    assert ("one bit more" in sentence) == (bit is not None) and (bit is None or f": {bit} gives" in sentence)
 
 
 def test_forms_and_what_each_step_gained():
@@ -192,6 +212,7 @@ def test_the_table_in_the_terminal():
         "covering: top-1 89.00 %, logits to float 10.0 dB, logits to own weights 10.0 dB",
         "calibrated: top-1 not scored, logits to float 20.0 dB, logits to own weights 20.0 dB",
         "integer: top-1 91.00 %, logits to float 10.0 dB, logits to own weights 20.0 dB",
+        *replace(REPORT, layers=[LAYERS[1]]).advice,
     ]
 
 
