@@ -179,7 +179,7 @@ PEERS_deploy = runtimes peers litert_peers
 ONLY ?= $(PARTS)
 EMPTY :=
 .PHONY: bench
-bench: setup  ## measure all beside other projects, into docs/benchmarks.md (most of an hour): ONLY=data, train (DATA=1), quantize, deploy (NETWORK=resnet18 SIZE=224), scale; QUICK=1; AGAINST=docs/benchmarks.json
+bench: setup  ## measure all beside other projects, into docs/benchmarks.md: ONLY=data, train (DATA=1), quantize, deploy (NETWORK=resnet18 SIZE=224), scale; QUICK=1; AGAINST=docs/benchmarks.json
 	@$(foreach part,$(ONLY),$(if $(filter $(part),$(PARTS)),,$(error ONLY=$(part) is not allowed, must be of $(PARTS))))
 	@$(foreach group,$(foreach part,$(ONLY),$(PEERS_$(part))),$(call beside,$(group));)
 	@failed=0; $(foreach part,$(ONLY),PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(PEERS_$(part):%=runs/%)) python -m benchmarks \

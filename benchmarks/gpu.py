@@ -1,4 +1,4 @@
-"""Prove or refute on a GPU, within ten minutes, what docs/training.md claims of it.
+"""Prove or refute on a GPU what docs/training.md claims of it; after ten minutes no further check begins.
 
     python -m benchmarks gpu [--device cpu] [--minutes 10]
 

@@ -14,6 +14,7 @@ from fixedpoint.program import Conv, Op
 from fixedpoint.quantize.qat import FakeQuantModel
 
 EDGE = 0.45  # of a step: the farthest from its integer that a weight remains, on the side of where it was
+MOST = 8192  # inputs of a channel; with more, their covariance takes gigabytes, and weights are left as they are
 PART = 16  # images at a time
 DAMPING = 0.001  # of the mean variance, with which inputs that vary alike, or never, have an inverse, too
 
@@ -23,11 +24,13 @@ def compensate(model: FakeQuantModel, op: Op, x: Tensor) -> None:
     """Move the weights of a conv or linear so that they round to integers with which its result changes least.
 
     Args:
-        model: Its weights of `op` change, each as little as its integer allows.
+        model: Its weights of `op` change, each as little as its integer allows; not those of more than MOST inputs.
         op: A conv or linear that is not fixed.
         x: What it reads, float32 [images, ...].
     """
     weight, _ = model.constants(op)
+    if weight[0].numel() > MOST:
+        return
     covariance = _covariance(op, x * 2.0 ** model.program.exponents[op.inputs[0]], weight)
     groups, inputs, _ = covariance.shape
     scale = model.weight_scale(op).double().reshape(groups, -1, 1)

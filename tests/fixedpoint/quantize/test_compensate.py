@@ -7,7 +7,7 @@ from programs import conv
 from fixedpoint.program import EXACT8, INPUT, PORTABLE, Conv, Flatten, Linear, Program
 from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.quantize.calibrate import calibrate
-from fixedpoint.quantize.compensate import compensate
+from fixedpoint.quantize.compensate import MOST, compensate
 from fixedpoint.quantize.qat import FakeQuantModel
 
 
@@ -116,6 +116,16 @@ def test_an_input_that_never_varies_changes_nothing():
     model = FakeQuantModel(program)
     expected = (model.constants(program.ops[-1])[0] * model.weight_scale(program.ops[-1])).round()
     assert torch.equal(integers_of(compensated(program, program.ops[-1], x), program.ops[-1]), expected)
+
+
+def test_a_channel_of_too_many_inputs_stays_as_it_is():
+    x = images(2).repeat(1, MOST // 3 + 1, 1, 1)
+    inputs = x.shape[1]
+    ops = (Flatten("flat", (INPUT,), (inputs,)), Linear("fc", ("flat",), (2,)))
+    constants = {"fc.weight": torch.randn(2, inputs), "fc.bias": torch.zeros(2)}
+    program = calibrate(Program((inputs, 1, 1), ops, constants), lambda: [x], 0)
+    before = FakeQuantModel(program).constants(ops[-1])[0]
+    assert torch.equal(compensated(program, ops[-1], x).constants(ops[-1])[0], before)
 
 
 def test_a_little_noise_around_a_large_mean_is_seen():
