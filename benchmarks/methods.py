@@ -2,7 +2,8 @@
 
     python -m benchmarks methods     reads artifacts/float/model.safetensors and the databases
 
-Each line adds one method to the line above it. The last two are a bound to compare with, which no integer program
+Each line adds one method to the line above it, but for two, whose exponents of tensors are by a percentile or by
+divergence instead of least squared error. The last two are a bound to compare with, which no integer program
 reaches by shifts alone: float scales, for each channel of weights and each tensor the best of a grid, in the same
 symmetric int8, without and with the same bias correction.
 """
@@ -17,6 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from benchmarks.ranges import divergence, percentile, with_ranges
 from evaluation.score import predict, score
 from fixedpoint.program import EXACT8, INPUT, PORTABLE, Evaluator, Op, Program, is_fixed
 from fixedpoint.program.floating import FloatEvaluator
@@ -66,6 +68,8 @@ def methods(floating: Program, images: Tensor, params: Params, arithmetic: str) 
         start = floating if first == "powers of two" else with_best_scales(floating, lambda: [images])
         program = calibrate(start, lambda: [images], options.finer_exponents, arithmetic)
         yield first, program
+        for choose in (percentile, divergence):
+            yield f"  by {choose.__name__}", with_ranges(program, images, choose, options.finer_exponents)
         program = reference = refine(program, _images(params, options.refinement), options.finer_exponents).program
         yield "+ refinement", program
         program = correct_biases(program, _images(params, options.bias_correction))
