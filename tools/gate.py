@@ -2,7 +2,8 @@
 
 python -m tools.gate [--against main]
 
-The results are those in metrics/summary.json. `dvc metrics diff --json` compares them with another revision's.
+The results are those in metrics/summary.json. `dvc metrics diff --json` compares them with another revision's, if that
+has scored the same images.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from storage.json_file import parse_json
 from storage.printable import printable
 
 METRICS = "metrics/summary.json"
+IMAGES = "metrics/pack_val.json"  # whose digest says on which images they are
 
 
 class Change(TypedDict, total=False):
@@ -58,17 +60,23 @@ def main() -> None:
 
 
 def metrics_diff(revision: str) -> dict[str, Change]:
-    """Each number of metrics/summary.json in `revision` and here.
+    """Each number of metrics/summary.json in `revision`, if it is of the same images, and here.
 
     Raises:
         InputError: With DVC's message, if it cannot compare.
     """
-    command = [sys.executable, "-m", "dvc", "metrics", "diff", "--all", "--json", "--targets", METRICS, "--", revision]
+    command = [sys.executable, "-m", "dvc", "metrics", "diff", "--all", "--json", "--targets", METRICS, IMAGES]
+    command += ["--", revision]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         raise InputError(f"dvc metrics diff {revision}: {lines[0].removeprefix('ERROR: ')}")
-    return parse_json(done.stdout, "dvc metrics diff").get(METRICS, {})
+    found = parse_json(done.stdout, "dvc metrics diff")
+    changes, digest = found.get(METRICS, {}), found.get(IMAGES, {}).get("digest", {})
+    if changes and digest.get("old") != digest.get("new"):
+        print(f"{revision} has other validation images ({IMAGES}): its results are nothing to compare with")
+        return {name: {"new": change.get("new")} for name, change in changes.items()}
+    return changes
 
 
 def checks(changes: dict[str, Change], limits: Gate, revision: str) -> list[Check]:

@@ -115,6 +115,27 @@ def test_the_command_passes_and_stops(repository, monkeypatch, capsys):
     assert "| multiply-accumulates above HEAD, % | 20 | 10 | **crossed** |" in capsys.readouterr().out
 
 
+def test_results_on_other_images_are_nothing_to_compare_with(repository, monkeypatch, capsys):
+    images = Path("metrics/pack_val.json")
+    images.write_text('{"digest": "aa", "images": 5}')
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["add", "metrics"], [*author, "commit", "--quiet", "--message", "images"]):
+        subprocess.run(["git", *command], check=True)
+    write(int_top1=50, macs=5000)
+    assert stop(monkeypatch).startswith("error: crossed: top-1 of integer below HEAD, points; multiply-accumulates")
+    images.write_text('{"digest": "bb", "images": 5}')
+    capsys.readouterr()
+    assert stop(monkeypatch) is None
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert first.startswith("HEAD has other validation images (metrics/pack_val.json): ")
+    assert [row for row in rows if "nothing to compare with" in row] == [
+        "| top-1 of integer below HEAD, points | nothing to compare with | 0.25 | ok |",
+        "| multiply-accumulates above HEAD, % | nothing to compare with | 10 | ok |",
+    ]
+    write(mismatches=1)  # what needs no other revision still counts
+    assert stop(monkeypatch).startswith("error: crossed: values that differ between integer forms (")
+
+
 def test_mistakes_are_one_line(repository, monkeypatch):
     assert (
         stop(monkeypatch, "--against", "nowhere") == "error: dvc metrics diff nowhere: unknown Git revision 'nowhere'"
