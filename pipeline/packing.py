@@ -12,7 +12,7 @@ from imagedb.reader import ImageDatabase
 from imagedb.sources.source import Shard, Source
 from imagedb.summary import joined_summary, summary
 from imagedb.writer import Packed, merge_databases, write_database
-from pipeline.params import Pack
+from pipeline.pack_params import Pack
 from pipeline.paths import require
 from pixels.resize import lanczos
 from storage.errors import InputError

@@ -1,62 +1,19 @@
 """Checked params.yaml: an error names the unknown key, the wrong type or the impossible value, and what is allowed."""
 
-from difflib import get_close_matches
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from pipeline.yaml_file import one_line, read_yaml
+from pipeline.mistakes import explained
+from pipeline.pack_params import Pack
+from pipeline.yaml_file import read_yaml
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.section import Section, Strength
 from storage.errors import InputError
-from training.recipe import FineTuning, FloatTraining, QatRecipe, Recipe, Steps
-
-MOST = 20  # mistakes that one line names
-
-
-class Splits(Section):
-    train: str = Field(description="the source's name of the training split")
-    val: str = Field(description="the source's name of the validation split")
-
-
-class Encode(Section):
-    """How images are stored: unchanged, or encoded again; they may become smaller, never larger."""
-
-    type: Literal["original", "resized", "raw"] = Field(
-        description="unchanged bytes, encoded again at `size`, or bare pixels"
-    )
-    side: Literal["short", "long"] = Field(description="the side that `size` limits")
-    size: int | None = Field(ge=1, description="greatest length of that side in pixels; null: no limit")
-    format: Literal["jpeg", "png", "webp"] = Field(description="of resized")
-    quality: int = Field(ge=1, le=100, description="of jpeg and webp")
-
-    @model_validator(mode="after")
-    def _size_belongs_to_another_type(self) -> Self:
-        if (self.size is None and self.type == "resized") or (self.size is not None and self.type == "original"):
-            raise InputError(f"size {self.size or 'null'} does not go with type {self.type}")
-        return self
-
-
-class Pack(Section):
-    """Where the images come from, and how they are stored."""
-
-    source: Literal[
-        "torchvision", "folder", "imagenet", "list", "voc", "coco", "cityscapes", "reference", "database"
-    ] = Field(description="docs/data.md")
-    dataset: str | None = Field(description="class in torchvision.datasets; null for other sources")
-    root: str = Field(description="folder or file of the source")
-    splits: Splits
-    format: Literal["lmdb", "recordio"] = Field(description="of the databases; recordio is MXNet's")
-    encoding: Encode
-    on_bad_image: Literal["error", "skip", "keep"] = Field(
-        description="keep: truncated JPEG files alone; metrics/pack_*.json names all bad images"
-    )
-    overlap: Literal["report", "refuse"] = Field(
-        description="validation images that are in train, too; metrics/overlap.json names them"
-    )
-
+from training.recipe import FineTuning, FloatTraining, Optimization, QatRecipe, Recipe, Steps
 
 Deviation = Annotated[float, Field(ge=0.001, le=1)]
 
@@ -152,7 +109,11 @@ class Card(Section):
     """What the model card says and only people know."""
 
     license: str | None = Field(description="of the weights, e.g. mit; null: none has been granted")
-    data: str = Field(description="whose the images are, and on which terms they may be used")
+    data: str | None = Field(description="whose the images are, and on which terms; null: not stated")
+    digest: str | None = Field(
+        pattern="^[0-9a-f]{8,64}$",
+        description="start of the digest in metrics/pack_train.json of the images that `data` is about",
+    )
 
 
 class Execute(Section):
@@ -213,17 +174,31 @@ class Params(Steps):
     machine: Machine
 
     @model_validator(mode="after")
-    def _thresholds_tell_classes_apart(self) -> Self:
+    def _blocks_fit_together(self) -> Self:
+        if problems := [*self._thresholds(), *self._paddings()]:
+            raise InputError("; ".join(problems))
+        return self
+
+    def _thresholds(self) -> Iterator[str]:
+        """Thresholds that do not tell classes apart."""
         for block, recipe in {"train": self.train, "qat": self.qat}.items():
             threshold, classes = recipe.target_threshold, self.model.num_classes
             absent = recipe.label_smoothing / (classes or 2)  # null: for any number of classes
             present = 1 - recipe.label_smoothing + (absent if classes else 0)
             if threshold is not None and not absent < threshold < present:
-                raise InputError(
+                yield (
                     f"{block}.target_threshold {threshold:g} is not allowed, must be between the smoothed labels of "
                     f"an absent class, {absent:g}, and of a present one, {present:g}"
                 )
-        return self
+
+    def _paddings(self) -> Iterator[str]:
+        """Padded crops that could lie outside the image."""
+        for block, augment in {"augment": self.augment, "qat.augment": self.qat.augment}.items():
+            if augment.crop == "padded" and augment.crop_padding >= self.input.size:
+                yield (
+                    f"{block}.crop_padding {augment.crop_padding} is not allowed, must be below input.size, which is "
+                    f"{self.input.size}"
+                )
 
     @property
     def float_recipe(self) -> Recipe:
@@ -255,36 +230,24 @@ def check_params(values: Any, path: str | Path) -> Params:
     Raises:
         InputError: if they are invalid; one line names the file, each bad key, its value and what is allowed.
     """
+    problems = []
     try:
         params = Params.model_validate(values)
-        params.float_recipe  # noqa: B018 - checks `train` together with the top level
-        return params
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        shown = [_explain(problem) for problem in problems[:MOST]] + (["…"] if len(problems) > MOST else [])
-        raise InputError(f"{path}: {'; '.join(shown)}") from None
+    problems += _of_float_recipe(values)
+    if problems:
+        raise InputError(f"{path}: {explained(problems, Params)}")
+    return params
 
 
-def _explain(problem: ErrorDetails) -> str:
-    name = one_line(".".join(str(part) for part in problem["loc"]))
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if problem["type"] in ("extra_forbidden", "invalid_key"):
-        *parents, key = map(str, problem["loc"])
-        allowed = sorted(_section(parents).model_fields)
-        near = get_close_matches(key, allowed, n=1)
-        hint = f"did you mean {'.'.join([*parents, near[0]])}?" if near else f"allowed: {', '.join(allowed)}"
-        return f"{name} is not a parameter; {hint}"
-    if problem["type"] == "missing":
-        return f"{name} is missing"
-    if problem["type"] == "value_error":  # an error of several values together
-        return f"{name}: {message}" if name else message
-    message = "a block of parameters" if problem["type"] == "model_type" else message
-    return f"{name or 'the file'}: {one_line(repr(problem['input']))} is not allowed, must be {message}"
-
-
-def _section(path: list[str]) -> type[BaseModel]:
-    section: type[BaseModel] = Params
-    for name in path:
-        annotation = section.model_fields[name].annotation
-        section = next((t for t in (annotation, *get_args(annotation)) if isinstance(t, type)), section)
-    return section
+def _of_float_recipe(values: Any) -> list[ErrorDetails]:
+    """What is wrong with `train` and the top level together, whatever else is wrong."""
+    try:
+        own = {name: values[name] for name in Steps.model_fields}
+        Recipe.model_validate(own | {name: values["train"][name] for name in Optimization.model_fields})
+    except (KeyError, TypeError):  # a block or a value is missing
+        pass
+    except ValidationError as error:
+        return [problem for problem in error.errors(include_url=False) if not problem["loc"]]  # others are named above
+    return []

@@ -54,7 +54,7 @@ class Card:
         files: The contents of the shipped files by name.
         resize: Short side before the centre crop; None: images keep their size.
         litert_logits: Type of the logits of int8.tflite.
-        data: A sentence on the images in Markdown, without its full stop.
+        data: A sentence on the images in Markdown, without its full stop; None: not stated.
         license: License of the weights; None if none has been granted.
         recipe: The parameters that decided the weights, as in params.yaml.
     """
@@ -69,7 +69,7 @@ class Card:
     files: Mapping[str, bytes]
     resize: int | None
     litert_logits: str
-    data: str
+    data: str | None
     license: str | None
     recipe: Mapping[str, Any]
 

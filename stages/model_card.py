@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.cli import no_arguments, run
 from pipeline.forms import FORMS, INT, LITERT, ONNX, C, stored_program
+from pipeline.params import Card as Texts
 from pipeline.params import Params, load_params
 from pipeline.paths import require
 from storage.files import whole_file
@@ -41,24 +42,34 @@ def main() -> None:
     made_by = SHIPPED | ({LITERT.path: LITERT.target} if program.is_portable else {})
     shipped = [require(file, f"make {target}") for file, target in made_by.items()]
     check_proved(shipped)
+    packed = {split: read_metrics(f"pack_{split}", "pack", Packed) for split in ("train", "val")}
     card = Card(
         info=stored.info,
         program=program,
         scores={name: read_scores(form) for name, form in FORMS.items()},
         labels={name: form.label for name, form in FORMS.items()},
         short=read_metrics("summary", "validate", Headline),
-        packed={split: read_metrics(f"pack_{split}", "pack", Packed) for split in ("train", "val")},
+        packed=packed,
         shared=read_metrics("overlap", "overlap", Shared),
         files={str(file): file.read_bytes() for file in shipped},
         resize=params.input.resize,
         litert_logits=params.litert.logits,
-        data=params.card.data,
+        data=stated(params.card, packed["train"]["digest"]),
         license=params.card.license,
         recipe=recipe(params),
     )
     with whole_file(CARD) as partial:
         partial.write_text(markdown(card), encoding="utf-8")
     print(f"wrote {CARD}")
+
+
+def stated(card: Texts, digest: str) -> str | None:
+    """What `card` states of the training images with this digest; prints how to state it where it does not."""
+    if card.data and card.digest and digest.startswith(card.digest):
+        return card.data
+    why = "card.digest is not that of these images" if card.data else "card.data is null"
+    print(f"the card does not state whose the images are: {why}; set card.data, and card.digest to '{digest[:12]}'")
+    return None
 
 
 def recipe(params: Params) -> dict:

@@ -18,8 +18,9 @@ from typing import get_args
 
 from imagedb.sources.source import WHOLE, Shard, Source
 from pipeline.cli import run
+from pipeline.pack_params import Pack
 from pipeline.packing import merge, pack
-from pipeline.params import Pack, load_params
+from pipeline.params import load_params
 from pipeline.sources import open_source
 from storage.errors import InputError
 from storage.files import write_json

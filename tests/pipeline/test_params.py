@@ -6,7 +6,8 @@ import pytest
 import yaml
 from pydantic.fields import FieldInfo
 
-from pipeline.params import MOST, Normalization, Params, load_params
+from pipeline.mistakes import MOST
+from pipeline.params import Normalization, Params, load_params
 from pixels.section import Section
 from storage.errors import InputError
 from training.recipe import Start
@@ -244,6 +245,14 @@ def test_wrong_types(params, name, value, expected):
             "train.target_threshold 0.009 is not allowed, must be between the smoothed labels of an absent class, "
             "0.01, and of a present one, 0.91",
         ),
+        (
+            "augment.crop_padding",
+            32,
+            "augment.crop_padding 32 is not allowed, must be below input.size, which is 32",
+        ),
+        ("qat.augment.crop_padding", 40, "qat.augment.crop_padding 40 is not allowed, must be below input.size"),
+        ("input.size", 4, "augment.crop_padding 4 is not allowed, must be below input.size, which is 4; qat.augment."),
+        ("card.digest", "XY", "card.digest: 'XY' is not allowed, must"),
         ("qat.target_threshold", 0.92, "qat.target_threshold 0.92 is not allowed, must be between the smoothed labels"),
         ("execution.decode", "cuda", "execution: execution.decode is cuda, but execution.device is cpu"),
         ("qat.distill", True, "qat.distill: true is not allowed, no parameter is a switch"),
@@ -301,6 +310,18 @@ def test_all_mistakes_in_one_line(tmp_path):
         f"{path}: model.num_classes is missing; model.classes is not a parameter; did you mean model.num_classes?; "
         "execution.device: 'tpu' is not allowed, must be 'cpu' or 'cuda'"
     )
+
+
+def test_what_two_blocks_say_together_is_named_beside_other_mistakes(tmp_path):
+    values = yaml.safe_load(SAMPLE.read_text())
+    values["train"]["processes"], values["qat"]["accumulate"], values["lrr"] = 3, 5, 1
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError) as raised:
+        load_params(path)
+    start = "batch_size 64 is not allowed, must be a multiple of"
+    assert f"qat: {start} 10" in str(raised.value) and f"; {start} 6" in str(raised.value)
+    assert "lrr is not a parameter; did you mean lr?" in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from typing import get_args
 
 import pytest
 
-from pipeline.params import Pack
+from pipeline.pack_params import Pack
 from pipeline.sources import open_source
 
 

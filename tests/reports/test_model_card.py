@@ -74,6 +74,8 @@ def test_portable_arithmetic_has_a_tflite_file():
 def test_data_results_and_files():
     card = sections(CARD)
     assert card["Data"].startswith("Images of mine, see `README`.\n")
+    unknown = sections(replace(CARD, data=None))["Data"]
+    assert unknown.startswith("Whose the images are, and on which terms they may be used, is not stated.\n")
     shared = "1,002 images of the split val are in train, too (the same RGB pixels), 3 of them with another label.\n"
     assert shared in card["Data"]
     assert table(card["Data"]) == [
