@@ -5,7 +5,8 @@ and it is part of the key of a training run's checkpoints.
 
 A module counts by its syntax tree without docstrings, so that comments, docstrings and layout rerun nothing. Imports
 count wherever they stand, in functions, too. A module reads a file if it names it, in a string of its own, and the file
-lies in the module's folder or below. Stages that make the network of model.name depend on the user's own code, too.
+lies in the module's folder or below. Stages that make the network of model.name, or train on what `augment.extra`
+changes, depend on the user's own code, too.
 """
 
 import hashlib
@@ -21,27 +22,30 @@ from storage.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 OWN = ROOT / "models/own.py"  # which runs the user's code
+EXTRA = {"train_float": "augment.extra", "train_qat": "qat.augment.extra"}  # by the stage that runs its code
 COMPILED = {ROOT / "pixels/native.c"}  # every other C file is copied into results, with its comments
-UNCOUNTED = {"pipeline/quantizable.py"}  # it says whether training starts, and changes nothing of what comes of it
+# They say whether training starts, or warn, and change nothing of what comes of it.
+UNCOUNTED = {"imagedb/sizes.py", "pipeline/counts.py", "pipeline/framing.py", "pipeline/quantizable.py"}
 C_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|/\*.*?\*/|//[^\n]*', re.DOTALL)
 
 
-def dependencies(stage: str, network: str) -> str:
+def dependencies(stage: str, network: str, extra: str | None = None) -> str:
     """The code that a stage depends on, one line each, sorted by name: digest and file, then version and package.
 
     Args:
         stage: The name of a module of `stages`, such as "train_float".
         network: The name of the network, model.name.
+        extra: Of a stage that trains, the name in its `augment.extra`.
 
     Raises:
-        InputError: If a module has a relative import, naming it; or if the network is the user's own, and its code is
-            not there or is no Python.
+        InputError: If a module has a relative import, naming it; or if code of the user's own is not there or is
+            no Python.
     """
     modules = _closure(f"stages.{stage}")
     files = {path.relative_to(ROOT): path for module in modules for path in (module, *_read_files(module))}
     imports = {name for module in modules for name in facts(_text(module)).imports}
-    if OWN in modules:
-        own = own_code(network)
+    named = {"model.name": network if OWN in modules else "", EXTRA.get(stage, ""): extra or ""}
+    for own in (own_code(name, parameter) for parameter, name in named.items()):
         files, imports = own.files | files, own.imports | imports
     lines = [f"{_digest(path)}  {name.as_posix()}" for name, path in sorted(files.items())]
     packages = {name.partition(".")[0] for name in imports}

@@ -5,18 +5,20 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 from imagedb.images import decode_image
 from imagedb.reader import ImageDatabase
 from imagedb.record import Object, Record
+from pixels.views import Box, Views
 from reports.fonts import Font, font_for, legible
 from storage.errors import InputError
 from storage.printable import printable
 
 FONT_SIZE, LINE = 12, 16  # pixels: size of text, and from one line to the next
 GAP = 8  # pixels between tiles
-BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+BLACK, WHITE, BLUE = (0, 0, 0), (255, 255, 255), (38, 103, 174)
 
 
 def contact_sheet(
@@ -25,6 +27,7 @@ def contact_sheet(
     columns: int,
     tile: int,
     captions: Sequence[Sequence[str]] | None = None,
+    views: Views | None = None,
 ) -> Image.Image:
     """Draw records in rows, each with its number and name below, and "class name (label)" if it has a label.
 
@@ -37,6 +40,7 @@ def contact_sheet(
         columns: Tiles per row.
         tile: Width of a tile, and greatest height of an image, in pixels.
         captions: Lines below each image, in place of the default ones.
+        views: Give the part of each image that the network sees, which has a frame unless it is the whole image.
 
     Raises:
         InputError: If `columns` or `tile` is too small, or a record is damaged.
@@ -47,7 +51,9 @@ def contact_sheet(
     texts = captions or [_caption(database[index], index, names) for index in indices]
     font = font_for([*names, *(line for lines in texts for line in lines)], FONT_SIZE) or font_for(names, FONT_SIZE)
     assert font is not None
-    tiles = [_tile(database, index, tile, font, names, lines) for index, lines in zip(indices, texts, strict=True)]
+    tiles = [
+        _tile(database, index, tile, font, names, lines, views) for index, lines in zip(indices, texts, strict=True)
+    ]
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     bottoms = np.cumsum([max(each.height for each in row) + GAP for row in rows]).tolist()
     sheet = Image.new("RGB", (columns * (tile + GAP) + GAP, bottoms[-1] + GAP), WHITE)
@@ -87,11 +93,17 @@ def _caption(record: Record, index: int, names: Sequence[str]) -> list[str]:
 
 
 def _tile(
-    database: ImageDatabase, index: int, width: int, font: Font, names: list[str], texts: Sequence[str]
+    database: ImageDatabase,
+    index: int,
+    width: int,
+    font: Font,
+    names: list[str],
+    texts: Sequence[str],
+    views: Views | None,
 ) -> Image.Image:
     record = database[index]
     try:
-        image = _annotated_image(record, names, width, font)
+        image = _annotated_image(record, names, width, font, views)
     except ValueError as error:
         raise InputError(f"record {index} ({record.name}): {error}") from None
     tile = Image.new("RGB", (width, image.height + LINE * len(texts)), WHITE)
@@ -101,14 +113,25 @@ def _tile(
     return tile
 
 
-def _annotated_image(record: Record, class_names: list[str], longest: int, font: Font) -> Image.Image:
-    """The record's image with its annotation, at most `longest` wide and high."""
-    image, scale = scaled(decode_image(record.image, tolerant=True), longest)
+def _annotated_image(
+    record: Record, class_names: list[str], longest: int, font: Font, views: Views | None
+) -> Image.Image:
+    """The record's image with its annotation and the frame of its view, at most `longest` wide and high."""
+    whole = decode_image(record.image, tolerant=True)
+    image, scale = scaled(whole, longest)
     if record.annotation is not None:
         objects = sorted(record.annotation.objects, key=_area, reverse=True)  # small ones over large ones
         image = _blend(image, record.annotation.masks.get("class"), objects, len(class_names))
         _draw_boxes(image, scale, objects, class_names, font)
+    if views and (box := views(*whole.size, torch.Generator()).box) != (0, 0, *whole.size):
+        draw_frame(image, scale, box)
     return image
+
+
+def draw_frame(image: Image.Image, scale: float, box: Box) -> None:
+    """Draw a frame around a part of an image that has been scaled; `box` is in pixels of the image before that."""
+    left, top, right, bottom = (round(scale * side) for side in box)
+    ImageDraw.Draw(image).rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), None, BLUE, 2)
 
 
 def _area(thing: Object) -> float:

@@ -7,22 +7,23 @@ from torch import Tensor
 
 from evaluation.score import hardest
 from imagedb.reader import ImageDatabase
-from pixels.views import Box
-from reports.contact_sheet import BLACK, WHITE, contact_sheet, cut, scaled
+from pixels.views import Box, Views
+from reports.contact_sheet import BLACK, BLUE, WHITE, contact_sheet, cut, draw_frame, scaled
 from reports.fonts import font_for, legible
 
 HARDEST, COLUMNS, TILE = 16, 4, 168
 LONGEST, BARS, ROW, MARGIN = 320, 260, 44, 12  # pixels, in the drawing of a single image
-GREY, BLUE = (232, 232, 232), (38, 103, 174)
+GREY = (232, 232, 232)
 
 
-def hardest_sheet(database: ImageDatabase, logits: Tensor, labels: Tensor) -> Image.Image:
+def hardest_sheet(database: ImageDatabase, logits: Tensor, labels: Tensor, views: Views) -> Image.Image:
     """The images with the greatest cross-entropy, each with its class and the one it is predicted as.
 
     Args:
         database: The database of all the images.
         logits: float32 [images, classes].
         labels: int64 [images].
+        views: Give the part of each image that the network sees, which is framed.
     """
     indices = hardest(logits, labels, HARDEST).tolist()
     names, captions = legible(database.class_names), []
@@ -31,7 +32,7 @@ def hardest_sheet(database: ImageDatabase, logits: Tensor, labels: Tensor) -> Im
         label, predicted = int(labels[index]), int(logits[index].argmax())
         own, other = (f"{names[c]} ({percent[c]:.0f} %)" for c in (label, predicted))
         captions.append((f"{index}: {database[index].name}", f"is {own}", f"predicted as {other}"))
-    return contact_sheet(database, indices, min(COLUMNS, len(captions)), TILE, captions)
+    return contact_sheet(database, indices, min(COLUMNS, len(captions)), TILE, captions, views)
 
 
 def labelled(image: Image.Image, box: Box, title: str, classes: Sequence[tuple[str, float]]) -> Image.Image:
@@ -44,8 +45,7 @@ def labelled(image: Image.Image, box: Box, title: str, classes: Sequence[tuple[s
         classes: Their names, as `legible` gives them, and probabilities.
     """
     image, scale = scaled(image, LONGEST)
-    left, top, right, bottom = (round(scale * side) for side in box)
-    ImageDraw.Draw(image).rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), None, BLUE, 2)
+    draw_frame(image, scale, box)
     names = [name for name, _ in classes]
     text, large = (font_for([title, *names], size) or font_for(names, size) for size in (16, 18))
     assert text is not None and large is not None  # `legible` names

@@ -1,7 +1,6 @@
 """Pack the images of one split into an image database.
 
-python -m stages.pack --split-name train       # everything else from params.yaml
-python -m stages.pack --split-name train --dry-run
+python -m stages.pack --split-name train [--dry-run]      # everything else from params.yaml
 python -m stages.pack --src-data-dir ~/pets --source folder --target-data-dir db --split-name val --num-workers 4
 python -m stages.pack --source coco --src-data-dir ~/coco --target-data-dir db --split-name val --source-split val2017
 
@@ -16,11 +15,13 @@ import shutil
 from pathlib import Path
 from typing import get_args
 
+from imagedb.reader import ImageDatabase
 from imagedb.sources.source import WHOLE, Shard, Source
 from pipeline.cli import run
+from pipeline.framing import warn_of_views
 from pipeline.pack_params import Pack
 from pipeline.packing import merge, pack
-from pipeline.params import load_params
+from pipeline.params import Params, load_params
 from pipeline.sources import open_source
 from storage.errors import InputError
 from storage.files import write_json
@@ -32,19 +33,17 @@ def main() -> None:
     args = arguments()
     params = load_params()
     path = args.target_data_dir / f"{args.split_name}.{args.pack_type or params.pack.format}"
+    if args.dry_run:
+        return dry_run(source(args, params.pack), path)
     if args.merge is not None:
-        report(args, path, merge(path, args.merge))
-    elif args.dry_run:
-        dry_run(source(args, params.pack), path)
-    else:
-        path, workers = args.shard.file(path), params.machine.workers if args.num_workers is None else args.num_workers
-        report(args, path, pack(source(args, params.pack), path, params.pack, args.shard, workers))
+        return report(args, path, merge(path, args.merge), params)
+    path, workers = args.shard.file(path), params.machine.workers if args.num_workers is None else args.num_workers
+    report(args, path, pack(source(args, params.pack), path, params.pack, args.shard, workers), params)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
     kinds = get_args(Pack.model_fields["source"].annotation)
     parser.add_argument("--split-name", required=True, choices=["train", "val"])
     parser.add_argument("--src-data-dir", help="root of the source (default: pack.root)")
@@ -74,9 +73,8 @@ def source(args: argparse.Namespace, params: Pack) -> Source:
     named = getattr(params.splits, args.split_name) if kind == params.source else args.split_name
     if args.dataset and kind != "torchvision":
         raise InputError(f"--dataset {args.dataset} is for --source torchvision, the source is {kind}")
-    return open_source(
-        kind, args.src_data_dir or params.root, args.source_split or named, args.dataset or params.dataset
-    )
+    root, split = args.src_data_dir or params.root, args.source_split or named
+    return open_source(kind, root, split, args.dataset or params.dataset)
 
 
 def dry_run(found: Source, path: Path) -> None:
@@ -87,12 +85,14 @@ def dry_run(found: Source, path: Path) -> None:
     print(f"{free / 1e6:,.1f} MB are free")
 
 
-def report(args: argparse.Namespace, path: Path, metrics: dict) -> None:
+def report(args: argparse.Namespace, path: Path, metrics: dict, params: Params) -> None:
     """Write the metrics: to metrics/ for a whole split in artifacts/db, otherwise beside the database."""
     whole = args.target_data_dir == TARGET and args.shard == WHOLE
     write_json(Path(f"metrics/pack_{args.split_name}.json") if whole else path.with_suffix(".json"), metrics)
     bad = len(metrics["bad_images"])
     print(f"{metrics['images']} images in {path}" + (f"; {bad} bad ones, named in the metrics" if bad else ""))
+    if whole:
+        warn_of_views(ImageDatabase(path), params)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch
 from models.layers import find_layers
 from models.pretrained import load_weights
 from models.registry import create_model
+from pipeline.counts import look_ahead
 from pipeline.databases import open_database
 from pipeline.fitting import Course, Trainee, fit_stage
 from pipeline.logits import float_logits
@@ -45,6 +46,7 @@ def main() -> None:
     torch.manual_seed(params.seed)
     model = create_model(info.name, info.num_classes, info.image_size, info.arguments, info.normalization)
     train = params.train
+    look_ahead(params)
     check_weights(dict(model.state_dict()), info.name)
     if train.init_from:
         taken = load_weights(model, train.init_from.file, train.init_from.sha256, train.init_from.new_layers)

@@ -9,14 +9,13 @@ confusion matrix to plots/confusion and the images with the greatest loss to plo
 """
 
 import argparse
-import io
 import json
 from pathlib import Path
 
 from pipeline.cli import run
 from pipeline.forms import FORMS
 from pipeline.params import load_params
-from storage.files import whole_file, write_csv, write_json
+from storage.files import write_csv, write_json
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -39,6 +38,7 @@ from pipeline.classifiers import load_classifier
 from pipeline.databases import plain_batches
 from pipeline.machine import prepare
 from pipeline.results import FileScores
+from reports.jpeg import write_jpeg
 from reports.predictions import hardest_sheet
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     write_json(files["metrics"], FileScores(**scores, sha256=classifier.digest))
     write_csv(files["classes"], [CLASS_HEADER, *classes])
     write_csv(files["confusion"], [CONFUSION_HEADER, *confusion_rows(counts, names)])
-    write_jpeg(files["worst"], hardest_sheet(database, logits, labels))
+    write_jpeg(files["worst"], hardest_sheet(database, logits, labels, batches.pixels.views))
 
 
 def write_nothing(files: dict[str, Path]) -> None:
@@ -78,14 +78,6 @@ def write_nothing(files: dict[str, Path]) -> None:
     write_csv(files["classes"], [CLASS_HEADER])
     write_csv(files["confusion"], [CONFUSION_HEADER])
     write_jpeg(files["worst"], Image.new("RGB", (1, 1), "white"))
-
-
-def write_jpeg(path: Path, image: Image.Image) -> None:
-    """Write an image; no PNG: what deflate makes of the same pixels may differ between processors."""
-    encoded = io.BytesIO()  # into a file, Pillow does not repeat a write of which the disk has taken a part
-    image.save(encoded, "JPEG", quality=90, subsampling=0)
-    with whole_file(path) as partial:
-        partial.write_bytes(encoded.getvalue())
 
 
 def output_files(step: str, folder: Path | None) -> dict[str, Path]:

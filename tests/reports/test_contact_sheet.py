@@ -6,7 +6,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from imagedb.record import Annotation, Object, Record
-from reports.contact_sheet import FONT_SIZE, class_color, contact_sheet, cut
+from pixels.augmentation import InputFormat
+from pixels.views import center_views
+from reports.contact_sheet import BLUE, FONT_SIZE, class_color, contact_sheet, cut
 
 GREY, RED = (100, 100, 100), (255, 0, 0)
 TILE, GAP, LINE = 40, 8, 16
@@ -177,3 +179,18 @@ def test_a_caption_of_any_length_is_cut_at_once():
         assert font.getlength(cut(text, 160, font)) <= 160
     assert time.process_time() - start < 2
     assert cut("\x1b[2J\u202e", 160, font) == r"\x1b[2J\u202e"
+
+
+def test_a_frame_shows_the_part_that_the_network_sees():
+    """40 x 20 pixels, of which the centre 20 x 20 is seen; the whole image has no frame."""
+    wide, seen = Record(image(40, 20), 0, "wide", None), Record(image(20, 20), 0, "square", None)
+    views = center_views(InputFormat(size=20, color_space="rgb", resize=None, resample="bilinear"))
+    sheet = contact_sheet(Database([wide, seen]), [0, 1], 2, TILE, None, views)
+    pixels = np.asarray(sheet)
+    blue = (pixels == BLUE).all(2)[:, GAP : GAP + TILE]
+    rows, columns = (np.flatnonzero(blue.any(axis)) for axis in (1, 0))
+    top = rows[0]
+    assert (pixels[top, GAP] == GREY).all()  # beside the frame
+    assert (columns[0], columns[-1], rows[-1] - top) == (10, 29, 19)
+    assert blue[top : top + 20, 10:30].sum() == 20 * 20 - 16 * 16
+    assert not (pixels == BLUE).all(2)[:, GAP + TILE + GAP :].any()

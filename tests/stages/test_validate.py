@@ -111,9 +111,9 @@ def test_a_checkpoint_is_scored_and_nothing_written_but_on_demand(stage, capsys)
 def test_the_worst_images_come_first(stage, monkeypatch):
     captions = []
 
-    def draw(database, indices, columns, tile, texts):
+    def draw(database, indices, columns, tile, texts, views):
         captions.extend(texts)
-        return contact_sheet(database, indices, columns, tile, texts)
+        return contact_sheet(database, indices, columns, tile, texts, views)
 
     monkeypatch.setattr(predictions, "contact_sheet", draw)
     stage("--step", "int", "--output", "out")
