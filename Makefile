@@ -37,23 +37,32 @@ repository:
 	@why=$$(LC_ALL=C git rev-parse --git-dir 2>&1) || { case "$$why" in *'not a git repository'*) \
 	  why='no git repository, which DVC needs: git init && git add --all && git commit -m start';; esac; echo "error: $$why"; exit 1; }
 
+# What pip is at, in one line that is written again; where the output is no terminal, a line for every 20th package.
+progress = awk -v all="$$(grep -c == requirements/environment.txt)" -v tty="$$(test -t 2 && echo 1)" '/^ *(Collecting|Downloading|Installing)/ { \
+	  n += /^Collecting/; text = n " of at most " all ": " $$1 " " $$2 " " $$3 $$4; \
+	  if (tty) printf "\r\033[K%s", substr(text, 1, 79); else if (/^Collecting/ ? n % 20 == 0 : /^Installing/) print substr(text, 1, 79); fflush() } \
+	  END { if (tty) print "" }'
 .venv/.installed: requirements/build.txt requirements/environment.txt
 	@"$$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
 	  { echo "error: $$PYTHON is not there or not Python 3.11, 3.12 or 3.13; install one, or call make with PYTHON=/path/to/python"; exit 1; }
 	@echo 'installing the pinned packages into .venv (PyTorch is large: some minutes)'
 	@"$$PYTHON" -m venv --clear .venv
 	@.venv/bin/python -m pip install -qq --require-hashes --requirement requirements/build.txt
-	@.venv/bin/python -m pip install -qq --require-hashes --no-build-isolation --requirement requirements/environment.txt
-	@touch $@
+	@{ .venv/bin/python -m pip install --progress-bar off --require-hashes --no-build-isolation --requirement requirements/environment.txt && \
+	  touch $@; } | $(progress) && test -e $@
 
 .venv/.native: .venv/.installed pixels/native.c pixels/build_native.py
 	@python -m pixels.build_native
 	@touch $@
 
 .PHONY: repro
+# A colleague who has pulled the databases needs no images: where pack.root is not there, the stage that reads it stays.
+root = $$(sed -nE "s/^  root: *[\"']?([^\"'\#]*[^\"'\# ]).*/\1/p" params.yaml)
+missing = $$(test -e "$(root)" || ! test -e artifacts/db || echo --allow-missing)
 repro: setup  ## run the whole pipeline; stages that are up to date do not run again
+	@test -e artifacts || dvc checkout --quiet --allow-missing  # what DVC's cache has of the results in dvc.lock
 	@dvc repro --quiet --force --single-item code  # what is installed may have changed, which DVC does not see
-	@dvc repro
+	@dvc repro $(missing)
 
 .PHONY: test
 test: setup  ## run the tests
@@ -141,22 +150,25 @@ inspect: setup  ## say what quantization makes of a network: make inspect NETWOR
 	@python -m tools.inspect $(if $(NETWORK),"$$NETWORK") $(if $(SIZE),--size "$$SIZE")
 
 AGAINST ?= HEAD
-.PHONY: diff gate
+.PHONY: diff gate page
 diff: setup  ## compare results and parameters with another revision: make diff AGAINST=main (default: HEAD)
 	@dvc metrics diff --md "$$AGAINST"
 	@echo
 	@dvc params diff --md "$$AGAINST"
+page: setup  ## write the results on one page that needs no internet, artifacts/index.html; beside another revision's: make page AGAINST=main
+	@python -m tools.page $(if $(filter command environment,$(origin AGAINST)),--against "$$AGAINST")
 gate: setup  ## fail if the results are worse than params.yaml allows: make gate AGAINST=main (default: HEAD)
 	@python -m tools.gate --against "$$AGAINST"
 
 JOBS ?= 2
-TABLE = dvc exp show --no-pager --only-changed --drop '.*/|^(compared|macs|params)$$'
+# DVC matches names from their start, and where the output is no terminal takes it for one of 80 columns.
+TABLE = COLUMNS=$${COLUMNS:-110} dvc exp show --no-pager --only-changed --drop '.*/|(compared|executions|macs|params)$$'
 .PHONY: sweep experiments
 sweep: setup  ## run an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
 	@test -n "$$LR" || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
 	@printf %s "$$LR" | grep -qxE '[0-9.e-]+(,[0-9.e-]+)*' || { echo "error: LR=$$LR is not allowed, must be numbers with commas between them, such as 0.02,0.05,0.1"; exit 1; }
 	@printf %s "$$JOBS" | grep -qxE '[1-9][0-9]*' || { echo "error: JOBS=$$JOBS is not allowed, must be 1 or more"; exit 1; }
-	@dvc exp run --queue -S "lr=$$LR"
+	@dvc exp run --queue $(missing) -S "lr=$$LR"
 	@failed() { dvc queue status | grep -cw Failed; }; left() { dvc queue status | grep -qwE 'Queued|Running'; }; \
 	  before=$$(failed); dvc queue start -j "$$JOBS"; \
 	  while left; do pgrep -f 'exp queue-worker' >/dev/null || ! left || { echo 'error: the workers are gone; dvc queue start resumes the queue'; exit 1; }; sleep 5; done; \

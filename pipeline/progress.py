@@ -1,4 +1,7 @@
-"""Shows training: a bar, a line per epoch, curves. Speeds go to the screen and the run's folder only."""
+"""Shows training: a bar, a line per epoch, curves. Speeds go to the screen and the run's folder only.
+
+The lines are columns under one header, in 79 characters; a star marks each epoch that is the best so far.
+"""
 
 import json
 import sqlite3
@@ -20,6 +23,20 @@ from training.engine import EpochSteps, Observer, Request
 from training.figures import Figures, Row
 
 EVERY = 2  # seconds from one look at the figures of the current epoch to the next
+# The columns of the figures: name in a row, heading, width, and how a value is written.
+COLUMNS = (
+    ("train_loss", "train loss", 12, "{:.4g}"),
+    ("train_top1", "top-1 %", 9, "{:.2f}"),
+    ("val_loss", "val loss", 11, "{:.4g}"),
+    ("val_top1", "top-1 %", 9, "{:.2f}"),
+    ("lr", "lr", 11, "{:.4g}"),
+)
+PLACE, SPEED, LEFT = 9, 9, 9  # widths of the others
+HEADER = (
+    f"{'epoch':>{PLACE}}{''.join(f'{heading:>{width - 1}} ' for _, heading, width, _ in COLUMNS)}"
+    f"{'images/s':>{SPEED}}{'left':>{LEFT}}"
+)
+BAR = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
 
 
 @contextmanager
@@ -94,6 +111,7 @@ class Display(CheckpointTimer):
         self.step_seconds, self.validation_seconds = 0.0, 0.0
         self.log = folder / "log.jsonl"
         self.rows = _read(self.log)
+        self.best: Row | None = None
 
     def epoch(self, steps: EpochSteps, epoch: int, done: int) -> EpochSteps:
         label = f"epoch {epoch}/{self.epochs}"
@@ -101,16 +119,20 @@ class Display(CheckpointTimer):
         self.first, self.begun = done, time.monotonic()
         if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
-        self.bar = tqdm(total=self.steps, initial=done, desc=label, unit="batch", leave=False, disable=None)
+        self.bar = tqdm(
+            total=self.steps, initial=done, desc=label, leave=False, disable=None, bar_format=BAR, dynamic_ncols=True
+        )
         iterator = iter(steps)
-        while True:
-            asked = time.monotonic()
-            batch = next(iterator, None)
-            self.waited += time.monotonic() - asked
-            if batch is None:
-                break
-            yield batch
-        self.bar.close()
+        try:
+            while True:
+                asked = time.monotonic()
+                batch = next(iterator, None)
+                self.waited += time.monotonic() - asked
+                if batch is None:
+                    break
+                yield batch
+        finally:
+            self.bar.close()
         self.speed, self.ended = self._speed(), time.monotonic()
 
     def step(self, figures: Callable[[], Figures]) -> None:
@@ -120,8 +142,8 @@ class Display(CheckpointTimer):
         if time.monotonic() - self.looked > EVERY:
             self.looked = time.monotonic()
             now, speed = figures(), self._speed()
-            shown = {"loss": now["train_loss"], "top1": now["train_top1"], "lr": now["lr"], **speed}
-            self.bar.set_postfix_str("  ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+            shown = f"loss {now['train_loss']:.4g}, top-1 {now['train_top1']:.2f} %"
+            self.bar.set_postfix_str(f"{shown}, {speed['images_per_second']:,.0f} images/s")
             left = self._seconds_left(self.epochs - self.number + 1)
             place = {"epoch": self.number, "epochs": self.epochs, "done": self.done, "steps": self.steps}
             write_json(self.folder / "now.json", place | dict(now) | dict(speed) | {"seconds_left": left})
@@ -134,16 +156,30 @@ class Display(CheckpointTimer):
             for name, value in figures.items():
                 self.live.log_metric(name, value, timestamp=False)
             self.live.make_summary()
-        text = "  ".join(f"{name} {value:.6g}" for name, value in figures.items())
+        if self.best is None:
+            print(HEADER)
+        is_best = self.best is None or row["val_top1"] > self.best["val_top1"]
+        if is_best:
+            self.best = row
+        line = f"{row['epoch']}/{self.epochs}".rjust(PLACE)
+        for name, _, width, form in COLUMNS:
+            text = form.format(figures[name]) if name in figures else ""
+            line += f"{text:>{width - 1}}*" if name == "val_top1" and is_best else f"{text:>{width - 1}} "
         if self.speed:
             self.validation_seconds = time.monotonic() - self.ended
             left = _duration(self._seconds_left(self.epochs - self.number))
-            text += f"  {self.speed['images_per_second']:,.0f} images/s  {left} left"
+            line += f"{self.speed['images_per_second']:>{SPEED},.0f}{left:>{LEFT}}"
         if row["epoch"] not in self.rows:  # epochs before an interruption are logged already
             self.rows[row["epoch"]] = cast(LogRow, {**row, **self.speed})
             with whole_file(self.log) as partial:
                 partial.write_text("".join(json.dumps(each) + "\n" for each in self.rows.values()))
-        print(f"epoch {self.live.step}/{self.epochs}  {text}", flush=True)
+        print(line.rstrip(), flush=True)
+
+    def made(self, outputs: Path) -> str:
+        """What the training has made, and where: its last line."""
+        assert self.best is not None
+        epoch = f"epoch {self.best['epoch']} of {self.epochs}, top-1 {self.best['val_top1']:.2f} %"
+        return f"best: {epoch}, in {outputs}; curves in {self.live.dir}, speeds in {self.log}"
 
     def _speed(self) -> Speed:
         """The speed of the current epoch since it began or resumed; empty before a step."""
@@ -179,4 +215,4 @@ def _read(log: Path) -> dict[int, LogRow]:
 
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    return f"{minutes // 60}h {minutes % 60:02}m" if minutes >= 60 else f"{minutes} min"

@@ -1,10 +1,12 @@
 """A summary of the results: metrics/summary.json, the few numbers to watch, and metrics/summary.md, the tables."""
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from evaluation.exactness import Compared, Count
 from evaluation.score import Scores
+
+REFERENCE = "int"  # the form that the others are held against
 
 
 class Operations(TypedDict):
@@ -14,8 +16,29 @@ class Operations(TypedDict):
     params: int
 
 
+class Held(NamedTuple):
+    """What of one execution was held against the integer model: logits, and int8 values inside if it gives them."""
+
+    logits: Count
+    inside: Count
+
+    @property
+    def values(self) -> int:
+        """The number of values."""
+        return self.logits["elements"] + self.inside["elements"]
+
+    @property
+    def mismatches(self) -> int:
+        """The number of these that differ."""
+        return self.logits["mismatches"] + self.inside["mismatches"]
+
+
 class Headline(TypedDict):
-    """metrics/summary.json: top-1 in percent, its drop by quantization in points, loss in nats, values, operations."""
+    """metrics/summary.json: top-1 in percent, its drop by quantization in points, loss in nats, and counts.
+
+    Of these, `compared` values in each of `executions` were held against the integer model, and `mismatches` differ;
+    `ram` and `flash` are bytes of the C form.
+    """
 
     float_top1: float
     ptq_top1: float
@@ -23,20 +46,52 @@ class Headline(TypedDict):
     int_top1: float
     int_top1_drop: float
     int_loss: float
+    executions: int
     compared: int
     mismatches: int
     macs: int
     params: int
+    ram: int
+    flash: int
 
 
-def headline(scores: Mapping[str, Scores], ops: Operations, compared: int, mismatches: int) -> Headline:
+def held(exactness: Mapping[str, Compared]) -> dict[str, Held]:
+    """What of each execution was held against the integer model, from the contents of metrics/exactness.json."""
+    found = {}
+    for kind in ("", "litert_"):
+        if f"{kind}logits" in exactness:
+            inside = exactness[f"{kind}tensors"]["pairs"]
+            for pair, logits in exactness[f"{kind}logits"]["pairs"].items():
+                forms = pair.split(" = ")
+                if REFERENCE in forms:
+                    (name,) = {*forms} - {REFERENCE}
+                    found[name] = Held(logits, inside.get(pair, Count(elements=0, mismatches=0)))
+    return found
+
+
+def said(executions: Mapping[str, Held]) -> str:
+    """How many values were held against the integer model in how many executions, in words."""
+    most = max(each.values for each in executions.values())
+    fewer = "".join(
+        f" ({each.values:,} in {name}, which keeps no tensors)"
+        for name, each in executions.items()
+        if not each.inside["elements"]
+    )
+    differ = sum(each.mismatches for each in executions.values())
+    return f"{most:,} values in each of {len(executions)} executions{fewer}: {differ:,} differ"
+
+
+def headline(
+    scores: Mapping[str, Scores], ops: Operations, executions: Mapping[str, Held], ram: int, flash: int
+) -> Headline:
     """The numbers of metrics/summary.json.
 
     Args:
         scores: Scores of each form.
         ops: The contents of metrics/ops.json.
-        compared: Number of values of the integer forms that have been compared.
-        mismatches: Number of these that differ.
+        executions: The result of `held`.
+        ram: Bytes of the C form's activations.
+        flash: Bytes of its constants.
     """
     return Headline(
         float_top1=scores["float"]["top1"],
@@ -45,10 +100,13 @@ def headline(scores: Mapping[str, Scores], ops: Operations, compared: int, misma
         int_top1=scores["int"]["top1"],
         int_top1_drop=round(scores["float"]["top1"] - scores["int"]["top1"], 4),
         int_loss=scores["int"]["loss"],
-        compared=compared,
-        mismatches=mismatches,
+        executions=len(executions),
+        compared=max(each.values for each in executions.values()),
+        mismatches=sum(each.mismatches for each in executions.values()),
         macs=ops["macs"],
         params=ops["params"],
+        ram=ram,
+        flash=flash,
     )
 
 
@@ -84,31 +142,31 @@ def summary(
         exactness: The contents of metrics/exactness.json.
         saturating: The result of `fixedpoint.onnx.runtime.saturating_weights`.
     """
-    images = scores["float"]["images"]
+    executions, whole, inner = held(exactness), exactness["logits"]["images"], exactness["tensors"]["images"]
     lines = [
         "# Results",
         "",
-        f"{images} validation images.",
+        f"{scores['float']['images']} validation images.",
         "",
         *forms_table(scores, labels),
         "",
         "## Bit for bit",
         "",
-        "| pair | logits | differ | int8 values inside | differ |",
+        f"Held against the integer model in PyTorch: {said(executions)}. These are the logits of {whole} images, and "
+        f"each of the {len(exactness['tensors']['names'])} int8 tensors inside the network for {inner} of them.",
+        "",
+        f"| execution | logits, {whole} images | differ | int8 values inside, {inner} images | differ |",
         "|---|---:|---:|---:|---:|",
     ]
-    for kind in ("", "litert_"):
-        if f"{kind}logits" in exactness:
-            inside = exactness[f"{kind}tensors"]["pairs"]
-            for pair, logits in exactness[f"{kind}logits"]["pairs"].items():
-                counts = [*logits.values(), *inside.get(pair, Count(elements=0, mismatches=0)).values()]
-                lines.append(f"| {pair} | " + " | ".join(f"{count:,}" for count in counts) + " |")
+    for name, each in executions.items():
+        counts = [*each.logits.values(), *(each.inside.values() if each.inside["elements"] else ("\u2013", "\u2013"))]
+        lines.append(f"| {name} | " + " | ".join(f"{n:,}" if isinstance(n, int) else str(n) for n in counts) + " |")
     lines += [
         "",
-        f"Logits of {exactness['logits']['images']} images; each of {len(exactness['tensors']['names'])} intermediate "
-        f"tensors of {exactness['tensors']['images']} images. In parentheses, how ONNX Runtime executed the file: with "
-        "default options, with all graph optimizations off, or with `session.qdqisint8allowed=1` (int8); and which of "
-        "LiteRT's kernels ran: XNNPACK's, which keep no tensors, its optimized or its reference ones.",
+        "In parentheses, how ONNX Runtime executed the file: with default options, with all graph optimizations off, "
+        "or with `session.qdqisint8allowed=1` (int8); and which of LiteRT's kernels ran: XNNPACK's, which keep no "
+        "tensors, its optimized or its reference ones. LiteRT's logits have fewer bits: they are held against the "
+        "integer model's, rounded to as many.",
         "",
         *tie_note(scores),
         "## ONNX files",

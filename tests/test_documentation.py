@@ -52,7 +52,7 @@ PRINTS = {
     "python -m stages.pack": r"2000 images in /tmp/db/val\.lmdb",
     "python -m stages.pack --split-name train --dry-run": r"[\d,]+ images in \d+ classes, .*MB are free",
     "python -m stages.report": r"operation +kind.*QAT = integer: top-1 [\d.]+ %",
-    "python -m stages.train_float": r"epoch \d+/\d+  train_loss [\d.]+",
+    "python -m stages.train_float": r"epoch +train loss .*\n +\d+/\d+ +[\d.]+ .*\nbest: epoch \d+",
     "python -m stages.validate": r'\{"top1": [\d.]+, "top5": [\d.]+, "loss": [\d.]+, "images": \d+',
     "python -m tools.inspect": r"conv2d +\d+ +conv\n.* arithmetic it can be quantized\.\nIn C: [\d,]+ bytes of ",
     "python -m tools.predict": r"\d+\.\d+ %  \w+",

@@ -1,6 +1,6 @@
 """Show the newest run of float training and of QAT in the terminal: its progress, its speed, its curves.
 
-python -m tools.watch            again every few seconds, until Ctrl-C
+python -m tools.watch            waits for the first step, and shows it again every few seconds, until Ctrl-C
 python -m tools.watch | cat      once
 
 It reads log.jsonl and now.json in the folders of runs/, so it also shows an experiment in DVC's queue.
@@ -10,8 +10,9 @@ import argparse
 import math
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pipeline.cli import run
 from pipeline.paths import runs_folder
@@ -20,11 +21,11 @@ from storage.errors import InputError
 from storage.json_file import parse_json, read_json
 
 STAGES = ("float", "qat")
-BLOCKS = "▁▂▃▄▅▆▇█"
+BLOCKS = " ▁▂▃▄▅▆▇█"
 LONGEST = 3600  # seconds between two looks
-WIDTH = 60  # most columns of a curve; a longer one shows every n-th epoch
-Curve = Literal["val_top1", "train_top1", "val_loss", "train_loss", "lr"]
-CURVES: tuple[Curve, ...] = get_args(Curve)
+HEIGHT, WIDTH, SCALE = 8, 28, 7  # rows of a curve, its most columns (a longer one shows every n-th epoch), its numbers
+Curve = Literal["val_top1", "val_loss"]
+CURVES: dict[Curve, str] = {"val_top1": "top-1 %, validation", "val_loss": "loss, validation"}
 CLEAR = "\033[H\033[J"
 
 
@@ -34,16 +35,18 @@ def main() -> None:
     seconds = parser.parse_args().every
     if not 0 < seconds <= LONGEST:
         raise InputError(f"--every {seconds:g} is not allowed, must be above 0 and at most {LONGEST}")
-    while True:
-        runs = newest_runs(runs_folder())
-        if not runs:
-            raise InputError(f"no run in {runs_folder()} has made a step yet; `make train-float` starts one")
-        text = "\n\n".join(map(describe, runs))
-        if not sys.stdout.isatty():
-            print(text)
-            return
-        print(f"{CLEAR}{text}\n\nCtrl-C ends this, not the training", flush=True)
-        time.sleep(seconds)
+    nothing = f"no run in {runs_folder()} has made a step yet; `make train-float` starts one"
+    with suppress(KeyboardInterrupt):
+        while True:
+            text = "\n\n".join(map(describe, newest_runs(runs_folder())))
+            if not sys.stdout.isatty():
+                if not text:
+                    raise InputError(nothing)
+                print(text)
+                return
+            print(f"{CLEAR}{text or nothing}\n\nCtrl-C ends this, not the training", flush=True)
+            time.sleep(seconds)
+    print()  # after ^C
 
 
 def newest_runs(folder: Path) -> list[Path]:
@@ -72,33 +75,43 @@ def describe(folder: Path) -> str:
 def _description(folder: Path, now: Now, rows: list[LogRow]) -> str:
     age = time.time() - (folder / "now.json").stat().st_mtime
     memory = f", {now['gpu_memory_gib']} GiB of GPU memory" if "gpu_memory_gib" in now else ""
+    is_done = bool(rows) and rows[-1]["epoch"] >= now["epochs"]
+    left = "done" if is_done else f"{now['seconds_left'] / 60:.0f} min left; {age:.0f} s ago"
     lines = [
         str(folder),
         f"epoch {now['epoch']} of {now['epochs']}, step {now['done']} of {now['steps']}, loss {now['train_loss']:.4g}, "
         f"top-1 {now['train_top1']:.2f} %, lr {now['lr']:.4g}",
         f"{now['images_per_second']:,.0f} images/s, waiting for data {100 * now['waiting_for_data']:.1f} %{memory}, "
-        f"{now['seconds_left'] / 60:.0f} min left; {age:.0f} s ago",
+        f"{left}",
     ]
     if rows:
         best = max(rows, key=lambda row: row["val_top1"])
         lines.append(f"best top-1 {best['val_top1']:.2f} % in epoch {best['epoch']}")
-    for name in CURVES:
-        if values := [row[name] for row in rows if name in row]:
-            lines.append(f"  {name:10} {sparkline(values)}  {values[-1]:.4g}")
-    return "\n".join(lines)
+    curves = [curve(title, [row[name] for row in rows if name in row]) for name, title in CURVES.items()]
+    return "\n".join([*lines, *("  ".join(pair).rstrip() for pair in zip(*curves, strict=True))])
 
 
-def sparkline(values: list[float]) -> str:
-    """A curve as blocks, from the least value to the greatest; ? is an infinite one, or none."""
+def curve(title: str, values: list[float]) -> list[str]:
+    """A curve as HEIGHT rows of blocks below its title, with the greatest value at its top and the least at its foot.
+
+    A value that is infinite, or none, is a column of ?; where there are no values, there are no lines.
+    """
+    if not values:
+        return []
     step = -(-len(values) // WIDTH)
     shown = values[::-1][::step][::-1]  # the last one always
     finite = [value for value in shown if math.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
-
-    def block(value: float) -> str:
-        return BLOCKS[round((value - low) / (high - low or 1) * (len(BLOCKS) - 1))] if math.isfinite(value) else "?"
-
-    return "".join(map(block, shown))
+    eighths = [
+        1 + round((value - low) / (high - low or 1) * (8 * HEIGHT - 1)) if math.isfinite(value) else None
+        for value in shown
+    ]
+    lines = []
+    for row in reversed(range(HEIGHT)):
+        label = {HEIGHT - 1: f"{high:.4g}", 0: f"{low:.4g}"}.get(row, "")
+        blocks = "".join("?" if each is None else BLOCKS[min(max(each - 8 * row, 0), 8)] for each in eighths)
+        lines.append(f"{label:>{SCALE}} {blocks:{WIDTH}}")
+    return [f"{'':{SCALE}} {title:{WIDTH}}", *lines]
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def children_of(process: subprocess.Popen) -> list[psutil.Process]:
 def test_training_that_a_signal_has_stopped_goes_on_to_the_same_bytes(project, tmp_path, processes):
     change(project, train__processes=processes)
     printed = train(project, tmp_path / "straight")
-    assert printed.count("epoch 17/30") == 1, "one process writes"
+    assert printed.count("    17/30 ") == 1, "one process writes"
     straight = results(project)
 
     stopped = start(project, tmp_path / "stopped")

@@ -20,11 +20,11 @@ def clock(monkeypatch):
 
 
 def display(folder, epochs=600):
-    live = SimpleNamespace(log_metric=lambda name, value, timestamp: None, make_summary=lambda: None)
+    live = SimpleNamespace(log_metric=lambda name, value, timestamp: None, make_summary=lambda: None, dir="plots/float")
     return Display(live, folder, epochs, STEPS, BATCH, 10, [])
 
 
-def train(shown, clock, epoch, done=0, step=2.0, wait=0.5, validation=30.0):
+def train(shown, clock, epoch, done=0, step=2.0, wait=0.5, validation=30.0, top1=50.0):
     """Run an epoch after `done` of its steps; each step takes `step` seconds, `wait` of them for its batch."""
 
     def batches():
@@ -36,7 +36,7 @@ def train(shown, clock, epoch, done=0, step=2.0, wait=0.5, validation=30.0):
         clock.now += step - wait
         shown.step(lambda: FIGURES)
     clock.now += validation
-    shown.row(row(epoch))
+    shown.row(row(epoch, top1))
 
 
 def row(epoch, top1=50.0):
@@ -51,18 +51,19 @@ def test_speed_is_that_of_steps_and_time_left_counts_validations(tmp_path, clock
     shown = display(tmp_path, epochs=3)
     train(shown, clock, 1)
     assert log(tmp_path) == [row(1) | {"images_per_second": 4.0, "waiting_for_data": 0.25}]
-    assert "  4 images/s  2 min left" in capsys.readouterr().out, "2 x (10 x 2 s + 30 s)"
+    assert capsys.readouterr().out.endswith("        4    2 min\n"), "2 x (10 x 2 s + 30 s)"
     train(shown, clock, 2, step=3.0)
     now = json.loads((tmp_path / "now.json").read_text())
     assert (now["epoch"], now["done"], now["seconds_left"]) == (2, STEPS, 10 * 3 + 2 * 30)
-    assert "1 min left" in capsys.readouterr().out, "10 x 3 s + 30 s"
+    assert capsys.readouterr().out.endswith("    1 min\n"), "10 x 3 s + 30 s"
 
 
 def test_a_run_that_goes_on_before_a_validation_has_no_speed_to_tell(tmp_path, clock, capsys):
     shown = display(tmp_path)
     train(shown, clock, 1, done=STEPS, validation=3600.0)
     assert log(tmp_path) == [row(1)]
-    assert "images/s" not in capsys.readouterr().out
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split()[-2:] == ["images/s", "left"] and line.split()[-1] == "0.1"
     train(shown, clock, 2, done=STEPS - 1)
     assert log(tmp_path)[1]["images_per_second"] == 4.0
 
@@ -84,3 +85,22 @@ def test_a_damaged_log_is_named(tmp_path, text):
     (tmp_path / "log.jsonl").write_bytes(b'{"epoch": 0}\n' + text)
     with pytest.raises(InputError, match=rf"^{tmp_path}/log.jsonl"):
         display(tmp_path)
+
+
+def test_lines_are_columns_of_80_characters_with_a_star_at_each_best(tmp_path, clock, capsys):
+    shown = display(tmp_path, epochs=1000)
+    shown.row({"epoch": 0, "val_loss": 2.25, "val_top1": 10.0})
+    for epoch, top1 in enumerate((50.0, 50.0, 49.5, 100.0), 1):
+        train(shown, clock, epoch, step=0.001, wait=0, validation=3600.0, top1=top1)
+    assert capsys.readouterr().out.splitlines() == [
+        "    epoch train loss  top-1 %   val loss  top-1 %         lr  images/s     left",
+        "   0/1000                           2.25    10.00*",
+        "   1/1000        0.5    80.00          1    50.00*       0.1     8,000 999h 00m",
+        "   2/1000        0.5    80.00          1    50.00        0.1     8,000 998h 00m",
+        "   3/1000        0.5    80.00          1    49.50        0.1     8,000 997h 00m",
+        "   4/1000        0.5    80.00          1   100.00*       0.1     8,000 996h 00m",
+    ]
+    assert shown.made(tmp_path / "float") == (
+        f"best: epoch 4 of 1000, top-1 100.00 %, in {tmp_path}/float; "
+        f"curves in plots/float, speeds in {tmp_path}/log.jsonl"
+    )

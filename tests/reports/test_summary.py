@@ -1,14 +1,40 @@
 import pytest
 
-from reports.summary import headline, summary
+from reports.summary import headline, held, said, summary
 
 LABELS = {"float": "float", "ptq": "calibrated (ptq)", "qat": "QAT", "int": "integer", "litert": "LiteRT int8"}
 
 SCORES = {form: {"top1": 90 - index, "top5": 99.5, "loss": 0.25, "images": 1000} for index, form in enumerate(LABELS)}
 SCORES["litert"]["ties"] = 7
 EXACTNESS = {
-    "logits": {"images": 1000, "pairs": {"qat = int": {"elements": 10000, "mismatches": 2}}},
-    "tensors": {"images": 8, "names": ["a", "b", "c"], "pairs": {"qat = int": {"elements": 123456, "mismatches": 0}}},
+    "logits": {
+        "images": 1000,
+        "pairs": {
+            "qat = int": {"elements": 10000, "mismatches": 2},
+            "qat = c": {"elements": 10000, "mismatches": 1},
+            "int = c": {"elements": 10000, "mismatches": 3},
+        },
+    },
+    "tensors": {
+        "images": 8,
+        "names": ["a", "b", "c"],
+        "pairs": {
+            "qat = int": {"elements": 123456, "mismatches": 0},
+            "qat = c": {"elements": 123456, "mismatches": 5},
+            "int = c": {"elements": 123456, "mismatches": 5},
+        },
+    },
+}
+LITERT = {
+    "litert_logits": {
+        "images": 1000,
+        "pairs": {
+            "int = litert (a)": {"elements": 10000, "mismatches": 0},
+            "int = litert (x)": {"elements": 10000, "mismatches": 0},
+            "litert (a) = litert (x)": {"elements": 10000, "mismatches": 0},
+        },
+    },
+    "litert_tensors": {"images": 8, "pairs": {"int = litert (a)": {"elements": 123456, "mismatches": 1}}},
 }
 ONNX_SCORES = {"onnx_int8_qdq (int8)": {"top1": 87.125, "top5": 99, "loss": 0.5, "images": 1000}}
 
@@ -42,20 +68,21 @@ def test_a_form_that_there_is_not_has_no_row():
     assert "LiteRT int8" not in text and "tflite" not in text
 
 
-def test_what_litert_gives_is_counted_where_there_is_a_file():
-    litert = {
-        "images": 1000,
-        "pairs": {f"int = litert ({name})": {"elements": 10000, "mismatches": 0} for name in "ax"},
-    }
-    tensors = {"images": 8, "pairs": {"int = litert (a)": {"elements": 99999, "mismatches": 1}}}
-    text = summary(SCORES, LABELS, ONNX_SCORES, EXACTNESS | {"litert_logits": litert, "litert_tensors": tensors}, {})
-    assert ["int = litert (a)", "10,000", "0", "99,999", "1"] in rows(text)
-    assert ["int = litert (x)", "10,000", "0", "0", "0"] in rows(text)
+def test_a_row_for_each_execution_that_was_held_against_the_integer_model():
+    text = summary(SCORES, LABELS, ONNX_SCORES, EXACTNESS | LITERT, {})
+    assert rows(text)[6:11] == [
+        ["execution", "logits, 1000 images", "differ", "int8 values inside, 8 images", "differ"],
+        ["qat", "10,000", "2", "123,456", "0"],
+        ["c", "10,000", "3", "123,456", "5"],
+        ["litert (a)", "10,000", "0", "123,456", "1"],
+        ["litert (x)", "10,000", "0", "\u2013", "\u2013"],
+    ]
+    assert "logits of 1000 images, and each of the 3 int8 tensors inside the network for 8 of them" in text
+    assert "133,456 values in each of 4 executions (10,000 in litert (x), which keeps no tensors): 11 differ." in text
 
 
-def test_counts_of_every_pair(text):
-    assert ["qat = int", "10,000", "2", "123,456", "0"] in rows(text)
-    assert "Logits of 1000 images; each of 3 intermediate tensors of 8 images." in text
+def test_where_there_is_no_tflite_file_fewer_executions_are_counted():
+    assert said(held(EXACTNESS)) == "133,456 values in each of 2 executions: 10 differ"
 
 
 def test_every_file_and_mode(text):
@@ -79,15 +106,19 @@ def test_a_file_that_is_not_safe_is_said_to_be(text):
 
 
 def test_the_few_numbers_to_watch():
-    assert headline(SCORES, {"macs": 1000, "params": 200, "uncounted": []}, 12345, 1) == {
+    found = headline(SCORES, {"macs": 1000, "params": 200, "uncounted": []}, held(EXACTNESS | LITERT), 35040, 440000)
+    assert found == {
         "float_top1": 90,
         "ptq_top1": 89,
         "qat_top1": 88,
         "int_top1": 87,
         "int_top1_drop": 3,
         "int_loss": 0.25,
-        "compared": 12345,
-        "mismatches": 1,
+        "executions": 4,
+        "compared": 133456,
+        "mismatches": 11,
         "macs": 1000,
         "params": 200,
+        "ram": 35040,
+        "flash": 440000,
     }

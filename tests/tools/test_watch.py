@@ -22,7 +22,7 @@ def runs(tmp_path, monkeypatch):
 def write_run(folder, *top1):
     folder.mkdir()
     (folder / "now.json").write_text(json.dumps(NOW))
-    rows = ({"epoch": n, "val_top1": value, "lr": 0.1} for n, value in enumerate(top1, 1))
+    rows = ({"epoch": n, "val_top1": value, "val_loss": 1 / n} for n, value in enumerate(top1, 1))
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -34,8 +34,37 @@ def test_a_run_as_text(runs, capsys):
     assert f"{runs}/float-a\nepoch 3 of 15, step 40 of 156, loss 0.6123, top-1 81.50 %, lr 0.09\n" in shown
     assert "1,234 images/s, waiting for data 1.2 %, 5 min left" in shown
     assert "best top-1 85.00 % in epoch 2\n" in shown
-    assert "  val_top1   ▁██▄  67.5\n" in shown or "  val_top1   ▁██▅  67.5\n" in shown
-    assert "  lr         ▁▁▁▁  0.1" in shown
+    assert "min left; " in shown and "done" not in shown
+    assert max(map(len, shown.splitlines())) <= 80 + len(str(runs))
+    *_, top, under, c, d, e, f, g, foot = shown.splitlines()
+    between = 28 - 4 + 2  # of a curve of four epochs, and between two curves
+    assert top == "     85  ██ " + between * " " + "      1 █"
+    assert foot == "     50 ▁███" + between * " " + "   0.25 ███▁"
+    assert [line[8:12] for line in (under, c, d, e, f, g)] == [" ██ ", " ██ ", " ██▁", *[" ███"] * 3]
+
+
+def test_a_run_whose_last_epoch_is_logged_is_done(runs, capsys):
+    write_run(runs / "float-a", *range(50, 65))
+    run(watch.main)
+    shown = capsys.readouterr().out
+    assert "waiting for data 1.2 %, done\n" in shown and "left" not in shown
+
+
+def test_a_terminal_waits_for_the_first_step_and_ctrl_c_leaves_a_clean_line(runs, capsys, monkeypatch):
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        write_run(runs / "float-a", 50)
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(watch.time, "sleep", sleep)
+    run(watch.main)
+    first, second = capsys.readouterr().out.split(watch.CLEAR)[1:]
+    assert first.startswith(f"no run in {runs} has made a step yet")
+    assert "epoch 3 of 15" in second and second.endswith("not the training\n\n")
 
 
 def test_the_newest_run_of_each_stage(runs, capsys):
@@ -48,13 +77,16 @@ def test_the_newest_run_of_each_stage(runs, capsys):
 
 
 def test_a_long_curve_keeps_its_end():
-    curve = watch.sparkline([0.0] * 599 + [1.0])
-    assert len(curve) == 60 and curve.endswith("▁█")
+    title, *rows = watch.curve("t", [0.0] * 599 + [1.0])
+    assert title.strip() == "t" and len(rows) == 8 and {len(row) for row in rows} == {8 + 28}
+    assert rows[-1].endswith("▁█ ") or rows[-1].rstrip().endswith("▁█")
+    assert rows[0].split() == ["1", "█"]
 
 
 def test_figures_that_are_not_finite_are_drawn_as_such():
-    assert watch.sparkline([0.0, math.inf, 1.0, math.nan]) == "▁?█?"
-    assert watch.sparkline([math.nan]) == "?"
+    assert [row[8:12] for row in watch.curve("", [0.0, math.inf, 1.0, math.nan])[1:]] == [" ?█?"] * 7 + ["▁?█?"]
+    assert [row[8:].strip() for row in watch.curve("", [math.nan])[1:]] == ["?"] * 8
+    assert watch.curve("", []) == []
 
 
 @pytest.mark.parametrize("content", ["", "[]", "5", "{", '{"epoch": []}', "[" * 100_000, json.dumps(NOW | {"lr": "x"})])
