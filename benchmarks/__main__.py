@@ -5,10 +5,10 @@
 
 Subjects: data (packing and loading, against torchvision, timm, webdataset and FFCV), train (training steps, against
 timm), quantize (quantization-aware training, against torchao and Brevitas), deploy (each file in its runtime, and those
-of other quantizers), scale (growth with size), methods (what each method of calibration is worth) and gpu (what
-docs/training.md claims of a GPU); the last two are no part of the page. A subject replaces its part of benchmarks.json
-in FOLDER (runs/bench), and benchmarks.md beside it is written anew; --against says what moved since the results of
-another such file.
+of other quantizers), scale (growth with size), methods (what each method of calibration is worth), gpu (what
+docs/training.md claims of a GPU) and plan (what limits training on many GPUs); the last three are no part of the page.
+A subject replaces its part of benchmarks.json in FOLDER (runs/bench), and benchmarks.md and scale.md beside it are
+written anew; --against says what moved since the results of another such file.
 """
 
 import argparse
@@ -18,13 +18,14 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.page import table, write_page
+from benchmarks.page import table, where_time_goes, write_page
+from benchmarks.plan import write_plan
 from benchmarks.record import Part, load, moved, origin, save
 from benchmarks.results import cases
 from pipeline.cli import run
 from pipeline.paths import runs_folder
 
-SUBJECTS = ("data", "train", "quantize", "deploy", "scale", "methods", "gpu")
+SUBJECTS = ("data", "train", "quantize", "deploy", "scale", "methods", "gpu", "plan")
 
 
 def main() -> None:
@@ -43,9 +44,11 @@ def main() -> None:
         return
     command = shlex.join(["python", "-m", "benchmarks", subject, *arguments.options])
     part = Part(origin(command, time.perf_counter() - start), results)
-    write_page(arguments.into, save(arguments.into, subject, part))
+    parts = save(arguments.into, subject, part)
+    write_page(arguments.into, parts)
+    write_plan(arguments.into, parts)
     for title, each in cases(results).items():
-        print(f"\n{title}\n", *table(each), sep="\n")
+        print(f"\n{title}\n", *table(each), "", *where_time_goes(each), sep="\n")
     if arguments.against:
         lines = list(moved(before, {subject: part}))
         print("\n".join(lines) or f"{subject}: nothing moved beyond its spread")

@@ -24,6 +24,7 @@ import torch
 from benchmarks.deploy_files import Network, network_of, write_files
 from benchmarks.deploy_memory import peak_memory
 from benchmarks.deploy_runtimes import CONTESTANTS, Contestant, Work, one_line
+from benchmarks.profiles import explained, of_onnx, sampled
 from benchmarks.results import Result, timed
 from benchmarks.timing import interleaved_rounds
 from fixedpoint.c.source import memory_bytes
@@ -98,7 +99,16 @@ class Measured:
             except Exception as error:  # a peer's may be any; it is shown in the table
                 others.append(self._result(each, "images/s", column=column, error=one_line(error)))
         part = timed("deploy", self.network.title, "images/s", interleaved_rounds(turns, rounds), column)
+        if threads == 1:
+            rivals = {each.name: each.rivals for each in CONTESTANTS}
+            part = explained(part, rivals, lambda name, _: self._profile(name, x, turns[name]))
         return [*part, *others]
+
+    def _profile(self, name: str, x: np.ndarray, turn: Callable[[], int]) -> str:
+        if name.endswith("ONNX Runtime"):
+            [file] = next(each.files for each in CONTESTANTS if each.name == name)
+            return of_onnx(self.folder / file, x, 1)
+        return sampled(turn)
 
     def _work(self, each: Contestant, threads: int, batch: int) -> Work:
         for file in each.files_of(batch):

@@ -31,6 +31,7 @@ class Contestant:
         note: What that is.
         single: Whether it has one thread only.
         least_images: For a turn, so many that the start of a process does not count.
+        rivals: Names of those than which it should not be slower; where it is, a profile says why.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Contestant:
     note: str = ""
     single: bool = False
     least_images: int = 1
+    rivals: tuple[str, ...] = ()
 
     def files_of(self, batch: int) -> list[str]:
         return [file.format(batch=batch) for file in self.files]
@@ -138,6 +140,9 @@ def one_line(error: Exception) -> str:
 
 _FLOAT = _simulated(partial(onnx_peer, "float.onnx", False))
 _OF_FLOAT = "held against float.onnx without optimization"
+_IN_ONNX = ("float.onnx, ONNX Runtime", "quantize_static, ONNX Runtime")
+_IN_LITERT = ("litert-torch, float, LiteRT (XNNPACK)", "ai-edge-quantizer, LiteRT (XNNPACK)")
+_XNNPACK = "int8.tflite, LiteRT (XNNPACK)"
 CONTESTANTS = (
     Contestant("float.onnx, ONNX Runtime", ("float.onnx",), partial(ours, "float.onnx"), _FLOAT, _OF_FLOAT),
     Contestant("float.onnx, OpenVINO", ("float.onnx",), partial(openvino, "float.onnx"), _FLOAT, _OF_FLOAT),
@@ -149,13 +154,18 @@ CONTESTANTS = (
         _OF_FLOAT,
     ),
     *(
-        Contestant(f"{name}.onnx, ONNX Runtime", (f"{name}.onnx",), partial(ours, f"{name}.onnx"))
+        Contestant(f"{name}.onnx, ONNX Runtime", (f"{name}.onnx",), partial(ours, f"{name}.onnx"), rivals=_IN_ONNX)
         for name in ("int8_qdq", "int8_qoperator", "int8_integer")
     ),
-    Contestant("int8_qdq.onnx, OpenVINO", ("int8_qdq.onnx",), partial(openvino, "int8_qdq.onnx")),
-    Contestant("int8.tflite, LiteRT (XNNPACK)", ("int8.tflite",), partial(litert_ours, "xnnpack")),
+    Contestant(
+        "int8_qdq.onnx, OpenVINO",
+        ("int8_qdq.onnx",),
+        partial(openvino, "int8_qdq.onnx"),
+        rivals=("float.onnx, OpenVINO",),
+    ),
+    Contestant(_XNNPACK, ("int8.tflite",), partial(litert_ours, "xnnpack"), rivals=_IN_LITERT),
     Contestant("int8.tflite, LiteRT (optimized)", ("int8.tflite",), partial(litert_ours, "optimized")),
-    Contestant(f"network.c, cc {' '.join(C_OPTIONS)}", FILES, c_ours, single=True, least_images=32),
+    Contestant(f"network.c, cc {' '.join(C_OPTIONS)}", FILES, c_ours, single=True, least_images=32, rivals=(_XNNPACK,)),
     Contestant(
         "quantize_static, ONNX Runtime",
         ("static.onnx",),

@@ -48,7 +48,7 @@ def write_page(folder: Path, parts: Mapping[str, Part]) -> None:
                 file = plots / f"{name}-{re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')}.svg"
                 file.write_text(plot)
                 lines += [f"![{title}]({PLOTS}/{file.name})\n"]
-            lines += [*table(results), ""]
+            lines += [*table(results), "", *where_time_goes(results)]
     (folder / PAGE).write_text("\n".join(lines).rstrip() + "\n")
 
 
@@ -70,6 +70,13 @@ def table(results: Sequence[Result]) -> Iterator[str]:
             cells.append(f"{growth(points):.2f}" if len(points) > 1 else "")
         notes = "; ".join(dict.fromkeys(text for each in row.values() for text in (each.error, each.note) if text))
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in (name, *cells, notes)) + " |"
+
+
+def where_time_goes(results: Sequence[Result]) -> list[str]:
+    """A list of the profiles that were taken, which follows the table."""
+    told = [each for each in results if each.profile]
+    lines = [f"- **{', '.join(filter(None, (each.contestant, each.column)))}**: {each.profile}" for each in told]
+    return ["Where the time goes:\n", *lines, ""] if lines else []
 
 
 def _column(result: Result) -> str:

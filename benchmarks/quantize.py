@@ -12,11 +12,13 @@ import argparse
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.profiles import compared, explained
 from benchmarks.results import Result, timed
 from benchmarks.timing import interleaved_rounds
 from fixedpoint.capture.fold import fold
@@ -83,9 +85,14 @@ def main() -> list[Result]:
             "inference": {key: _forward(model, x) for key, model in inference.items()},
         }.items():
             case = f"{name}, {size} px, batch {batch}"
-            results += timed("quantize", case, "images/s", interleaved_rounds(contestants, arguments.rounds), task)
+            measured = timed("quantize", case, "images/s", interleaved_rounds(contestants, arguments.rounds), task)
+            results += explained(measured, {"ours": list(peers)[1:]}, partial(_compared, contestants))
             results += [Result("quantize", case, key, "images/s", error=errors[key], column=task) for key in errors]
     return results
+
+
+def _compared(contestants: dict[str, Callable[[], int]], one: str, other: str) -> str:
+    return compared(contestants[one], contestants[other])
 
 
 def channels_last(x: Movable) -> Movable:

@@ -24,6 +24,7 @@ class Result:
         note: What a reader must know: with which share of other outputs, for example.
         error: Why there are no values, in one line.
         column: Of the table, if the case has several: `1 image, 1 thread`.
+        profile: Where the time goes, if that is told.
     """
 
     part: str
@@ -35,6 +36,7 @@ class Result:
     note: str = ""
     error: str = ""
     column: str = ""
+    profile: str = ""
 
     @property
     def key(self) -> tuple[str, str, str, str, str, float | None]:

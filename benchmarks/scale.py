@@ -4,8 +4,8 @@
 
 Databases have 1,000 to 1,281,167 small records, as many as ImageNet; training steps are those of vargconvnet_32 with
 random images, by batch, width, image size and number of processes on these cores; calibration and QAT are of networks
-of rising width. Each table shows the power with which time grows; its note has the line a + b n that fits best, which
-says whether the fixed part or the growing one dominates at the largest size.
+of rising width. Each table shows the power with which time grows; its note has what fits best, a + b n or a + b n^2,
+which says whether the fixed part or the growing one dominates at the largest size, and a profile what that part is.
 """
 
 import argparse
@@ -20,10 +20,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from PIL import Image
 
 from benchmarks.data_ours import BATCH, Repeated, training_batches
+from benchmarks.profiles import of_operations, sampled
 from benchmarks.results import Result
 from benchmarks.train_steps import Work, our_step, plain_recipe
 from fixedpoint.capture.fold import fold
@@ -34,6 +36,7 @@ from imagedb.writer import write_database
 from models.normalization import normalize
 from pipeline.machine import prepare
 from pipeline.params import load_params
+from pixels.batches import TrainingBatches
 from training.execution import Execution
 
 CPU = torch.device("cpu")
@@ -41,6 +44,8 @@ RECORDS = (1_000, 10_000, 100_000, 1_281_167)
 BATCHES, SIZES, PROCESSES = (16, 32, 64, 128), (32, 64, 96, 128), (1, 2)
 WIDTHS = (8, 16, 32, 64)  # channels of the stem; later stages have 2 and 4 times as many
 QUICK = 2  # sizes of each table, the smallest
+NEAR = 1e-9  # squared relative errors that differ less are equal: two points fit both powers
+PROFILED = 50_000  # records of a database whose packing is profiled, at most
 Timed = Callable[[], object]
 
 
@@ -72,33 +77,59 @@ def databases(counts: Sequence[int]) -> list[Result]:
     """Seconds to pack, open, shuffle, and get a first batch, of databases with so many records."""
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), "teal").save(buffer, "JPEG")
-    found = []
+    found, profiles = [], {}
     with TemporaryDirectory() as folder:
         image, path = Path(folder, "image.jpg"), Path(folder, "packed.lmdb")
         image.write_bytes(buffer.getvalue())
         for count in counts:
             start = time.perf_counter()
-            write_database(Repeated(image, count), path, workers=2)
+            _pack_anew(image, count, path)
             seconds = {"packing": time.perf_counter() - start}
             command = [sys.executable, "-m", __name__, str(path)]  # a process without warm caches of its own
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            seconds |= json.loads(done.stdout)
+            opened, profiles = json.loads(done.stdout)
+            seconds |= opened
             path.unlink()
             found += [
                 Result("scale", "records of a database", each, "s", (value,), count) for each, value in seconds.items()
             ]
-    return found
+        profiles |= {"packing": sampled(partial(_pack_anew, image, min(counts[-1], PROFILED), path))}
+    return profiled(found, profiles)
+
+
+def _pack_anew(image: Path, count: int, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    write_database(Repeated(image, count), path, workers=2)
 
 
 def opening(path: Path) -> dict[str, float]:
     """Seconds to open a database, to shuffle it, and to get a first batch, of this process."""
     start = time.perf_counter()
-    batches = training_batches(path, 32, BATCH, 0)
+    batches = _open(path)
     opened = time.perf_counter()
-    torch.randperm(len(batches.pixels.database), generator=torch.Generator().manual_seed(0)).split(BATCH)
+    _shuffle(batches)
     shuffled = time.perf_counter()
     next(batches.epoch(0))
     return {"opening": opened - start, "shuffling": shuffled - opened, "first batch": time.perf_counter() - shuffled}
+
+
+def opening_profiles(path: Path) -> dict[str, str]:
+    """Where the time of `opening` goes."""
+    batches = _open(path)
+    works: dict[str, Timed] = {
+        "opening": partial(_open, path),
+        "shuffling": partial(_shuffle, batches),
+        "first batch": lambda: next(batches.epoch(0)),
+    }
+    return {name: sampled(work) for name, work in works.items()}
+
+
+def _open(path: Path) -> TrainingBatches:
+    return training_batches(path, 32, BATCH, 0)
+
+
+def _shuffle(batches: TrainingBatches) -> None:
+    torch.randperm(len(batches.pixels.database), generator=torch.Generator().manual_seed(0)).split(BATCH)
 
 
 def steps(what: str, works: dict[int, Work], rounds: int) -> list[Result]:
@@ -128,12 +159,13 @@ def processes(rounds: int) -> list[Result]:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
         command += ["-m", "benchmarks.scale_processes", str(rounds)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        found.append(Result("scale", "training step by processes", "float", "s", tuple(json.loads(done.stdout)), count))
-    return found
+        seconds, profile = json.loads(done.stdout)
+        found.append(Result("scale", "training step by processes", "float", "s", tuple(seconds), count))
+    return profiled(found, {"float": profile})
 
 
 def in_turns(case: str, timed: dict[tuple[str, int], Timed], rounds: int) -> list[Result]:
-    """Seconds of each function by contestant and size, which take turns after a round that warms up."""
+    """Seconds of each function by contestant and size, which take turns after a round that warms up, and profiles."""
     seconds: dict[tuple[str, int], list[float]] = {key: [] for key in timed}
     for number in range(rounds + 1):
         for key, function in timed.items():
@@ -141,36 +173,46 @@ def in_turns(case: str, timed: dict[tuple[str, int], Timed], rounds: int) -> lis
             function()
             if number:
                 seconds[key].append(time.perf_counter() - start)
-    return [Result("scale", case, name, "s", tuple(each), size) for (name, size), each in seconds.items()]
+    largest = dict(sorted(timed, key=lambda key: key[1]))
+    profiles = {name: of_operations(timed[name, size]) for name, size in largest.items()}
+    found = [Result("scale", case, name, "s", tuple(each), size) for (name, size), each in seconds.items()]
+    return profiled(found, profiles)
 
 
-def line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The a and b of a + b n that fit points (n, seconds) with the least squared relative error."""
-    weights = [1 / seconds**2 for _, seconds in points]
-    total = sum(weights)
-    mean_n = sum(w * n for w, (n, _) in zip(weights, points, strict=True)) / total
-    mean_t = sum(w * t for w, (_, t) in zip(weights, points, strict=True)) / total
-    spread = sum(w * (n - mean_n) ** 2 for w, (n, _) in zip(weights, points, strict=True))
-    slope = sum(w * (n - mean_n) * (t - mean_t) for w, (n, t) in zip(weights, points, strict=True)) / spread
-    return mean_t - slope * mean_n, slope
+def profiled(results: Sequence[Result], profiles: dict[str, str]) -> list[Result]:
+    """The results, those of the largest size with the profile of their contestant."""
+    largest = max(each.at or 0 for each in results)
+    return [replace(each, profile=profiles[each.contestant]) if each.at == largest else each for each in results]
+
+
+def fit(points: Sequence[tuple[float, float]]) -> tuple[float, float, int]:
+    """The a, b and power 1 or 2 of a + b n^power that fit points (n, seconds) with the least squared relative error."""
+    seconds = np.array([each for _, each in points])
+    fits = []
+    for power in (1, 2):
+        terms = np.stack([np.ones(len(points)), [n**power for n, _ in points]], 1) / seconds[:, None]
+        (fixed, slope), *_ = np.linalg.lstsq(terms, np.ones(len(points)))
+        fits.append((float(np.square(terms @ [fixed, slope] - 1).sum()), float(fixed), float(slope), power))
+    simple, square = fits
+    return square[1:] if square[0] < simple[0] - NEAR else simple[1:]
 
 
 def fitted(results: Sequence[Result]) -> list[Result]:
-    """The results, each with the line through all sizes of its row as a note."""
+    """The results, each with the fit through all sizes of its row as a note."""
     rows: dict[tuple[str, str], list[Result]] = {}
     for each in results:
         rows.setdefault((each.case, each.contestant), []).append(each)
     noted = []
     for row in rows.values():
-        points = [(each.at or 0.0, each.median) for each in row]
-        fixed, slope = line(points)
-        largest = max(n for n, _ in points)
-        grown = slope * largest
-        dominating = "the growing part" if grown > fixed else "the fixed part"
-        note = f"{fixed:.3g} s + {slope:.3g} s n: {dominating} dominates at {largest:,.10g}"
+        fixed, slope, power = fit([(each.at or 0.0, each.median) for each in row])
+        largest = max(each.at or 0.0 for each in row)
+        dominating = "the growing part" if slope * largest**power > fixed else "the fixed part"
+        grown = "n" if power == 1 else "n^2"
+        note = f"{fixed:.3g} s + {slope:.3g} s {grown}: {dominating} dominates at {largest:,.10g}"
         noted += [replace(each, note=note) for each in row]
     return noted
 
 
 if __name__ == "__main__":
-    print(json.dumps(opening(Path(sys.argv[1]))))
+    database = Path(sys.argv[1])
+    print(json.dumps([opening(database), opening_profiles(database)]))

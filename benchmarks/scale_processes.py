@@ -1,4 +1,7 @@
-"""Seconds of training steps of 64 images that the processes of torchrun share, printed by process 0 as JSON."""
+"""Seconds of training steps of 64 images that the processes of torchrun share, and their profile.
+
+Process 0 prints both as JSON.
+"""
 
 import json
 import os
@@ -8,6 +11,7 @@ import time
 import torch
 
 import pipeline  # noqa: F401 - pins the instruction set before torch is imported
+from benchmarks.profiles import of_operations
 from benchmarks.train_steps import EPOCH, Work, plain_recipe
 from pipeline.params import load_params
 from training.distributed import joined, own_rank
@@ -26,13 +30,15 @@ def main(rounds: int, size: int) -> None:
         step = TrainingStep(work.model(), recipe, label_loss(recipe.label_smoothing), group=group)
         step.train()
         schedule, seconds = Schedule(step.optimizer, recipe, EPOCH), []
+        own = range(own_rank(size), own_rank(size) + 1)
         for number in range(rounds + 2):
             start = time.perf_counter()
             schedule.before_step(number)
-            step((work.images(),), range(own_rank(size), own_rank(size) + 1), (0, 0, number), number + 1)
+            step((work.images(),), own, (0, 0, number), number + 1)
             seconds.append(time.perf_counter() - start)
+        profile = of_operations(lambda: step((work.images(),), own, (0, 0, 0), 1))
         if group.rank == 0:
-            print(json.dumps(seconds[2:]))
+            print(json.dumps([seconds[2:], profile]))
 
 
 if __name__ == "__main__":

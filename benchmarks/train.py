@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.profiles import compared, explained
 from benchmarks.results import Result, timed
 from benchmarks.timing import interleaved_rounds
 from benchmarks.train_data import loading, splits
@@ -47,7 +48,9 @@ def main() -> list[Result]:
     results: list[Result] = []
 
     def measure(case: str, contestants: Contestants) -> None:
-        results.extend(timed("train", case, "images/s", interleaved_rounds(contestants, rounds)))
+        measured = timed("train", case, "images/s", interleaved_rounds(contestants, rounds))
+        rivals = {name: [name.replace("ours", "timm's loop").replace("integers", "float")] for name in contestants}
+        results.extend(explained(measured, rivals, lambda one, other: compared(contestants[one], contestants[other])))
 
     for title, work in {
         str(work): work for work in (replace(work, **changes) for work in works(params, device))

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+from project import REPOSITORY
 
 from benchmarks import __main__ as command
-from benchmarks.page import table, write_page
+from benchmarks.page import table, where_time_goes, write_page
 from benchmarks.plots import growth
 from benchmarks.record import Part, load, moved, origin, save
 from benchmarks.results import Result
@@ -37,6 +38,26 @@ def test_a_table_has_a_row_per_contestant_and_a_column_per_measurement():
         "| peer | 50 ±5 % (0.50x) | 2.5 |  |",
         "| a\\|b |  |  | ModuleNotFoundError: no module named 'a' |",
     ]
+
+
+def test_profiles_follow_their_table(tmp_path):
+    told = dataclasses.replace(OURS, profile="0.50 times as good as peer; perf: 90 % `f` of x.so")
+    save(tmp_path, "deploy", Part(ORIGIN, [told, PEER]))
+    write_page(tmp_path, load(tmp_path / "benchmarks.json"))
+    _, _, after = (tmp_path / "benchmarks.md").read_text().partition("| peer |")
+    assert "\n\nWhere the time goes:\n\n- **ours, 1 thread**: 0.50 times as good as peer; perf: 90 % `f`" in after
+    assert "Where the time goes" not in "\n".join(where_time_goes([OURS, PEER]))
+
+
+def test_the_page_in_git_is_that_of_the_results_in_git(tmp_path):
+    docs = REPOSITORY / "docs"
+    if not (docs / "benchmarks.json").exists():
+        pytest.skip("nothing has been measured yet")
+    write_page(tmp_path, load(docs / "benchmarks.json"))
+    plots = {path.name for path in (docs / "benchmarks").iterdir()}
+    assert plots == {path.name for path in (tmp_path / "benchmarks").iterdir()}
+    for name in ("benchmarks.md", *(f"benchmarks/{plot}" for plot in plots)):
+        assert (docs / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
 def test_growth_with_size():
