@@ -94,6 +94,7 @@ def training_batches(
         policy=None,
         policy_operations=1,
         policy_magnitude=0,
+        extra=None,
         erase=0,
     )
     input_format = InputFormat.model_validate(

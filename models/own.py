@@ -1,4 +1,4 @@
-"""Networks of the user's own: a function in a file or a module, named nets/mine.py:build or my_package.nets:build."""
+"""Functions of the user's own in a file or a module, such as nets/mine.py:build, which makes a network."""
 
 import importlib.util
 import sys
@@ -26,11 +26,11 @@ def build(name: str, num_classes: int | None, arguments: dict[str, Any]) -> nn.M
     """
     if "num_classes" in arguments:
         raise InputError(f"model.name {name}: num_classes cannot be among model.arguments, model.num_classes gives it")
-    source, function = locate(name), split_name(name)[1]
-    make = _function(_load(name, source), function, name)
+    function = split_name(name)[1]
+    make, source = load_function(name, "model.name")
     given = ({} if num_classes is None else {"num_classes": num_classes}) | arguments
     call = f"{function}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
-    network = _run(lambda: make(**given), f"model.name {name}: {printable(call, 300)}", source)
+    network = run_own(lambda: make(**given), f"model.name {name}: {printable(call, 300)}", source)
     if not isinstance(network, nn.Module):
         raise InputError(
             f"model.name {name}: {printable(call, 300)} gives {_kind(network)}, must give a torch.nn.Module"
@@ -44,13 +44,27 @@ def build(name: str, num_classes: int | None, arguments: dict[str, Any]) -> nn.M
     return network.cpu()
 
 
-def _load(name: str, source: Source) -> ModuleType:
+def load_function(name: str, parameter: str) -> tuple[Callable[..., Any], Source]:
+    """A function of the user's own, and where its code is, which runs.
+
+    Args:
+        name: A name for which `models.own_source.is_own` is true.
+        parameter: The parameter that has it, for messages.
+
+    Raises:
+        InputError: If there is no such function, or the import of its module raises an error.
+    """
+    source, what = locate(name, parameter), f"{parameter} {name}"
+    return _function(_load(source, what), split_name(name)[1], what), source
+
+
+def _load(source: Source, what: str) -> ModuleType:
     if str(source.root) not in sys.path:
         sys.path.append(str(source.root))
     importlib.invalidate_caches()
-    module = _run(lambda: _imported(source), f"model.name {name}: the import of {source.file.name}", source)
+    module = run_own(lambda: _imported(source), f"{what}: the import of {source.file.name}", source)
     if Path(module.__file__ or "").resolve() != source.file:
-        raise InputError(f"model.name {name}: the name {source.module} is also that of {module.__file__}: rename yours")
+        raise InputError(f"{what}: the name {source.module} is also that of {module.__file__}: rename yours")
     return module
 
 
@@ -65,20 +79,20 @@ def _imported(source: Source) -> ModuleType:
     return module
 
 
-def _function(module: ModuleType, function: str, name: str) -> Callable[..., Any]:
+def _function(module: ModuleType, function: str, what: str) -> Callable[..., Any]:
     try:
         found = attrgetter(function)(module)
     except AttributeError:
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         near = ", ".join(get_close_matches(function, known) or known[:5]) or "nothing that can be called"
-        raise InputError(f"model.name {name}: there is no {function}; there is: {near}") from None
+        raise InputError(f"{what}: there is no {function}; there is: {near}") from None
     if not callable(found) or isinstance(found, nn.Module):
-        raise InputError(f"model.name {name}: {function} is {_kind(found)}, must be a function that makes a network")
+        raise InputError(f"{what}: {function} is {_kind(found)}, must be a function")
     return found
 
 
-def _run(code: Callable[[], Any], what: str, source: Source) -> Any:
-    """The result of the user's code; what it raises is one line."""
+def run_own(code: Callable[[], Any], what: str, source: Source) -> Any:
+    """The result of the user's code; what it raises is one line that begins with `what`."""
     try:
         return code()
     except (InputError, MemoryError):

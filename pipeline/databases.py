@@ -14,6 +14,7 @@ from pipeline.paths import require
 from pipeline.splits import Split, database_path
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.batches import WHOLE_BATCH, BatchPartition, OrderedBatches, Pixels, Renderer, TrainingBatches
+from pixels.extra import Change
 from pixels.views import center_views, random_views
 from storage.errors import InputError
 from storage.model_file import ModelInfo
@@ -78,12 +79,14 @@ def training_batches(
     batch_size: int,
     partition: BatchPartition = WHOLE_BATCH,
     sizes: Mapping[int, int] | None = None,
+    change: Change | None = None,
 ) -> dict[int, TrainingBatches]:
     """Shuffled, augmented training batches, which are decoded where execution.decode says.
 
     Args:
         partition: The parts of each batch that this process computes.
         sizes: Image size by the first epoch that has it; None: input.size in all epochs.
+        change: That of `augment.extra`, if there is one.
 
     Returns:
         The batches of each size, by its first epoch.
@@ -92,7 +95,7 @@ def training_batches(
 
     def of_size(size: int) -> TrainingBatches:
         input_format = params.input.model_copy(update={"size": size})
-        pixels = Pixels(database, random_views(augment, params.input, size), input_format, params.seed)
+        pixels = Pixels(database, random_views(augment, params.input, size, change), input_format, params.seed)
         renderer = _device_renderer(input_format) if params.execution.decode == "cuda" else None
         return TrainingBatches(pixels, batch_size, params.machine.workers, renderer, partition)
 

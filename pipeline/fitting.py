@@ -11,15 +11,17 @@ from typing import Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from evaluation.score import Scores, predict, score
 from fixedpoint.program import Program
 from pipeline.checkpoints import about
-from pipeline.code import dependencies
+from pipeline.code import EXTRA, dependencies
 from pipeline.databases import check_same_classes, plain_batches, training_batches
 from pipeline.execution import execution
 from pipeline.launch import start_processes
 from pipeline.logits import Logits
+from pipeline.own_change import own_change
 from pipeline.params import Params
 from pipeline.paths import runs_folder
 from pipeline.progress import CheckpointTimer, Display, curves
@@ -105,7 +107,8 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
     partition = BatchPartition(own_rank(recipe.processes), recipe.processes, recipe.accumulate)
     train: Mapping[int, TrainingBatches] = {}
     if recipe.epochs:  # what is not trained needs no batch
-        train = training_batches(params, course.augment, recipe.batch_size, partition, course.sizes)
+        change = own_change(course.augment.extra, EXTRA[f"train_{stage}"])
+        train = training_batches(params, course.augment, recipe.batch_size, partition, course.sizes, change)
     val = plain_batches(params, partition=partition)
     databases = [*dict.fromkeys([*(each.pixels.database for each in train.values()), val.pixels.database])]
     check_same_classes(databases[0], databases[-1])
@@ -147,8 +150,9 @@ def fit_stage(trainee: Trainee, course: Course, params: Params) -> None:
             fitted = fit(step, train, validate, checkpoints, course.score_start, described, observer)
         except Stopped:
             _end(f"stopped; the checkpoint is in {folder}, the same command resumes from it", group, signals)
-        if group.rank == 0:
+        if isinstance(observer, Display):
             trainee.save(fitted)
+            print(observer.made(Path("artifacts", stage)))
 
 
 @contextmanager
@@ -190,7 +194,7 @@ def _writing(outputs: Path) -> Iterator[None]:
 def _end(line: str, group: Group, signals: list[int]) -> NoReturn:
     """Exit as a shell tells of a signal, which may have reached another process of the group."""
     if group.rank == 0:
-        print(line, file=sys.stderr)
+        tqdm.write(line, file=sys.stderr)  # in the place of a bar
     sys.exit(128 + group.maximum(max(signals, default=0)))
 
 
@@ -204,7 +208,7 @@ def _key(trainee: Trainee, course: Course, params: Params, databases: Sequence[s
         params=values,
         execution=params.execution.model_dump(),
         inputs=[*(digest_files([file]) for file in trainee.files), *databases],
-        code=dependencies(f"train_{trainee.stage}", values["model"]["name"]),
+        code=dependencies(f"train_{trainee.stage}", values["model"]["name"], course.augment.extra),
     )
 
 

@@ -38,6 +38,11 @@ def _explain(problem: ErrorDetails, schema: type[BaseModel]) -> str:
 def _section(path: list[str], schema: type[BaseModel]) -> type[BaseModel]:
     section = schema
     for name in path:
+        if name not in section.model_fields:
+            continue  # a key of a dictionary
         annotation = section.model_fields[name].annotation
-        section = next((t for t in (annotation, *get_args(annotation)) if isinstance(t, type)), section)
+        section = next(
+            (t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, BaseModel)),
+            section,
+        )
     return section

@@ -1,4 +1,4 @@
-"""The code of a network of the user's own: its file, what this imports from beside it, and the files that these name.
+"""The code of a function of the user's own: its file, what this imports from beside it, and the files that these name.
 
 What lies in site-packages counts by its version alone, as the packages that this repository imports.
 """
@@ -25,25 +25,28 @@ class OwnCode(NamedTuple):
     imports: set[str]
 
 
-def own_code(network: str) -> OwnCode:
-    """The code of the network of that name; nothing if it is none of the user's own. None of it is run.
+def own_code(name: str, parameter: str = "model.name") -> OwnCode:
+    """The code of the function of that name; nothing if it is none of the user's own. None of it is run.
+
+    Args:
+        parameter: The parameter that has the name, for messages.
 
     Raises:
-        InputError: If the network's file is not there, or a file of its code is no Python.
+        InputError: If the function's file is not there, or a file of its code is no Python.
     """
     code = OwnCode({}, set())
-    if not is_own(network):
+    if not is_own(name):
         return code
-    source = locate(network)
+    source = locate(name, parameter)
     code.imports.add(source.module or "")
     roots = _roots(source.root)
     waiting = [source.file, *files_below(source.root, source.module or "")] if source.root in roots else []
     while waiting:
         file = waiting.pop().resolve()
         above = [root for root in roots if file.is_relative_to(root)]
-        name = file.relative_to(max(above, key=lambda root: len(root.parts))) if above else Path(file.name)
-        if code.files.setdefault(name, file) is file and file.suffix == ".py":
-            found = _facts(file, network)
+        short = file.relative_to(max(above, key=lambda root: len(root.parts))) if above else Path(file.name)
+        if code.files.setdefault(short, file) is file and file.suffix == ".py":
+            found = _facts(file, f"{parameter} {name}")
             code.imports.update(each for each in found.imports if not each.startswith("."))
             waiting += [path for each in found.imports for path in _imported(each, file, roots)]
             waiting += _named(found.strings, file.parent)
@@ -65,12 +68,12 @@ def _roots(own: Path) -> list[Path]:
     return [root for root in roots if not INSTALLED & {*root.parts} and not any(map(root.is_relative_to, python))]
 
 
-def _facts(file: Path, network: str) -> Facts:
+def _facts(file: Path, what: str) -> Facts:
     try:
         return facts(file.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError, RecursionError) as error:  # a ValueError is of text that is not UTF-8
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise InputError(f"model.name {network}: {file}{where} is no Python in UTF-8: {error}") from None
+        raise InputError(f"{what}: {file}{where} is no Python in UTF-8: {error}") from None
 
 
 def _imported(name: str, module: Path, roots: list[Path]) -> list[Path]:

@@ -1,10 +1,11 @@
 """Checked params.yaml: an error names the unknown key, the wrong type or the impossible value, and what is allowed."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.mistakes import explained
@@ -97,12 +98,34 @@ class Report(Section):
     images: int = Field(ge=1, description="validation images that the quantization report measures")
 
 
+class Bounds(Section):
+    """Between which values a number must be."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.min is None and self.max is None:
+            raise InputError("min, max or both are needed")
+        return self
+
+
+def _of_a_file(name: str) -> str:
+    if not re.fullmatch(r".+\.json:[^:]+", name):
+        raise InputError(f"{name} is not allowed, must be FILE.json:KEY, such as metrics/int.json:top5")
+    return name
+
+
 class Gate(Section):
     """What `python -m tools.gate` lets pass. A mismatch between integer forms always fails the gate."""
 
     quantization_drop: float = Field(description="points of top-1 that the integer model may lie below float")
     regression: float = Field(description="points of top-1 that the integer model may lose against another revision")
     macs_growth: float = Field(description="percent by which the multiply-accumulates may grow")
+    metrics: dict[Annotated[str, AfterValidator(_of_a_file)], Bounds] = Field(
+        description="bounds of numbers in other files, e.g. {metrics/int.json:top5: {min: 99}}"
+    )
 
 
 class Card(Section):

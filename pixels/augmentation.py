@@ -43,4 +43,7 @@ class Augmentation(Section):
     )
     policy_operations: int = Field(ge=1, description="of rand_augment: operations per image, one after the other")
     policy_magnitude: int = Field(ge=0, le=30, description="of rand_augment: their strength, up to 30")
+    extra: str | None = Field(
+        description="FILE.py:FUNCTION of yours on the RGB pixels, after the policy, docs/extending.md; null: none"
+    )
     erase: float = Field(ge=0, le=1, description="probability that a random rectangle becomes grey")

@@ -37,7 +37,7 @@ class EncodedBatch(NamedTuple):
     Attributes:
         images: each uint8, [bytes] of a JPEG file or [3, height, width] RGB.
         views: the part of each image.
-        colors: float32 [batch, 3, 7], the `float_color_map` of each image; to RGB if a policy follows.
+        colors: float32 [batch, 3, 7], the `float_color_map` of each image; to RGB if its view changes that.
         labels: int64 [batch].
         names: the record of each image, for messages.
     """
@@ -98,7 +98,7 @@ class Pixels(Dataset):
                 images.append(decode_rgb(record.image, names[-1]))
                 size = images[-1].shape[2], images[-1].shape[1]
             views.append(self.views(*size, seeded_generator(self.seed, epoch, index)))
-            target = "rgb" if views[-1].operations else self.input_format.color_space
+            target = "rgb" if views[-1].changes_rgb else self.input_format.color_space
             colors.append(float_color_map(target, views[-1].jitter))
             labels.append(record.label)
         return EncodedBatch(images, views, torch.from_numpy(np.stack(colors)).float(), torch.tensor(labels), names)
@@ -236,3 +236,8 @@ class OrderedBatches:
         starts = range(0, len(self.indices), self.batch_size)
         keys = ([(0, i) for i in self.indices[start : start + self.batch_size]] for start in starts)
         return ordered_map(self.pixels.batch, keys, self.workers, chunk=1)
+
+    def record(self, image: int) -> tuple[int, str]:
+        """The number and the name of the record of image number `image`."""
+        index = self.indices[image]
+        return index, self.pixels.database[index].name

@@ -55,14 +55,19 @@ class DeviceRenderer:
         decoded = self._decode(batch.images, batch.names)
         pixels = torch.cat([self._resample(decoded[part], batch.views[part]) for part in _parts(batch.views)])
         out = _recolor(pixels, batch.colors.to(self.device, non_blocking=True))
-        if changed := [i for i, view in enumerate(batch.views) if view.operations]:
-            rgb = torch.stack([apply_operations(out[i], batch.views[i].operations) for i in changed])
+        if changed := [i for i, view in enumerate(batch.views) if view.changes_rgb]:
+            rgb = torch.stack([self._changed(out[i], batch.views[i]) for i in changed])
             out[changed] = _recolor(rgb.float(), self.from_rgb.expand(len(changed), -1, -1))
         for i, view in enumerate(batch.views):
             if view.erase:
                 left, top, width, height = view.erase
                 out[i, :, top : top + height, left : left + width] = GREY
         return out
+
+    def _changed(self, pixels: Tensor, view: View) -> Tensor:
+        """RGB pixels, uint8 [3, size, size], after a view's operations and its extra, which runs on the CPU."""
+        pixels = apply_operations(pixels, view.operations)
+        return view.extra(pixels).to(self.device) if view.extra else pixels
 
     def _decode(self, images: list[Tensor], names: list[str]) -> list[Tensor]:
         decoded = [image.to(self.device, non_blocking=True) if image.dim() == 3 else image for image in images]

@@ -63,7 +63,7 @@ def render_batch(
         failed = error.index if isinstance(error, DamagedImage) else i
         raise InputError(f"{names[failed]}: {error}" if names else str(error)) from None
     for view, pixels in zip(chosen, out.numpy(), strict=True):
-        if view.operations:
+        if view.changes_rgb:
             _apply(view, pixels, input_format.color_space)
         if view.erase:
             left, top, width, height = view.erase
@@ -71,11 +71,11 @@ def render_batch(
 
 
 def _colors(images: Sequence[bytes | np.ndarray], views: Sequence[View], color_space: str) -> list[ColorMap | None]:
-    """The map of each image to `color_space`, or to RGB if a policy follows."""
+    """The map of each image to `color_space`, or to RGB if a policy or a change of the user's own follows."""
     colors: list[ColorMap | None] = [None] * len(images)
     jittered: dict[tuple[str, str], dict[int, Jitter]] = defaultdict(dict)
     for i, (image, view) in enumerate(zip(images, views, strict=True)):
-        spaces = "yuv444" if isinstance(image, bytes) else "rgb", "rgb" if view.operations else color_space
+        spaces = "yuv444" if isinstance(image, bytes) else "rgb", "rgb" if view.changes_rgb else color_space
         if view.jitter:
             jittered[spaces][i] = view.jitter
         elif plain := color_map(*spaces):
@@ -89,8 +89,11 @@ def _colors(images: Sequence[bytes | np.ndarray], views: Sequence[View], color_s
 
 
 def _apply(view: View, pixels: np.ndarray, color_space: str) -> None:
-    """Apply a policy's operations to the RGB pixels of a view, uint8 [3, size, size], and convert them."""
-    changed = apply_operations(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), view.operations)
-    pixels[:] = np.asarray(changed).transpose(2, 0, 1)
+    """Change the RGB pixels of a view, uint8 [3, size, size], by its operations and its extra, and convert them."""
+    if view.operations:
+        changed = apply_operations(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), view.operations)
+        pixels[:] = np.asarray(changed).transpose(2, 0, 1)
+    if view.extra:
+        pixels[:] = view.extra(torch.from_numpy(pixels)).numpy()
     if colors := color_map("rgb", color_space):
         map_colors(pixels, *colors)

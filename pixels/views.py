@@ -9,6 +9,7 @@ from functools import cache, partial
 import torch
 
 from pixels.augmentation import Augmentation, InputFormat
+from pixels.extra import Change, Extra
 from pixels.policies import Operation, draw_operations
 from storage.errors import InputError
 
@@ -28,6 +29,7 @@ class View:
         jitter: factors of brightness, contrast and saturation, and rotation of the hue in turns; None: no change.
         reduce: 1, 2, 4 or 8; a JPEG file may be decoded at 1 / reduce of its size first.
         operations: operations of a policy on the RGB pixels, after resampling and jitter.
+        extra: a change by code of the user's own on the RGB pixels after these operations; None: none.
         erase: left, top, width, height of the rectangle that becomes grey at the end; None: none.
         cubic: whether the filter of the resampling is cubic, and not linear.
     """
@@ -39,14 +41,22 @@ class View:
     jitter: tuple[float, float, float, float] | None = None
     reduce: int = 1
     operations: tuple[Operation, ...] = ()
+    extra: Extra | None = None
     erase: Rectangle | None = None
     cubic: bool = False
+
+    @property
+    def changes_rgb(self) -> bool:
+        """Whether there are changes of the RGB pixels after resampling and jitter."""
+        return bool(self.operations) or self.extra is not None
 
 
 Views = Callable[[int, int, torch.Generator], View]  # of the width and height of an image
 
 
-def random_views(augmentation: Augmentation, input_format: InputFormat, size: int | None = None) -> Views:
+def random_views(
+    augmentation: Augmentation, input_format: InputFormat, size: int | None = None, change: Change | None = None
+) -> Views:
     """Random views for training, as `augmentation` describes them.
 
     A padded crop is taken from the image as `center_views` resizes it, so that objects have the same size in training
@@ -54,12 +64,13 @@ def random_views(augmentation: Augmentation, input_format: InputFormat, size: in
 
     The draws of crop and flip are those of torchvision's v2 RandomResizedCrop, RandomCrop (with pad_if_needed) and
     RandomHorizontalFlip, in this order and from the same generator. The factors of ColorJitter follow, then the policy
-    and RandomErasing, both again drawn as in torchvision.
+    and RandomErasing, both again drawn as in torchvision, and at last the seed of `change`.
 
     Args:
         augmentation: The random changes.
         input_format: The network's input.
         size: Height and width of the pixels; None: the input's.
+        change: That of `augmentation.extra`, if there is one.
 
     Raises:
         InputError: if a padded crop could lie outside the image.
@@ -67,13 +78,14 @@ def random_views(augmentation: Augmentation, input_format: InputFormat, size: in
     padding = augmentation.crop_padding
     if augmentation.crop == "padded" and padding >= input_format.size:
         raise InputError(f"crop_padding {padding} is not allowed, must be below the input's size {input_format.size}")
-    return partial(_random_view, augmentation, input_format, size or input_format.size)
+    return partial(_random_view, augmentation, input_format, size or input_format.size, change)
 
 
 def _random_view(
     augmentation: Augmentation,
     input_format: InputFormat,
     size: int,
+    change: Change | None,
     width: int,
     height: int,
     generator: torch.Generator,
@@ -96,7 +108,8 @@ def _random_view(
     reduce = next(r for r in (8, 4, 2, 1) if r <= max(ratio, 1))
     operations = draw_operations(augmentation, size, generator)
     erase = _erased(augmentation, size, generator)
-    return View(box, True, target, flip, jitter, reduce, operations, erase, _is_cubic(input_format))
+    extra = Extra(change, _integer(2**32 - 1, generator)) if change else None
+    return View(box, True, target, flip, jitter, reduce, operations, extra, erase, _is_cubic(input_format))
 
 
 def center_views(input_format: InputFormat) -> Views:

@@ -18,11 +18,12 @@ FOLDER = Path("artifacts/code")
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    network = load_params().model.name
+    params = load_params()
+    extras = {"train_float": params.augment.extra, "train_qat": params.qat.augment.extra}
     scripts = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py") if path != Path(__file__))
     for script in scripts:
         with whole_file(FOLDER / f"{script}.txt") as partial:
-            partial.write_text(dependencies(script, network), encoding="utf-8")
+            partial.write_text(dependencies(script, params.model.name, extras.get(script)), encoding="utf-8")
     print(f"the code of {len(scripts)} scripts in {FOLDER}")
 
 

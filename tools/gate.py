@@ -10,14 +10,15 @@ import argparse
 import math
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from pipeline.cli import run
-from pipeline.params import Gate, load_params
+from pipeline.params import Bounds, Gate, load_params
 from pipeline.paths import require
 from storage.errors import InputError
-from storage.json_file import parse_json
+from storage.json_file import parse_json, read_json
 from storage.printable import printable
 
 METRICS = "metrics/summary.json"
@@ -33,15 +34,23 @@ class Change(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Check:
-    """One condition: `value` must be at most `limit`; None if there was nothing to compare with."""
+    """One condition: `value` must be at most, or at least, `limit`; None if there was nothing to compare with."""
 
     name: str
     value: float | None
     limit: float
+    at_least: bool = False
 
     @property
     def crossed(self) -> bool:
-        return self.value is not None and not self.value <= self.limit
+        if self.value is None:
+            return False
+        return not (self.value >= self.limit if self.at_least else self.value <= self.limit)
+
+    def __str__(self) -> str:
+        value = "nothing to compare with" if self.value is None else f"{self.value:g}"
+        limit = f"at least {self.limit:g}" if self.at_least else f"{self.limit:g}"
+        return f"| {self.name} | {value} | {limit} | {'**crossed**' if self.crossed else 'ok'} |"
 
 
 def main() -> None:
@@ -49,11 +58,9 @@ def main() -> None:
     parser.add_argument("--against", default="HEAD", metavar="REVISION", help="a commit of git (default: HEAD)")
     revision = parser.parse_args().against
     require(METRICS, "make validate")
-    results = checks(metrics_diff(revision), load_params().gate, revision)
-    print("| gate | value | at most | |\n|---|---:|---:|---|")
-    for check in results:
-        value = "nothing to compare with" if check.value is None else f"{check.value:g}"
-        print(f"| {check.name} | {value} | {check.limit:g} | {'**crossed**' if check.crossed else 'ok'} |")
+    limits = load_params().gate
+    results = [*checks(metrics_diff(revision), limits, revision), *own_checks(limits.metrics)]
+    print("| gate | value | at most | |\n|---|---:|---:|---|", *results, sep="\n")
     if crossed := [check.name for check in results if check.crossed]:
         sys.stdout.flush()
         raise InputError(f"crossed: {'; '.join(crossed)} (limits: `gate` in params.yaml)")
@@ -88,12 +95,8 @@ def checks(changes: dict[str, Change], limits: Gate, revision: str) -> list[Chec
 
     def number(name: str, state: Literal["old", "new"]) -> float | None:
         value = changes.get(name, {}).get(state)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            of = f" of {revision}" if state == "old" else ""
-            raise InputError(f"{name} in {METRICS}{of} is {printable(repr(value))}, not a number")
-        return value
+        where = METRICS + (f" of {revision}" if state == "old" else "")
+        return None if value is None else _number(value, f"{name} in {where}")
 
     def here(name: str) -> float:
         value = number(name, "new")
@@ -117,6 +120,33 @@ def checks(changes: dict[str, Change], limits: Gate, revision: str) -> list[Chec
             limits.macs_growth,
         ),
     ]
+
+
+def own_checks(metrics: Mapping[str, Bounds]) -> Iterator[Check]:
+    """The conditions on numbers of other files.
+
+    Raises:
+        InputError: If a file has no such key, or what it has is no number.
+        OSError: If a file cannot be read.
+    """
+    for name, bounds in metrics.items():
+        file, key = name.rsplit(":", 1)
+        value = read_json(require(file, "make repro"))
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is None:
+            raise InputError(f"gate.metrics: {file} has no {key}")
+        found = _number(value, f"{key} in {file}")
+        if bounds.min is not None:
+            yield Check(name, found, bounds.min, at_least=True)
+        if bounds.max is not None:
+            yield Check(name, found, bounds.max)
+
+
+def _number(value: object, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{what} is {printable(repr(value))}, not a number")
+    return value
 
 
 if __name__ == "__main__":

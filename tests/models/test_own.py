@@ -142,7 +142,7 @@ def test_its_input_may_be_normalized(write):
     [
         ("x = 1", "build", "there is no build; there is: nothing that can be called$"),
         ("def bild(): pass", "build", "there is no build; there is: bild$"),
-        ("build = 3", "build", "build is a int, must be a function that makes a network"),
+        ("build = 3", "build", "build is a int, must be a function"),
         ("from torch import nn\nbuild = nn.Linear(1, 1)", "build", "build is a Linear, must be a function"),
         (
             "def build(num_classes):\n    pass",

@@ -24,6 +24,7 @@ AUGMENTATION = Augmentation(
     policy=None,
     policy_operations=2,
     policy_magnitude=9,
+    extra=None,
     erase=0,
 )
 ON_DEVICE = DeviceRenderer(RGB, torch.device("cpu"))

@@ -35,7 +35,7 @@ class Records(list):
 def pixels_of(images, color_space="yuv444", seed=0, resample="bilinear", **changes):
     plain = {"crop": "resized", "crop_scale": (0.2, 1), "crop_ratio": (3 / 4, 4 / 3), "crop_padding": 0}
     plain |= {"flip": 0.5, "color_jitter": (0, 0, 0, 0)}
-    plain |= {"policy": None, "policy_operations": 2, "policy_magnitude": 9, "erase": 0}
+    plain |= {"policy": None, "policy_operations": 2, "policy_magnitude": 9, "extra": None, "erase": 0}
     given = Augmentation(**plain | changes)
     input_format = InputFormat(size=SIZE, color_space=color_space, resize=None, resample=resample)
     return Pixels(Records(images), random_views(given, input_format), input_format, seed)

@@ -239,7 +239,7 @@ from pixels.views import center_views, random_views
 
 warnings.simplefilter("ignore")
 crops = {"crop": "resized", "crop_scale": (0.01, 1), "crop_ratio": (0.5, 2), "crop_padding": 0}
-policy = {"policy": "trivial_augment", "policy_operations": 2, "policy_magnitude": 9, "erase": 0.5}
+policy = {"policy": "trivial_augment", "policy_operations": 2, "policy_magnitude": 9, "extra": None, "erase": 0.5}
 augmentation = Augmentation(**crops, **policy, flip=0.5, color_jitter=(0.4, 0.4, 0.4, 0.1))
 given = InputFormat(size=24, color_space="yuv444", resize=20, resample="bilinear")
 random, found = np.random.default_rng(0), {"pixels": 0, "refused": 0}

@@ -33,6 +33,7 @@ def draw(policy, size=32, seed=0, operations=2, magnitude=9):
         policy=policy,
         policy_operations=operations,
         policy_magnitude=magnitude,
+        extra=None,
         erase=0,
     )
     generator = torch.Generator().manual_seed(seed)

@@ -26,6 +26,7 @@ AUGMENTATION = Augmentation(
     policy=None,
     policy_operations=2,
     policy_magnitude=9,
+    extra=None,
     erase=0,
 )
 

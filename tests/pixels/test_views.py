@@ -15,8 +15,8 @@ SHAPES = [(64, 48), (37, 90), (120, 31), (16, 16), (9, 200), (150, 150)]
 
 def augmentation(**changes):
     plain = {"crop": "resized", "crop_scale": (0.08, 1), "crop_ratio": (3 / 4, 4 / 3), "crop_padding": 0}
-    plain |= {"flip": 0.5, "color_jitter": (0, 0, 0, 0)}
-    return Augmentation(**plain | {"policy": None, "policy_operations": 2, "policy_magnitude": 9, "erase": 0} | changes)
+    plain |= {"flip": 0.5, "color_jitter": (0, 0, 0, 0), "policy": None, "policy_operations": 2, "policy_magnitude": 9}
+    return Augmentation(**plain | {"extra": None, "erase": 0} | changes)
 
 
 FILTERS = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}

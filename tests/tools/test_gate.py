@@ -13,7 +13,7 @@ from storage.errors import InputError
 from tools import gate
 
 REPOSITORY = Path(__file__).parents[2]
-LIMITS = Gate(quantization_drop=0.5, regression=0.25, macs_growth=10)
+LIMITS = Gate(quantization_drop=0.5, regression=0.25, macs_growth=10, metrics={})
 GOOD = {"int_top1": 90.0, "int_top1_drop": 0.5, "mismatches": 0, "macs": 1000}
 
 

@@ -35,6 +35,7 @@ AUGMENTATION = {
     "policy": None,
     "policy_operations": 2,
     "policy_magnitude": 9,
+    "extra": None,
     "erase": 0,
 }
 INPUT = {"size": 32, "color_space": "rgb", "resize": None, "resample": "bilinear"}
