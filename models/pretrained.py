@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,26 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
     found = files.sha256(path)
     if found != sha256:
         raise InputError(f"{what} has sha256 {found}, but train.init_from.sha256 is {sha256}")
-    contents = read_contents(path, what)
+    return take_weights(model, read_contents(path, what), path, what, new_layers)
+
+
+def take_weights(
+    model: nn.Module, contents: Any, path: Path, what: str, new_layers: Sequence[str] | None = None
+) -> str:
+    """Load the weights among the contents of a file into `model`, or into the network of a `Normalized` one.
+
+    Args:
+        contents: The result of `models.weights_file.read_contents`.
+        path: The file, for the line that is returned.
+        what: The file's name in messages.
+        new_layers: As in `load_weights`; None: there is no such parameter, and messages do not speak of it.
+
+    Returns:
+        A line that says which of the file's weights were taken.
+
+    Raises:
+        InputError: As `load_weights`.
+    """
     if isinstance(contents, dict) and "scored" in contents:  # a checkpoint of this repository; `model` is not averaged
         contents = {"scored": contents["scored"]}
     network = model.network if isinstance(model, Normalized) else model
@@ -51,8 +71,8 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
     check_weights(weights.tensors, what)
     passed_over = ", ".join(_without_normalization(weights, model, what))
 
-    find_layers(model, new_layers, "train.init_from.new_layers")
-    new = tuple(f"{name}." for name in new_layers)
+    find_layers(model, new_layers or (), "train.init_from.new_layers")
+    new = tuple(f"{name}." for name in new_layers or ())
     tensors = {name: tensor for name, tensor in weights.tensors.items() if not name.startswith(new)}
     expected = {name: tensor for name, tensor in expected.items() if not name.startswith(new)}
     if differences := _differences(expected, tensors):
@@ -60,8 +80,8 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
         shown = "; ".join(differences[name] for name in sorted(differences)[:3])
         where = sorted({name.rpartition(".")[0] for name in differences})
         solved = len(where) <= 3 and set(where) <= {name for name, _ in network.named_modules() if name}
-        hint = f"; train.init_from.new_layers [{', '.join(where)}] would leave what differs random" if solved else ""
-        raise InputError(f"{what} does not fit: {shown}{more}{hint}")
+        hint = f"; train.init_from.new_layers [{', '.join(where)}] would leave what differs random"
+        raise InputError(f"{what} does not fit: {shown}{more}{hint if solved and new_layers is not None else ''}")
     network.load_state_dict(tensors, strict=False)  # only the new layers are missing
     left = f"; passed over: {printable(passed_over, 100)}" if passed_over else ""
     return f"{len(tensors)} tensors from {path}, {weights.name}{left}"

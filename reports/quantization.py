@@ -24,8 +24,10 @@ from fixedpoint.c.source import flash_bytes
 from fixedpoint.onnx.runtime import saturating_weights
 from fixedpoint.program import PORTABLE, Op, Program
 from fixedpoint.program.bounds import accumulator_bound
+from fixedpoint.program.portable import lower
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
+from fixedpoint.quantize.scales import with_best_scales
 from storage.model_file import ModelInfo
 
 WORST = 5
@@ -113,6 +115,7 @@ class Report:
         input_shape: Channels, height, width.
         color_space: Colour space of the input.
         images: Number of images that the statistics are computed from.
+        split: What these images are.
         weight_limit: Greatest magnitude of an integer weight.
         arithmetic: Arithmetic of the integer model.
         forms: Figures by form: float, covering, ptq, int.
@@ -126,6 +129,7 @@ class Report:
     input_shape: tuple[int, int, int]
     color_space: str
     images: int
+    split: str
     weight_limit: int
     arithmetic: str
     forms: dict[str, FormFigures]
@@ -187,6 +191,7 @@ def measure(
     info: ModelInfo,
     count: int,
     images: Callable[[], Iterable[Tensor]],
+    split: str = "validation",
 ) -> Report:
     """Everything that the page shows.
 
@@ -194,10 +199,11 @@ def measure(
         reference: The float network.
         programs: The programs of the ptq, qat and int model files, by form.
         covering: The result of `covering_program`.
-        scores: Scores of the forms float, covering, ptq and int.
+        scores: Scores of the forms float, covering, ptq and int; None: not scored.
         info: What the int model file says about the model.
         count: Number of images that `images` gives.
         images: Gives batches of network input, the same ones at each call.
+        split: What these images are.
     """
     program, ptq = programs["int"], convert(programs["ptq"])
     noise = accumulated_noise(reference, {"covering": covering, "ptq": ptq, "int": program}, images())
@@ -209,6 +215,7 @@ def measure(
         input_shape=program.input_shape,
         color_space=info.color_space,
         images=count,
+        split=split,
         weight_limit=program.weight_limit,
         arithmetic=program.arithmetic,
         forms={
@@ -237,6 +244,18 @@ def measure(
         peak=plan(program).peak,
         flash=flash_bytes(program),
     )
+
+
+def reference_program(floating: Program, program: Program, images: Callable[[], Iterable[Tensor]]) -> Program:
+    """The float network with the operations of `program`, which the quantized ones are measured against.
+
+    Args:
+        floating: The folded program of the float network.
+        program: The integer program.
+        images: Gives the calibration images as batches of network input.
+    """
+    scaled = with_best_scales(floating, images)
+    return lower(scaled) if program.is_portable else scaled
 
 
 def covering_program(reference: Program, program: Program, images: Callable[[], Iterable[Tensor]]) -> Program:

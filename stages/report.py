@@ -30,8 +30,6 @@ from tqdm import tqdm
 
 from evaluation.score import Scores, predict, score
 from fixedpoint.program.integer import integer_logits
-from fixedpoint.program.portable import lower
-from fixedpoint.quantize.scales import with_best_scales
 from models.normalization import normalize
 from pipeline.databases import Split, check_model, open_database, plain_batches
 from pipeline.draw import draw
@@ -39,7 +37,7 @@ from pipeline.float_model import float_program
 from pipeline.machine import prepare
 from pipeline.origins import check_origins
 from pipeline.results import read_scores
-from reports.quantization import covering_program, measure
+from reports.quantization import covering_program, measure, reference_program
 from reports.quantization_page import page
 from reports.quantization_table import table
 
@@ -58,9 +56,8 @@ def main() -> None:
         check_model(file.path, stored[file.name].info, params)
     programs = {form: stored_program(stored[form]) for form in ("ptq", "qat", "int")}
     known = params.calibrate.images
-    reference = with_best_scales(float_program(stored["float"]), lambda: inputs(params, "train", known))
-    if programs["int"].is_portable:
-        reference = lower(reference)
+    floating = float_program(stored["float"])
+    reference = reference_program(floating, programs["int"], lambda: inputs(params, "train", known))
     check_origins(reference, programs)
     covering = covering_program(reference, programs["int"], lambda: inputs(params, "train", known))
     scores = {form.name: stored_scores(form) for form in (FLOAT, PTQ, INT)}
