@@ -162,7 +162,8 @@ gate: setup  ## fail if the results are worse than params.yaml allows: make gate
 
 JOBS ?= 2
 # DVC matches names from their start, and where the output is no terminal takes it for one of 80 columns.
-TABLE = COLUMNS=$${COLUMNS:-110} dvc exp show --no-pager --only-changed --drop '.*/|(compared|executions|macs|params)$$'
+TABLE = COLUMNS=$${COLUMNS:-110} dvc exp show --no-pager --only-changed --keep '(lr|float_top1|int_top1)$$' \
+	--drop '.*/|(compared|executions|macs|params)$$'
 .PHONY: sweep experiments
 sweep: setup  ## run an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
 	@test -n "$$LR" || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
@@ -179,6 +180,11 @@ experiments: setup  ## print the table of experiments
 .PHONY: verify
 verify: setup  ## read every record of the databases, and compare results and DVC's cache with their digests
 	@python -m tools.verify
+
+.PHONY: new
+new: setup  ## look at your images and write the params.yaml that fits them: make new DATA=DIR (NETWORK=resnet18 SIZE=224)
+	@test -n "$$DATA" || { echo 'error: no images; e.g. make new DATA=photos'; exit 1; }
+	@python -m tools.new $(if $(NETWORK),--network "$$NETWORK") $(if $(SIZE),--size "$$SIZE") -- "$$DATA"
 
 .PHONY: recipe
 recipe: setup  ## set params.yaml to recipes/NAME.yaml and print what changes: make recipe NAME=imagenet

@@ -4,7 +4,7 @@ It only warns; `pipeline.code` leaves it out of the code that results depend on.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from statistics import median
 
 from imagedb.reader import ImageDatabase
@@ -28,14 +28,14 @@ def resize_for(size: int) -> int:
     return size * 8 // 7
 
 
-def short_side(sizes: Mapping[str, Size]) -> int:
+def short_side(sizes: Collection[Size]) -> int:
     """The median of the short sides, in pixels."""
-    return int(median(min(size) for size in sizes.values()))
+    return int(median(map(min, sizes)))
 
 
-def photographs(sizes: Mapping[str, Size]) -> bool:
+def photographs(sizes: Collection[Size]) -> bool:
     """Whether images are photographs, in which objects are anywhere and of any size, judged by their sizes alone."""
-    return short_side(sizes) >= (SMALL if len({*sizes.values()}) > 1 else LARGE)
+    return short_side(sizes) >= (SMALL if len({*sizes}) > 1 else LARGE)
 
 
 def seen(image: Size, size: int, resize: int | None) -> float:
@@ -56,7 +56,7 @@ def unfitting(sizes: Mapping[str, Size], params: Params) -> Iterator[str]:
         smaller = resize_for(size)
         mended = any(seen(image, size, smaller) >= LEAST for image in cut.values())
         yield text + (f"set input.resize to {smaller}" if mended else "they are long, so cut them or leave them out")
-    side = short_side(sizes)
+    side = short_side(sizes.values())
     if side >= FAR * size:
         yield (
             f"half of the images have a short side of {side} pixels or more, and the network sees {size} of them: set "
@@ -64,6 +64,6 @@ def unfitting(sizes: Mapping[str, Size], params: Params) -> Iterator[str]:
         )
     blocks = {"augment": params.augment, "qat.augment": params.qat.augment}
     padded = [f"{block}.crop" for block, augment in blocks.items() if augment.crop == "padded"]
-    if padded and photographs(sizes):
+    if padded and photographs(sizes.values()):
         keys = " and ".join(padded)
         yield f"the images seem to be photographs, which a padded crop hardly changes: set {keys} to resized"

@@ -55,7 +55,7 @@ def test_the_usual_resize():
     ],
 )
 def test_photographs_by_their_sizes(sizes, expected):
-    assert photographs({str(size): size for size in sizes}) == expected
+    assert photographs(sizes) == expected
 
 
 def test_images_that_fit_need_no_warning():

@@ -1,0 +1,125 @@
+"""The parameters that fit a user's images: each with the reason for its value."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from imagedb.looks import Look
+from imagedb.sizes import Size
+from pipeline.framing import FAR, LARGE, SMALL, photographs, resize_for, short_side
+from storage.errors import InputError
+
+STEPS = 2400  # of float training, as the sample and recipes/solar_cells.yaml have
+EPOCHS = 15, 100  # at least and at most
+MANY = 100  # classes
+SIDES = {"left", "right"}  # words in names of classes that a flip exchanges
+STRIDE = 32  # of vargconvnet_32 with a stem of stride 2
+
+
+class Choice(NamedTuple):
+    """A value of a parameter, by its full name, and why it has it."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+def choices(
+    train: Sequence[Look], val: Sequence[Look], classes: Sequence[str], base: Mapping[str, Any], size: int | None = None
+) -> Iterator[Choice]:
+    """The values that fit images, beside where they are.
+
+    Args:
+        train, val: The images of each split.
+        classes: Their names.
+        base: The values of params.yaml that are changed.
+        size: The side of the input; None: chosen by the images.
+
+    Raises:
+        InputError: If no image could be decoded.
+    """
+    looks = [*train, *val]
+    decoded = [each for each in looks if each.size]
+    sizes = [each.size for each in looks if each.size]
+    if not sizes:
+        raise InputError("no image could be decoded")
+    side = short_side(sizes)
+    if size is None:
+        size = STRIDE if side < SMALL else 2 * STRIDE if side < LARGE else 4 * STRIDE
+    yield from _input(sizes, side, size)
+    if size % STRIDE == 0 and size > STRIDE and base["model"]["name"] == "vargconvnet_32":
+        yield Choice(
+            "model.arguments", {"stem_strides": [2, 1, 1]}, f"a quarter of the work; its stride is {STRIDE} then"
+        )
+    yield Choice("model.num_classes", None, f"those of the database, now {len(classes)}")
+    if len(classes) >= MANY:
+        yield Choice("litert.logits", "int16", f"int8 logits of {len(classes)} classes often tie")
+    if 2 * sum(each.format == "JPEG" for each in looks) < len(looks) and not all(each.grey for each in decoded):
+        yield Choice("input.color_space", "rgb", "most files store RGB, and not YUV as JPEG does")
+    if side >= FAR * size:
+        yield Choice("pack.encoding.type", "resized", f"half of the short sides are {side} pixels or more")
+        yield Choice("pack.encoding.size", 2 * size, "twice the input, for crops; smaller databases load faster")
+    if len(decoded) < len(looks):
+        bad = sum(each.problem is not None for each in looks)
+        reason = f"{bad} damaged images" if bad else f"{len(decoded)} of {len(looks)} images were decoded"
+        yield Choice("pack.on_bad_image", "skip", f"{reason}; metrics/pack_*.json names what is left out")
+    yield from _training(sizes, classes, len(train), base)
+    yield from _counts(len(train), len(val), base)
+    yield Choice("card.data", None, "you know whose the images are: write it here")
+    yield Choice("card.digest", None, "make model-card prints it")
+
+
+def of_imagenet(train: int, val: int, classes: Sequence[str], base: Mapping[str, Any]) -> Iterator[Choice]:
+    """What the recipe of ImageNet, `base`, needs for this many images of these classes."""
+    yield Choice("model.num_classes", len(classes), "those of the devkit")
+    yield from _counts(train, val, base)
+
+
+def _input(sizes: Collection[Size], side: int, size: int) -> Iterator[Choice]:
+    one = len({*sizes}) == 1
+    largest = max(map(max, sizes))
+    yield Choice("input.size", size, f"half of the short sides are {side} pixels or more")
+    if photographs(sizes):
+        yield Choice("input.resize", resize_for(size), f"of photographs, the centre {size} pixels are seen")
+    elif one and 3 * size <= 4 * largest <= 4 * size:
+        yield Choice("input.resize", None, f"all images are {largest} pixels wide or high, which fit")
+    else:
+        yield Choice("input.resize", size, "so that the whole short side is seen")
+
+
+def _training(sizes: Collection[Size], classes: Sequence[str], count: int, base: Mapping[str, Any]) -> Iterator[Choice]:
+    if photographs(sizes):
+        for block in ("augment", "qat.augment"):
+            yield Choice(f"{block}.crop", "resized", "objects in photographs are anywhere and of any size")
+            yield Choice(f"{block}.crop_scale", [0.35, 1.0], "smaller parts need hundreds of epochs")
+    if all(len(name) == 1 for name in classes) or {"left", "right"} & {
+        w for name in classes for w in name.lower().split()
+    }:
+        for block in ("augment", "qat.augment"):
+            yield Choice(f"{block}.flip", 0, "signs and sides are others in a mirror")
+    batch = next((size for least, size in ((2000, 64), (500, 32)) if count >= least), 16)
+    batch = min(batch, 2 ** (count.bit_length() - 1))
+    share = batch / base["batch_size"]
+    steps = count // batch
+    epochs = min(EPOCHS[1], max(EPOCHS[0], round(STEPS / steps)))
+    yield Choice("batch_size", batch, f"{steps} steps in an epoch of {count} images")
+    yield Choice("epochs", epochs, f"about {steps * epochs} steps")
+    yield Choice("lr", base["lr"] * share, "in proportion to the batch")
+    yield Choice("train.warmup_epochs", max(1, epochs // 12), "a twelfth of the epochs")
+    yield Choice("train.weight_decay", 0.0005, "as in recipes/cifar10.yaml and solar_cells.yaml")
+    yield Choice("qat.batch_size", batch, "as in float training")
+    yield Choice("qat.lr", base["qat"]["lr"] * share, "in proportion to the batch")
+
+
+def _counts(train: int, val: int, base: Mapping[str, Any]) -> Iterator[Choice]:
+    for split, count, keys in (
+        ("training", train, ["calibrate.images", "calibrate.refinement", "calibrate.bias_correction"]),
+        ("training", train, ["calibrate.reconstruction"]),
+        ("validation", val, ["compare.intermediate_images", "golden.images", "report.images"]),
+    ):
+        for key in keys:
+            block, name = key.split(".")
+            if base[block][name] > count:
+                yield Choice(key, count, f"all {split} images that there are")
+    for name in ("quantization_drop", "regression"):
+        if (two := round(200 / val, 1)) > base["gate"][name]:
+            yield Choice(f"gate.{name}", two, f"two of {val} validation images")
