@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 NAME ?= fashion_mnist
 
 # What is misspelt stops before anything runs. Names with an underscore are variables of the environment.
-VARIABLES = PYTHON IMAGE STEP AGAINST LR JOBS NAME NETWORKS NETWORK SIZE ONLY QUICK DATA UPGRADE YES
+VARIABLES = PYTHON IMAGE STEP AGAINST LR JOBS NAME NETWORKS NETWORK SIZE ONLY QUICK DATA UPGRADE YES MODEL CHECKPOINT IMAGES OPTIONS
 TARGETS = $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(findstring _,$(name)),,$(name))))
 ifeq ($(MAKELEVEL),0)
@@ -148,6 +148,11 @@ predict: setup  ## classify images: make predict IMAGE='cat.jpg dog.png' STEP=fl
 .PHONY: inspect
 inspect: setup  ## say what quantization makes of a network: make inspect NETWORK=resnet18 SIZE=224 (default: that of params.yaml)
 	@python -m tools.inspect $(if $(NETWORK),"$$NETWORK") $(if $(SIZE),--size "$$SIZE")
+
+.PHONY: quantize
+quantize: setup  ## quantize a trained network as it is: make quantize MODEL=resnet18 CHECKPOINT=best.ckpt IMAGES=photos OPTIONS='--size 64'
+	@test -n "$$MODEL" -a -n "$$CHECKPOINT" || { echo 'error: name both; e.g. make quantize MODEL=resnet18 CHECKPOINT=best.ckpt IMAGES=photos'; exit 1; }
+	@python -m tools.quantize "$$MODEL" "$$CHECKPOINT" $(if $(IMAGES),"$$IMAGES") $(OPTIONS)
 
 AGAINST ?= HEAD
 .PHONY: diff gate page

@@ -29,8 +29,7 @@ def trained_input(params: Params, given: argparse.Namespace) -> tuple[Params, li
             f"nothing is published on how images are prepared for {given.model}: add "
             f"{' and '.join(f'--{option}' for option in lacking)}, as in its training"
         )
-    source = known.source if known else ""
-    size, of_size = (given.size, "--size") if given.size else (known.size if known else 0, source)
+    size, of_size = (known.size, known.source) if known and given.size is None else (given.size, "--size")
     found: dict[str, tuple[Any, str]] = {
         "model.name": (_name(given.model), ""),
         "model.normalization": _normalization(given.normalization, known),
@@ -41,7 +40,7 @@ def trained_input(params: Params, given: argparse.Namespace) -> tuple[Params, li
     }
     values = params.model_dump(mode="json")
     values["model"] |= {"num_classes": None, "arguments": parse_yaml(given.arguments, "--arguments") or {}}
-    for option in ("images", "arithmetic"):
+    for option in ("images", "arithmetic", "reconstruction"):
         if (value := getattr(given, option)) is not None:
             values["calibrate"][option] = value
     if values["calibrate"]["arithmetic"] == "portable":

@@ -33,6 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--normalization", metavar="MEAN/STD", help="as .485,.456,.406/.229,.224,.225; none: as ours")
     parser.add_argument("--arguments", metavar="YAML", default="{}", help="as model.arguments")
     parser.add_argument("--class-names", type=Path, metavar="FILE", help="a name a line (default: numbers)")
+    parser.add_argument("--reconstruction", type=int, metavar="N", help="0: faster (default: calibrate.reconstruction)")
     arithmetic = get_args(Calibrate.model_fields["arithmetic"].annotation)
     parser.add_argument("--arithmetic", choices=arithmetic, help="default: calibrate.arithmetic")
     parser.add_argument(
@@ -96,6 +97,8 @@ def main() -> None:
         resample=params.input.resample,
     )
     pixels, options = torch.cat([each for each, _ in known]), params.calibrate.model_dump(exclude={"images"})
+    if params.calibrate.reconstruction:
+        print("block reconstruction takes most of the time (--reconstruction 0 leaves it out)")
     quantized = quantize(network, pixels, class_names=names, metadata=metadata(info), **options)
     write_forms(quantized, network, info, given.output, params)
     write_vectors(quantized, part(params.golden.images), given.output)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.cli import run
-from pipeline.params import Gate
+from pipeline.params import Gate, check_params
 from storage.errors import InputError
 from tools import gate
 
@@ -145,3 +145,56 @@ def test_mistakes_are_one_line(repository, monkeypatch):
     assert stop(monkeypatch) == "error: metrics/summary.json has no int_top1; `make validate` makes it"
     Path("metrics/summary.json").unlink()
     assert stop(monkeypatch) == "error: metrics/summary.json does not exist; `make validate` makes it"
+
+
+@pytest.mark.parametrize(
+    ("key", "bounds", "expected"),
+    [
+        ("top5", {"min": 99}, []),
+        ("top5", {"min": 99.25}, ["at least 99.25"]),
+        ("top5", {"max": 99}, []),
+        ("top5", {"max": 98}, ["98"]),
+        ("top5", {"min": 99.5, "max": 98}, ["at least 99.5", "98"]),
+        ("classes.cat.top1", {"min": 71}, ["at least 71"]),
+    ],
+)
+def test_numbers_of_other_files_have_bounds(tmp_path, monkeypatch, key, bounds, expected):
+    monkeypatch.chdir(tmp_path)
+    Path("own.json").write_text('{"top5": 99, "classes": {"cat": {"top1": 70.5}}}')
+    limits = Gate(**LIMITS.model_dump() | {"metrics": {f"own.json:{key}": bounds}})
+    found = [*gate.own_checks(limits.metrics)]
+    assert len(found) == len(bounds) and all(check.name == f"own.json:{key}" for check in found)
+    assert [str(check).split(" | ")[2] for check in found if check.crossed] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own.json:top1", r"^gate\.metrics: own\.json has no top1$"),
+        ("own.json:top5.x", r"^gate\.metrics: own\.json has no top5\.x$"),
+        ("own.json:name", r"^name in own\.json is 'me', not a number$"),
+        ("none.json:top1", r"^none\.json does not exist; `make repro` makes it$"),
+    ],
+)
+def test_a_number_that_is_not_there_stops(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    Path("own.json").write_text('{"top5": 99, "name": "me"}')
+    limits = Gate(**LIMITS.model_dump() | {"metrics": {name: {"min": 1}}})
+    with pytest.raises((InputError, FileNotFoundError), match=message):
+        [*gate.own_checks(limits.metrics)]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({"top5": {"min": 1}}, r"top5 is not allowed, must be FILE\.json:KEY, such as metrics/int\.json:top5"),
+        ({"a.json:b": {}}, r"gate\.metrics\.a\.json:b: min, max or both are needed"),
+        ({"a.json:b": {"least": 1}}, r"gate\.metrics\.a\.json:b\.least is not a parameter; allowed: max, min"),
+        ({"a.json:b": {"min": "x"}}, r"gate\.metrics\.a\.json:b\.min: 'x' is not allowed, must be a valid number"),
+    ],
+)
+def test_bounds_that_are_none_are_named(metrics, message):
+    values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    values["gate"]["metrics"] = metrics
+    with pytest.raises(InputError, match=message):
+        check_params(values, "params.yaml")
