@@ -1,18 +1,16 @@
 """Networks by name: those of this package, of timm and of torchvision, and the user's own."""
 
+from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
-import timm
-import torchvision
-from timm.models import is_model_in_modules
 from torch import nn
-from torchvision.models import get_model, list_models
 
-from models import vargconvnet as vargconvnet  # its import registers VarGConvNet with timm
 from models.normalization import Normalized
 from models.own import build
 from models.own_source import is_own
+from models.vargconvnet import VARGCONVNETS
 from storage.errors import InputError
 from storage.printable import printable
 
@@ -42,24 +40,42 @@ def create_model(
 
 
 def _known(name: str, num_classes: int | None, image_size: int, arguments: dict[str, Any]) -> nn.Module:
-    """A network of this package, of timm or of torchvision."""
-    library, short = ("torchvision", name.removeprefix(TORCHVISION)) if name.startswith(TORCHVISION) else ("timm", name)
-    known = list_models(module=torchvision.models) if library == "torchvision" else timm.list_models()
-    if short not in known:
-        near = ", ".join(get_close_matches(short, known)) or f"none; {OWN_NETWORK}"
-        raise InputError(f"model {short!r} is not known to {library}; near matches: {near}")
-    given: dict[str, Any] = {"num_classes": num_classes, "pretrained": False, "checkpoint_path": ""}
-    if library == "torchvision":
-        given = {"weights": None} | ({} if num_classes is None else {"num_classes": num_classes})
-    elif is_model_in_modules(name, ["vargconvnet"]):
-        given["img_size"] = image_size
+    """A network of this package, of timm or of torchvision, whose imports take a second or two."""
+    make: Callable[..., nn.Module]
+    given: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if name in VARGCONVNETS:
+        make, given = VARGCONVNETS[name], given | {"img_size": image_size}
+    elif name.startswith(TORCHVISION):
+        make, given = _of_torchvision(name.removeprefix(TORCHVISION)), given | {"weights": None}
+    else:
+        make, given = _of_timm(name), given | {"pretrained": False, "checkpoint_path": ""}
     if clash := sorted(given.keys() & arguments.keys()):
         raise InputError(f"model {name}: {', '.join(clash)} cannot be among the arguments")
     try:
-        return (get_model if library == "torchvision" else timm.create_model)(short, **given, **arguments)
+        return make(**given, **arguments)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # what wrong values make a network raise has no common class
         reason = printable(" ".join(f"{type(error).__name__} {error}".split()), 300)
         shown = printable(str(arguments), 300)
         raise InputError(f"model {name} does not take the arguments {shown}: {reason}") from error
+
+
+def _of_timm(name: str) -> Callable[..., nn.Module]:
+    import timm
+
+    _refuse_unknown(name, [*VARGCONVNETS, *timm.list_models()], "timm")
+    return partial(timm.create_model, name)
+
+
+def _of_torchvision(name: str) -> Callable[..., nn.Module]:
+    import torchvision
+
+    _refuse_unknown(name, torchvision.models.list_models(module=torchvision.models), "torchvision")
+    return partial(torchvision.models.get_model, name)
+
+
+def _refuse_unknown(name: str, known: list[str], library: str) -> None:
+    if name not in known:
+        near = ", ".join(get_close_matches(name, known)) or f"none; {OWN_NETWORK}"
+        raise InputError(f"model {name!r} is not known to {library}; near matches: {near}")

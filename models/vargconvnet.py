@@ -5,11 +5,11 @@ Module names are readable paths (`stages.0.1.conv2.group.conv`), because they na
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any, cast
 
-from timm.models import register_model
 from torch import Tensor, nn
 
 from storage.errors import InputError
@@ -180,55 +180,25 @@ def conv_bn(
     return nn.Sequential(layers)
 
 
-@register_model
-def vargconvnet(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
-    """The ImageNet configuration: 224x224, 9.43 M parameters, 4.53 G multiply-accumulates."""
-    return _build(pretrained, arguments)
-
-
-@register_model
-def vargconvnet_075(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
-    """Three quarters of the ImageNet configuration's channels: 5.51 M parameters, 2.55 G multiply-accumulates."""
-    return _build(pretrained, _width(0.75) | arguments)
-
-
-@register_model
-def vargconvnet_050(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
-    """Half of the ImageNet configuration's channels: 2.63 M parameters, 1.14 G multiply-accumulates."""
-    return _build(pretrained, _width(0.5) | arguments)
-
-
-@register_model
-def vargconvnet_025(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
-    """A quarter of the ImageNet configuration's channels: 0.79 M parameters, 0.29 G multiply-accumulates."""
-    return _build(pretrained, _width(0.25) | arguments)
-
-
-@register_model
-def vargconvnet_32(pretrained: bool = False, **arguments: Any) -> VarGConvNet:
-    """For 32x32 images: one block per stage, no stride in the stem, 0.44 M parameters with 10 classes."""
-    return _build(
-        pretrained,
-        {
-            "channels": (16, 24, 32, 64, 128),
-            "repeats": (1, 1, 1, 1),
-            "stem_strides": (1, 1, 1),
-            "head_width": 1152,
-            "img_size": 32,
-            **arguments,
-        },
-    )
-
-
-def _width(factor: float) -> dict:
+def _width(factor: float) -> dict[str, Any]:
     return {"channels": tuple(int(factor * width) for width in CHANNELS), "head_width": int(factor * HEAD_WIDTH)}
 
 
-def _build(pretrained: bool, arguments: dict) -> VarGConvNet:
-    if pretrained:
-        raise InputError("VarGConvNet has no pretrained weights: pretrained must be false")
-    of_timm = {"pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
-    return VarGConvNet(**{name: value for name, value in arguments.items() if name not in of_timm})
+# The configurations by model.name, without timm's registry: the import of timm takes as long as that of PyTorch.
+VARGCONVNETS: dict[str, Callable[..., VarGConvNet]] = {
+    "vargconvnet": VarGConvNet,  # for ImageNet, 224x224: 9.43 M parameters, 4.53 G multiply-accumulates
+    "vargconvnet_075": partial(VarGConvNet, **_width(0.75)),  # 5.51 M parameters, 2.55 G multiply-accumulates
+    "vargconvnet_050": partial(VarGConvNet, **_width(0.5)),  # 2.63 M parameters, 1.14 G multiply-accumulates
+    "vargconvnet_025": partial(VarGConvNet, **_width(0.25)),  # 0.79 M parameters, 0.29 G multiply-accumulates
+    "vargconvnet_32": partial(  # 32x32: one block per stage, no stride in the stem, 0.44 M parameters with 10 classes
+        VarGConvNet,
+        channels=(16, 24, 32, 64, 128),
+        repeats=(1, 1, 1, 1),
+        stem_strides=(1, 1, 1),
+        head_width=1152,
+        img_size=32,
+    ),
+}
 
 
 def _check_list(name: str, values: Sequence[int], length: int | None = None) -> None:

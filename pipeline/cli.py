@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import errno
+import gc
 import os
 import re
 import signal
@@ -55,6 +56,9 @@ def run(main: Callable[[], None]) -> None:
     """
     mistakes = os.environ.get(MISTAKES)
     _open_standard_files()
+    if not gc.isenabled():  # since the imports began: what they have made stays
+        gc.freeze()
+        gc.enable()
     try:
         main()
         _flush()

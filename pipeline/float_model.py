@@ -2,8 +2,6 @@
 
 from torch import nn
 
-from fixedpoint.capture.fold import fold
-from fixedpoint.capture.network import capture
 from fixedpoint.program import Program
 from models.own_source import is_own
 from models.registry import create_model
@@ -37,5 +35,8 @@ def float_model(stored: StoredModel) -> nn.Module:
 
 
 def float_program(stored: StoredModel) -> Program:
-    """The folded program of a float model file."""
+    """The folded program of a float model file; torch.export, which makes it, takes seconds to import."""
+    from fixedpoint.capture.fold import fold
+    from fixedpoint.capture.network import capture
+
     return fold(capture(float_model(stored), (3, stored.info.image_size, stored.info.image_size)))
