@@ -1,15 +1,30 @@
 """Fold: BatchNorm into the convolution or linear beside it, ReLU and other clamps into the operation before them."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import replace
-from math import prod
+from math import inf, prod
 
 import torch
 from torch import Tensor
 
-from fixedpoint.program import INPUT, AvgPool, BatchNorm, Clamp, Conv, Flatten, Op, Pad, Program, Rearrange, per_input
+from fixedpoint.program import (
+    INPUT,
+    INPUT_EXPONENT,
+    AvgPool,
+    BatchNorm,
+    Clamp,
+    Conv,
+    Flatten,
+    Op,
+    Pad,
+    Program,
+    per_input,
+)
 from fixedpoint.program.names import allowed_name
+from fixedpoint.program.scaling import scaled, with_copies
 
+# Numbers of this magnitude saturate to those of the image's ends, -1 and 127 / 128, and lose no more than a step or so.
+WITHIN_IMAGE = 1 + 2.0 ** -(INPUT_EXPONENT + 1)
 Merged = tuple[Op, dict[str, Tensor]]  # what replaces two operations, and its constants
 
 
@@ -21,13 +36,33 @@ def fold(program: Program) -> Program:
 
     Logits must be accumulators. Where they are none, as behind a pool or a ReLU, a depthwise 1x1 convolution of ones is
     appended, or the 1x1 convolution before a pool changes places with it.
+
+    A pad of the image with values that the image cannot have reads a copy of it, and so does such a clamp.
     """
     program = _merge(program, BatchNorm.kind, _into_weights)
     program = _behind_pad(program)
     for op in program.ops:
         if op.kind == BatchNorm.kind:
             program = _into_next(program, op)
-    return _with_logits(_merge(program, Clamp.kind, _into_bounds))
+    return _with_logits(_beyond_image(_merge(program, Clamp.kind, _into_bounds)))
+
+
+def _beyond_image(program: Program) -> Program:
+    """The program in which a pad or a clamp of the image reads a copy, if it gives values that the image cannot have.
+
+    The exponent of the image is fixed, and so is that of a pad of it: a value of 20 would become 127 / 128.
+    """
+    held = {INPUT}
+    for op in program.ops:
+        if not op.keeps_exponent or op.inputs[0] not in held:
+            continue
+        low, high = (end if bound is None else bound for bound, end in zip(op.clamp, (-inf, inf), strict=True))
+        values = op.value if isinstance(op, Pad) else [min(max(end, low), high) for end in (-1.0, 1.0)]
+        if all(value is None or abs(value) <= WITHIN_IMAGE for value in values):
+            held.add(op.name)
+        else:
+            program = with_copies(program, op, op.inputs)
+    return program
 
 
 def _with_logits(program: Program) -> Program:
@@ -46,9 +81,8 @@ def _with_logits(program: Program) -> Program:
             program, ops=tuple(op if op.name == before.name else new for op, new in zip(ops, tail, strict=True))
         )
     name = allowed_name("classes", program.shapes)
-    made = _depthwise(BatchNorm(name, (program.output,), result), program.shapes)
-    (conv,) = (op.name for op in made if isinstance(op, Conv))
-    constants = {f"{conv}.weight": torch.ones(result[0], 1, 1, 1), f"{conv}.bias": torch.zeros(result[0])}
+    ones, zeros = torch.ones(result[0]), torch.zeros(result[0])
+    made, constants = scaled(name, program.output, result, ones, zeros, program.shapes)
     return replace(program, ops=(*program.ops, *made), constants=program.constants | constants)
 
 
@@ -135,25 +169,12 @@ def _into_next(program: Program, norm: Op) -> Program:
             reader = replace(reader, padding=(0, 0))
         replaced[reader.name] = [replace(reader, inputs=(source,))]
     else:
-        replaced[norm.name] = _depthwise(norm, program.shapes)
-        (name,) = (op.name for op in replaced[norm.name] if isinstance(op, Conv))
-        constants |= {f"{name}.weight": scale.reshape(-1, 1, 1, 1).float(), f"{name}.bias": shift.float()}
+        replaced[norm.name], made = scaled(
+            norm.name, norm.inputs[0], norm.shape, scale.float(), shift.float(), program.shapes
+        )
+        constants |= made
     ops = [new for op in program.ops for new in replaced.get(op.name, [op])]
     return replace(program, ops=tuple(ops), constants=constants)
-
-
-def _depthwise(norm: Op, taken: Container[str]) -> list[Op]:
-    """A BatchNorm as a depthwise 1x1 convolution of its name, which reads features as a map, and gives features."""
-    channels = norm.shape[0]
-    if len(norm.shape) == 3:
-        return [Conv(norm.name, norm.inputs, norm.shape, (1, 1), (0, 0), (1, 1), channels)]
-    shape = (channels, 1, 1)
-    to_map, to_features = (allowed_name(f"{norm.name}.{kind}", taken) for kind in ("rearrange", "conv"))
-    return [
-        Rearrange(to_map, norm.inputs, shape, (channels,), (0,)),
-        Conv(to_features, (to_map,), shape, (1, 1), (0, 0), (1, 1), channels),
-        Flatten(norm.name, (to_features,), (channels,)),
-    ]
 
 
 def _scaled_inputs(op: Op, constants: dict[str, Tensor], scale: Tensor, shift: Tensor) -> dict[str, Tensor]:

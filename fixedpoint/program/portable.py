@@ -6,7 +6,7 @@ concat need no rounding because their operands have their result's exponent, and
 docs/arithmetic.md has the derivation, and the runtimes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from math import prod
 from typing import TypeGuard
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import (
+    INPUT,
+    INPUT_EXPONENT,
     PORTABLE,
     Add,
     AvgPool,
@@ -37,6 +39,7 @@ from fixedpoint.program.bounds import check_exactness, layer_bounds
 from fixedpoint.program.constants import layer_grid
 from fixedpoint.program.leaky import leaky_relu
 from fixedpoint.program.operation import Shape
+from fixedpoint.program.scaling import with_copies
 
 WEIGHT_LIMIT = 126
 # Runtimes round twice, or scale by a float32 product: either is off by less than 1 up to the first limit, and beyond it
@@ -50,7 +53,7 @@ def lower(program: Program) -> Program:
 
     An average pool becomes a convolution of each channel by itself, with one even weight. Where no such weight is
     exactly 1 / n, the weights that read the mean take back the error, if only weights read it. A LeakyReLU becomes
-    what `leaky.leaky_relu` makes of it.
+    what `leaky.leaky_relu` makes of it. What is added to the image or joined with it meets a copy of that.
 
     Raises:
         QuantizationError: If the arithmetic does not have some of the operations; says why (`refusals`).
@@ -59,10 +62,10 @@ def lower(program: Program) -> Program:
         if _is_leaky(op):
             slopes = torch.full(op.shape[:1], op.arguments[0])
             ops, constants = leaky_relu(op.name, op.inputs[0], op.shape, slopes, op.clamp, program.shapes)
-            program = _replaced(program, op, ops).with_constants(**constants)
+            program = program.with_replaced(op, ops).with_constants(**constants)
     if why := "; ".join(refusals(program.ops)):
         raise QuantizationError(f"{why}; set arithmetic (calibrate.arithmetic) to exact8")
-    program = replace(program, arithmetic=PORTABLE, weight_limit=WEIGHT_LIMIT)
+    program = _beside_image(replace(program, arithmetic=PORTABLE, weight_limit=WEIGHT_LIMIT))
     for op in program.ops:
         if isinstance(op, AvgPool):
             program = _mean_as_conv(program, op)
@@ -186,6 +189,29 @@ def _is_scalable(op: Op) -> bool:
     return set(op.clamp) <= {None, 0}
 
 
+def _beside_image(program: Program) -> Program:
+    """Free from the image's exponent, which is fixed, what would have to share it, and would saturate at 1.
+
+    Sums and concatenations read copies of the image and of what has its exponent. A clamp of that, whose exponent
+    cannot avoid that a bound lies halfway between two integers, gets the bounds that are integers.
+    """
+    held = {INPUT}
+    for op in program.ops:
+        of_image = [name for name in dict.fromkeys(op.inputs) if name in held]
+        if of_image and (op.keeps_exponent or (isinstance(op, Concat) and _is_alone(op, held))):
+            held.add(op.name)
+            low, high = (b if b is None else round(b * 2**INPUT_EXPONENT) / 2**INPUT_EXPONENT for b in op.clamp)
+            program = program.with_replaced(op, [replace(op, clamp=(low, high))])
+        elif op.shares_exponent:
+            program = with_copies(program, op, of_image)
+    return program
+
+
+def _is_alone(op: Op, held: Collection[str]) -> bool:
+    """Whether what `op` joins is all in `held`, so that no value is new."""
+    return {*op.inputs} <= {*held} and op.clamp == (None, None)
+
+
 def _in_pairs(program: Program, op: Add) -> Program:
     """Split a sum of several tensors into sums of two, which the runtimes have."""
     first, *others = op.inputs
@@ -194,12 +220,7 @@ def _in_pairs(program: Program, op: Add) -> Program:
         ops.append(Add(f"{op.name}.sum{i}", (first, other), op.shape))
         first = ops[-1].name
     ops.append(replace(op, inputs=(first, others[-1])))
-    return _replaced(program, op, ops)
-
-
-def _replaced(program: Program, op: Op, ops: list[Op]) -> Program:
-    """The program with `ops` in the place of `op`."""
-    return replace(program, ops=tuple(new for old in program.ops for new in (ops if old is op else [old])))
+    return program.with_replaced(op, ops)
 
 
 def prove(program: Program) -> None:

@@ -8,6 +8,7 @@ tensor `t` stands for the real numbers `t * 2**-exponents[t]`, the weight of out
 `weight * 2**-weight_exponent[c]`, and an accumulator for `acc * 2**-(exponents[input] + weight_exponent[c])`.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -188,6 +189,10 @@ class Program:
     def with_constants(self, **constants: Tensor) -> "Program":
         """A copy with some constants replaced."""
         return replace(self, constants=self.constants | constants)
+
+    def with_replaced(self, op: Op, ops: Sequence[Op]) -> "Program":
+        """A copy with `ops` in the place of `op`."""
+        return replace(self, ops=tuple(new for old in self.ops for new in (ops if old is op else [old])))
 
     def to_json(self) -> dict:
         """Everything but the constants, for the header of a model file."""

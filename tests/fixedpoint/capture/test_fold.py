@@ -201,14 +201,14 @@ def test_a_norm_of_the_input_goes_into_a_padded_convolution(groups):
 
 def test_a_norm_of_the_input_goes_into_a_convolution_behind_a_pad():
     """As in networks that came from TensorFlow, which pad one side more than the other."""
-    layers = nn.BatchNorm2d(3), nn.ConstantPad2d((0, 1, 2, 0), 0.5), nn.Conv2d(3, 6, 3, 2), nn.ReLU()
+    layers = nn.BatchNorm2d(3), nn.ConstantPad2d((0, 1, 2, 0), 0.25), nn.Conv2d(3, 6, 3, 2), nn.ReLU()
     network = nn.Sequential(*layers).eval()
     network[0].running_mean.copy_(torch.tensor([0.1, -0.2, 0.5]))
     network[0].running_var.copy_(torch.tensor([4.0, 1.0, 0.25]))
     before = capture(network, (3, 9, 9))
     after = fold(before)
     assert [op.kind for op in after.ops] == ["pad", "conv"]
-    assert after.ops[0].value == pytest.approx((0.1 + 0.5 * 2, -0.2 + 0.5, 0.5 + 0.5 * 0.5), abs=1e-4)
+    assert after.ops[0].value == pytest.approx((0.1 + 0.25 * 2, -0.2 + 0.25, 0.5 + 0.25 * 0.5), abs=1e-4)
     assert_equal_functions(before, after)
 
 
@@ -264,4 +264,26 @@ def test_a_dead_channel_of_a_norm_of_the_input_has_no_value_to_pad_with(shift):
     before = capture(network, (3, 6, 6))
     after = fold(before)
     assert [op.kind for op in after.ops] == ["conv", "conv"]
+    assert_equal_functions(before, after)
+
+
+@pytest.mark.parametrize(
+    ("value", "normalized", "kinds"),
+    [
+        (20.0, False, "conv pad conv"),
+        (-1.1, False, "conv pad conv"),
+        (1.0, False, "pad conv"),  # 127 / 128 is near enough
+        (-1.0, False, "pad conv"),
+        (0.3, False, "pad conv"),
+        (3.0, True, "conv pad conv"),  # 0.1 + 3 * 2
+        (0.25, True, "pad conv"),
+    ],
+)
+def test_a_pad_of_the_image_with_other_values_than_it_has_reads_a_copy(value, normalized, kinds):
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.ConstantPad2d(1, value), nn.Conv2d(3, 4, 3)).eval()
+    network[0].running_mean.copy_(torch.tensor([0.1, -0.2, 0.5]))
+    network[0].running_var.copy_(torch.tensor([4.0, 1.0, 0.25]))
+    before = capture(network if normalized else network[1:], (3, 6, 6))
+    after = fold(before)
+    assert " ".join(op.kind for op in after.ops) == kinds
     assert_equal_functions(before, after)
