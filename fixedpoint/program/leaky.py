@@ -1,6 +1,6 @@
 """LeakyReLU and PReLU without a table: `max(x, 0) + slope * min(x, 0)`, with a slope for each channel."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from torch import Tensor
 
@@ -8,6 +8,7 @@ from fixedpoint.program.moves import Flatten, Rearrange
 from fixedpoint.program.names import allowed_name
 from fixedpoint.program.operation import Bounds, Op, Shape
 from fixedpoint.program.ops import Add, Clamp, Conv
+from fixedpoint.program.scaling import scaled
 
 
 def leaky_relu(
@@ -23,18 +24,36 @@ def leaky_relu(
         clamp: Bounds of the result.
         taken: Names of other operations.
     """
-    parts = ("positive", "negative", "map", "scaled", "vector")
-    positive, negative, image, scaled, vector = (allowed_name(f"{name}.{part}", taken) for part in parts)
+    parts = ("positive", "negative", "scaled")
+    positive, negative, branch = (allowed_name(f"{name}.{part}", taken) for part in parts)
+    product, constants = scaled(branch, negative, shape, slopes, slopes.new_zeros(shape[0]), taken)
     ops: list[Op] = [
         Clamp(positive, (source,), shape, clamp=(0.0, None)),
         Clamp(negative, (source,), shape, clamp=(None, 0.0)),
+        *product,
+        Add(name, (positive, branch), shape, clamp=clamp),
     ]
-    channels, is_map = shape[0], len(shape) == 3
-    whole = shape if is_map else (channels, 1, 1)
-    if not is_map:
-        ops.append(Rearrange(image, (negative,), whole, (channels,), (0,)))
-    ops.append(Conv(scaled, (ops[-1].name,), whole, (1, 1), (0, 0), (1, 1), channels))
-    if not is_map:
-        ops.append(Flatten(vector, (scaled,), shape))
-    ops.append(Add(name, (positive, ops[-1].name), shape, clamp=clamp))
-    return ops, {f"{scaled}.weight": slopes.reshape(-1, 1, 1, 1), f"{scaled}.bias": slopes.new_zeros(channels)}
+    return ops, constants
+
+
+def negative_branches(ops: Sequence[Op]) -> dict[str, str]:
+    """The convolutions that give `slope * min(x, 0)` of a LeakyReLU or PReLU, each with the sum that is its result."""
+    known, found = {op.name: op for op in ops}, {}
+    sums = [op for op in ops if isinstance(op, Add) and len(op.inputs) == 2]
+    for add, (one, other) in [(each, names) for each in sums for names in (each.inputs, each.inputs[::-1])]:
+        positive, branch = known.get(one), known.get(other)
+        if isinstance(branch, Flatten):
+            branch = known.get(branch.inputs[0])
+        if not isinstance(branch, Conv):
+            continue
+        negative = known.get(branch.inputs[0])
+        if isinstance(negative, Rearrange):
+            negative = known.get(negative.inputs[0])
+        if (
+            isinstance(positive, Clamp)
+            and isinstance(negative, Clamp)
+            and (positive.clamp, negative.clamp) == ((0.0, None), (None, 0.0))
+            and positive.inputs == negative.inputs
+        ):
+            found[branch.name] = add.name
+    return found

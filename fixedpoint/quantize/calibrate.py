@@ -32,6 +32,7 @@ from fixedpoint.program.bounds import LIMIT, MAX_SHIFT, accumulator_bound
 from fixedpoint.program.constants import bias_grid, integer_biases, integer_weights
 from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.program.functions import table
+from fixedpoint.program.leaky import negative_branches
 from fixedpoint.program.portable import MAX_SHIFT as MAX_PORTABLE_SHIFT
 from fixedpoint.program.portable import MIN_SHIFT, lower
 from fixedpoint.quantize.limits import COARSEST, FINEST, within_limits
@@ -145,13 +146,17 @@ def _activation_exponents(
                 bounds = replace(program, exponents={name: exponent}).bounds(measured[name])
                 errors[name][exponent] += _squared_error(own_values(measured[name], value), exponent, *bounds)
     best = {}
+    own_best = {name: min(own[name], key=errors[name].__getitem__) for name in measured}
+    sums = negative_branches(program.ops)
     for first, names in groups.items():
         counted = [n for n in names if not isinstance(measured[n], Concat)] or names
         best[first] = min(tried[first], key=lambda exponent: sum(errors[name][exponent] for name in counted))
         for name in counted:
-            own_best = min(own[name], key=errors[name].__getitem__)
-            if not isinstance(measured[name], Pad) or own_best < best[first]:  # constants may be rounded, not saturated
-                _warn_of_loss(name, best[first], own_best, errors[name])
+            if isinstance(measured[name], Pad) and own_best[name] >= best[first]:
+                continue  # constants may be rounded, not saturated
+            if of_member.get(sums.get(name, "")) == first and own_best[sums[name]] == best[first]:
+                continue  # no other exponent would be better for the LeakyReLU that it is a part of
+            _warn_of_loss(name, best[first], own_best[name], errors[name])
     zeros = {first for first, names in groups.items() if first != INPUT and not any(largest[name] for name in names)}
     return best, zeros, covering[program.output]
 

@@ -1,8 +1,12 @@
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import oracle
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import Net
 from programs import numpy_constants
 from torch import nn
 
@@ -13,7 +17,7 @@ from fixedpoint.litert.writer import litert_model
 from fixedpoint.program import INPUT, Flatten, Linear, Lookup, Program
 from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.program.integer import integer_input
-from fixedpoint.program.leaky import leaky_relu
+from fixedpoint.program.leaky import leaky_relu, negative_branches
 from fixedpoint.program.portable import lower
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.convert import convert
@@ -62,6 +66,59 @@ def test_a_network_with_it_is_portable_and_the_same_in_every_kernel_of_litert():
     assert len(np.unique(wanted)) > 10
     for kernels in KERNELS:
         assert np.array_equal(LitertModel(litert_model(whole, {}), kernels)(images), wanted), kernels
+
+
+class Slopes(nn.Module):
+    """A LeakyReLU and a PReLU of maps, and one of features, whose negative parts are small."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act, self.more = nn.Conv2d(3, 6, 3), nn.LeakyReLU(0.01), nn.Conv2d(6, 6, 1)
+        self.slopes, self.hidden, self.head = nn.PReLU(6, 0.02), nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.slopes(self.more(self.act(self.conv(x)))).mean((2, 3))
+        return self.head(F.leaky_relu(self.hidden(x), 0.01))
+
+
+def calibrated(network):
+    torch.manual_seed(0)
+    x = torch.randint(-128, 128, (8, 3, 6, 6)) / 128
+    return calibrate(fold(capture(network.eval(), (3, 6, 6))), lambda: [x], arithmetic="portable")
+
+
+def test_the_small_part_of_a_leaky_relu_is_no_loss():
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        program = calibrated(Slopes())
+    assert len(negative_branches(program.ops)) == 3
+
+
+def test_but_it_is_where_the_sum_would_have_another_exponent():
+    """The result is added to a tensor that is a hundred times larger."""
+    torch.manual_seed(0)
+    network = Slopes()
+    network.act = Net(lambda net, x: F.leaky_relu(x, 0.01) + net.large(x), large=nn.Conv2d(6, 6, 1))
+    network.act.large.bias.data.fill_(100.0)
+    with pytest.warns(UserWarning) as found:
+        calibrated(network)
+    names = [str(each.message).partition(" ")[0] for each in found]
+    assert "act.lookup.scaled" in names and "act.lookup" in names
+
+
+@pytest.mark.parametrize("other", ["positive", "negative", "source"])
+def test_only_the_two_parts_of_one_tensor_are_a_leaky_relu(other):
+    ops, _ = leaky_relu("y", INPUT, (2, 1, 1), torch.ones(2), (None, None), {INPUT})
+    assert negative_branches(ops) == {"y.scaled": "y"}
+    positive, negative, scaled, add = ops
+    changed = {
+        "positive": [replace(positive, clamp=(0.0, 1.0)), negative, scaled, add],
+        "negative": [positive, replace(negative, clamp=(None, 0.5)), scaled, add],
+        "source": [positive, replace(negative, inputs=("z",)), scaled, add],
+    }[other]
+    assert negative_branches(changed) == {}
+    assert negative_branches([positive, negative, scaled, replace(add, inputs=add.inputs[::-1])]) != {}
 
 
 def test_other_tables_are_refused_still():
