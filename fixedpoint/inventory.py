@@ -33,9 +33,9 @@ class _Recorder(AtenOperations):
         self.made.setdefault(node, []).append(value.base)
         return value
 
-    def _pretended(self, node: Node) -> Any:
+    def _refuse(self, node: Node, why: str) -> Any:
         self.refusals.add(node)
-        return super()._pretended(node)
+        return super()._refuse(node, why)
 
 
 def inventory(network: nn.Module, input_shape: tuple[int, int, int], final: Program | None) -> Counter[tuple[str, str]]:

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from fixedpoint.capture.elementwise import Elementwise, constant
+from fixedpoint.capture.elementwise import constant
+from fixedpoint.capture.exponentials import Exponentials
 from fixedpoint.capture.values import Compared, Value
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import BatchNorm, Clamp, Lookup
 
 
-class Choices(Elementwise):
+class Choices(Exponentials):
     """One method for each operation."""
 
     def aten_gt(self, node: Node, a: dict) -> Compared:
@@ -29,7 +30,7 @@ class Choices(Elementwise):
         if isinstance(mask, Compared):
             return self._by_sign(node, mask, chosen, other)
         if isinstance(mask, Value):
-            raise QuantizationError("its mask is computed from the image")
+            raise QuantizationError("its mask is computed from the image: use a constant one, or a clamp")
         if isinstance(chosen, Value) and isinstance(other, Value):
             shape = torch.broadcast_shapes(mask.shape, chosen.full_shape, other.full_shape)
             pair = [each.with_positions(each.positions.broadcast_to(shape)) for each in (chosen, other)]

@@ -84,14 +84,14 @@ class Elementwise(ExportedGraph):
 
     def aten_clamp(self, node: Node, a: dict) -> Value:
         if any(isinstance(a.get(key), Value) for key in ("min", "max")) or not isinstance(a["self"], Value):
-            raise QuantizationError("its bounds are computed from the image")
+            raise QuantizationError("its bounds are computed from the image: use numbers or parameters")
         return self.clamped(node, a["self"], a.get("min"), a.get("max"))
 
     aten_clip = aten_clamp_min = aten_clamp_max = aten_clamp
 
     def aten_threshold(self, node: Node, a: dict) -> Value:
         if a["threshold"] != a["value"]:
-            raise QuantizationError("its threshold and its value must be one number")
+            raise QuantizationError("its threshold and its value must be one number, as in a clamp")
         return self.clamped(node, a["self"], a["threshold"], None)
 
     def aten_gelu(self, node: Node, a: dict) -> Value:
@@ -175,9 +175,9 @@ class Elementwise(ExportedGraph):
 
     def aten_div(self, node: Node, a: dict) -> Value:
         if isinstance(a["other"], Value):
-            raise QuantizationError("only a division by a constant is supported")
+            raise QuantizationError("only a division by a constant is supported: use tanh for softsign, or a sigmoid")
         if a.get("rounding_mode") is not None:
-            raise QuantizationError("it rounds")
+            raise QuantizationError("it rounds: leave that out, as quantization does")
         return self.affine(node, a["self"], 1 / constant(a["other"]), 0)
 
     aten_divide = aten_true_divide = aten_div
@@ -189,7 +189,7 @@ class Elementwise(ExportedGraph):
     def aten_lerp(self, node: Node, a: dict) -> Value:
         weight = a["weight"]
         if isinstance(weight, Value):
-            raise QuantizationError("its weight is computed from the image")
+            raise QuantizationError("its weight is computed from the image: write a product of tensors")
         left = self.aten_mul(node, {"self": a["self"], "other": 1 - constant(weight)})
         return self._sum(node, left, self.aten_mul(node, {"self": a["end"], "other": weight}), 1)
 

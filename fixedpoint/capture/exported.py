@@ -15,13 +15,16 @@ from torch.fx.node import map_aggregate, map_arg
 from fixedpoint.capture.builder import Builder, module_path
 from fixedpoint.capture.graph import is_random, output_index, output_node, placeholders
 from fixedpoint.capture.names import JOINS, LIKE, MOVES, REASONS, SAME, arguments, operation, reason
-from fixedpoint.capture.values import BATCH, Compared, Value
+from fixedpoint.capture.values import BATCH, Compared, Exponential, Value
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import INPUT, Op, Program
 
 
 class Lost:
     """What stands for the value of an operation that is refused, where its shape is of no use."""
+
+    def __getitem__(self, _: Any) -> "Lost":
+        return self
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,27 @@ class ExportedGraph(Builder):
         image = Value(INPUT, self.input_shape)
         values = [image if value is None else value for value in placeholders(self.exported).values()]
         result = self._run(self.exported.graph, values)[output_index(self.exported)]
-        if self.refused:
-            causes = [f"{op} in {_listed(where)}: {why}" for (op, why), where in self.refused.items()]
+        causes = [f"{op} in {_listed(where)}: {why}" for (op, why), where in self.refused.items()]
+        try:
+            name = "" if isinstance(result, Lost) else self._output(result)
+        except QuantizationError as error:
+            causes.append(f"the network's output{error}")
+        if causes:
             raise QuantizationError("; ".join(causes))
+        return self.program(name)
+
+    def _output(self, result: Any) -> str:
+        """The name of the tensor that is the network's output."""
         if not isinstance(result, Value):
-            raise QuantizationError("the network's output does not depend on the image")
+            raise QuantizationError(" does not depend on the image, or is no number: give logits")
         try:
             shape = result.shape
             features = len(shape) not in (1, 3) and sum(size != 1 for size in shape) <= 1
             if not features and len(shape) not in (1, 3):
                 raise QuantizationError(f"it must be [batch, classes], not [batch, {', '.join(map(str, shape))}]")
-            name = self.tensor(result.node or output_node(self.exported), result, (prod(shape),) if features else None)
+            return self.tensor(result.node or output_node(self.exported), result, (prod(shape),) if features else None)
         except QuantizationError as error:
-            raise QuantizationError(f"the network's output: {error}") from None
-        return self.program(name)
+            raise QuantizationError(f": {error}") from None
 
     def _run(self, graph: Graph, inputs: list[Any]) -> tuple:
         values: dict[Node, Any] = {}
@@ -85,20 +95,23 @@ class ExportedGraph(Builder):
         raise AssertionError("a graph has an output")
 
     def _called(self, node: Node, args: tuple, kwargs: dict) -> Any:
-        found = _leaves((args, kwargs))
-        if any(isinstance(each, Lost) for each in found):
-            return Lost()
         try:
-            return self._value(node, args, kwargs, [each for each in found if isinstance(each, Value)])
+            return self._value(node, args, kwargs)
         except MemoryError:
             raise
         except Exception as error:  # what arguments can make PyTorch raise has no common class
             why = str(error) if isinstance(error, QuantizationError) else f"it cannot be captured: {first_line(error)}"
-            self.refused.setdefault((operation(node), why), []).append(module_path(node) or "the network")
-            return self._pretended(node)
+            return self._refuse(node, why)
 
-    def _value(self, node: Node, args: tuple, kwargs: dict, computed: list[Value]) -> Any:
+    def _refuse(self, node: Node, why: str) -> Any:
+        """Note why the node has no form, and give what stands for its value."""
+        self.refused.setdefault((operation(node), why), []).append(module_path(node) or "the network")
+        return self._pretended(node)
+
+    def _value(self, node: Node, args: tuple, kwargs: dict) -> Any:
         target, name = node.target, operation(node)
+        found = _leaves((args, kwargs))
+        computed = [each for each in found if isinstance(each, Value)]
         submodule = next((each for each in args if isinstance(each, GraphModule)), None)
         if submodule is not None:  # a part of the network under no_grad or autocast
             if not name.startswith("wrap_with"):
@@ -109,13 +122,17 @@ class ExportedGraph(Builder):
             return cast(Callable, target)(*args, **kwargs)  # an entry of a list, or numbers
         flags = [value for key, value in arguments(target, args, kwargs).items() if key in ("train", "training")]
         if is_random(node) and name not in REASONS and (any(flags) or not flags):
-            hint = ": pass training=self.training" if "dropout" in name else ""
-            raise QuantizationError(f"it is active in eval mode and draws random numbers{hint}")
-        if masks := [each for each in _leaves((args, kwargs)) if isinstance(each, Compared)]:
+            hint = "pass training=self.training" if "dropout" in name else "draw them in __init__ and register a buffer"
+            raise QuantizationError(f"it is active in eval mode and draws random numbers: {hint}")
+        if any(isinstance(each, Lost) for each in found):
+            if not self._has(name) and node.meta.get("val") is not None:
+                raise QuantizationError(reason(name))
+            return self._pretended(node)
+        if parts := [each for each in found if isinstance(each, Compared | Exponential)]:
             if name in SAME or node.meta.get("val") is None:
-                return masks[0]
-            if name not in ("where", "mul", "multiply"):
-                raise QuantizationError("its operand compares values of the image with a number")
+                return parts[0]
+            if name not in parts[0].readers:
+                raise QuantizationError(parts[0].why_not)
         elif not computed:
             return _evaluated(target, args, kwargs)
         if node.meta.get("val") is None:
@@ -123,23 +140,27 @@ class ExportedGraph(Builder):
         first = args[0]
         if name in LIKE or (name.endswith("_as") and not isinstance(first, Value)):  # reads nothing but a shape
             if name == "fill" and isinstance(args[1], Value):
-                raise QuantizationError("its number is computed from the image")
+                raise QuantizationError("its number is computed from the image: use a constant")
             return _evaluated(target, *_replaced((args, kwargs), [v.positions.float() for v in computed]))
         if name in SAME:
             dtype = arguments(target, args, kwargs).get("dtype")
             if dtype is not None and not dtype.is_floating_point:
-                raise QuantizationError("its results are integers")
+                raise QuantizationError("its results are integers: keep floating numbers")
             return first
         if name in JOINS:
             return self._joining(node, args, kwargs)
         if name in MOVES:
             if not isinstance(first, Value) or (len(computed) > 1 and not name.endswith("_as")):
-                raise QuantizationError("its numbers of entries are computed from the image")
+                raise QuantizationError("its numbers of entries are computed from the image: use constants")
             return self._moved(node, args, kwargs, computed)
-        method: Callable[..., Any] | None = getattr(self, f"aten_{name}", None)
-        if method is None:
+        if not self._has(name):
             raise QuantizationError(reason(name))
-        return method(node, arguments(target, args, kwargs))
+        return getattr(self, f"aten_{name}")(node, arguments(target, args, kwargs))
+
+    def _has(self, name: str) -> bool:
+        """Whether there are operands with which the ATen operation `name` has a form."""
+        moves = name in MOVES | JOINS | SAME | LIKE or name.endswith("_as")
+        return moves or hasattr(self, f"aten_{name}")
 
     def _moved(self, node: Node, args: tuple, kwargs: dict, values: list[Value]) -> Any:
         """The result of an operation that moves entries of the first of `values`."""
@@ -161,7 +182,7 @@ class ExportedGraph(Builder):
         return self._moved(node, args, kwargs, self.joined(node, computed))
 
     def _pretended(self, node: Node) -> Any:
-        """A value of the right shape for what is refused, so that the operations after it are looked at, too."""
+        """A value of the right shape for what is refused or reads that, so that what comes after it is looked at."""
 
         def pretended(value: Any) -> Any:
             if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != BATCH:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from fixedpoint.capture.exported import first_line
 from fixedpoint.errors import QuantizationError
 
+RUNS_DIFFER = "two runs of the network in eval mode differ"
+RANDOM = f"{RUNS_DIFFER}: it draws random numbers"
+
 
 @contextmanager
 def in_one_line(module: nn.Module, input_shape: tuple[int, int, int]) -> Iterator[None]:
@@ -34,12 +37,20 @@ def in_one_line(module: nn.Module, input_shape: tuple[int, int, int]) -> Iterato
     except Exception as error:  # what a network can make PyTorch raise has no common class
         sizes, where = ", ".join(map(str, input_shape)), f" in {running[-1]}" if running and running[-1] else ""
         raise QuantizationError(
-            f"the network cannot be captured for inputs [batch, {sizes}]{where}: {_reason(error)}"
+            f"the network cannot be captured for inputs [batch, {sizes}]{where}: {_reason(error)}{_other_types(module)}"
         ) from error
     finally:
         logging.disable(level)
         for hook in hooks:
             hook.remove()
+
+
+def _other_types(module: nn.Module) -> str:
+    """What to do about tensors of another floating type than that of the images."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    types = {name: value.dtype for name, value in tensors.items() if value.is_floating_point()}
+    others = [f"{name} is {str(dtype).removeprefix('torch.')}" for name, dtype in types.items() if dtype != torch.float]
+    return f"; {others[0]}: call .float() first" if others else ""
 
 
 def _reason(error: Exception) -> str:
@@ -50,12 +61,29 @@ def _reason(error: Exception) -> str:
     return f"what it computes next, or a number in it, depends on the values of the image{line}"
 
 
-def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse parameters and buffers that hold NaN or infinite numbers, naming one."""
+def without_not_finite(module: nn.Module) -> str:
+    """Make NaN and infinite numbers of a module zeros, so that all else can be looked at.
+
+    Returns:
+        What holds them, naming one tensor; empty if nothing does.
+    """
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     bad = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
-    if bad:
-        more = f", and so do {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise QuantizationError(f"the network's tensor {bad[0]} holds NaN or infinite numbers{more}")
+    for name in bad:
+        tensors[name].nan_to_num_(0.0, 0.0, 0.0)
+    more = f", and so do {len(bad) - 1} more" if len(bad) > 1 else ""
+    return f"the network's tensor {bad[0]} holds NaN or infinite numbers{more}" if bad else ""
+
+
+def check_copyable(module: nn.Module) -> None:
+    """Refuse tensors that a hook has computed from others, as the old weight_norm does, which cannot be copied."""
+    for path, each in module.named_modules():
+        for key, value in vars(each).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                raise QuantizationError(
+                    f"the network's tensor {path}.{key} is computed outside of forward, as by the old weight_norm: "
+                    "call torch.nn.utils.remove_weight_norm or remove_spectral_norm first"
+                )
 
 
 def two_outputs(module: nn.Module, x: Tensor) -> tuple[Tensor, str]:
@@ -75,8 +103,7 @@ def two_outputs(module: nn.Module, x: Tensor) -> tuple[Tensor, str]:
     if torch.equal(first, second):
         return first, ""
     changed = [name for name, value in _state(module).items() if not _equal(before.get(name), value)]
-    cause = f"{changed[0]} changes" if changed else "it draws random numbers"
-    return first, f"two runs of the network in eval mode differ: {cause}"
+    return first, f"{RUNS_DIFFER}: {changed[0]} changes" if changed else RANDOM
 
 
 def _state(module: nn.Module) -> dict[str, object]:

@@ -41,7 +41,7 @@ class Layers(Choices):
 
     def aten_linear(self, node: Node, a: dict) -> Value:
         if not isinstance(a["input"], Value):
-            raise QuantizationError("its weights are computed from the image")
+            raise QuantizationError("its weights are computed from the image: use parameters")
         return self._product(node, a["input"], constant(a["weight"]), a["bias"])
 
     def aten_matmul(self, node: Node, a: dict) -> Value:
@@ -60,9 +60,7 @@ class Layers(Choices):
     aten_mm = aten_matmul
 
     def aten_addmm(self, node: Node, a: dict) -> Value:
-        if (a["beta"], a["alpha"]) != (1, 1):
-            raise QuantizationError("beta and alpha must be 1")
-        return self._product(node, a["mat1"], constant(a["mat2"]).mT, a["self"])
+        return self._product(node, a["mat1"], a["alpha"] * constant(a["mat2"]).mT, a["beta"] * constant(a["self"]))
 
     def aten_einsum(self, node: Node, a: dict) -> Value:
         """A sum of products with one constant: its letters are ordered so that it is a matrix product."""
@@ -83,7 +81,7 @@ class Layers(Choices):
             or len({*letters}) < len(letters)
             or letters[0] in others
         ):
-            raise QuantizationError("its letters are no matrix product with a constant")
+            raise QuantizationError("its letters are no matrix product with a constant: use linear layers and permute")
         index = x.index.permute([letters.index(each) - 1 for each in [*kept, *summed]])
         matrix = constant(weight).permute([others.index(each) for each in [*new, *summed]])
         sizes = [*index.shape[: len(kept)], *matrix.shape[: len(new)]]
@@ -96,7 +94,7 @@ class Layers(Choices):
 
     def aten_batch_norm(self, node: Node, a: dict) -> Value:
         if a["running_mean"] is None or a.get("training") or a.get("use_input_stats"):
-            raise QuantizationError("it has no running statistics to fold")
+            raise QuantizationError("it has no running statistics to fold: train it with track_running_stats=True")
         mean, var = (constant(a[key]) for key in ("running_mean", "running_var"))
         scale = torch.rsqrt(var + a["eps"]) * constant(1 if a["weight"] is None else a["weight"])
         shift = constant(0 if a["bias"] is None else a["bias"]) - mean * scale
@@ -170,7 +168,7 @@ class Layers(Choices):
 
 def _weight(a: dict) -> Tensor:
     if isinstance(a["weight"], Value) or not isinstance(a["input"], Value):
-        raise QuantizationError("its weights are computed from the image")
+        raise QuantizationError("its weights are computed from the image: use parameters")
     return a["weight"]
 
 

@@ -1,4 +1,4 @@
-"""ATen operations by name: those that only move entries, those that change nothing, and why others are refused."""
+"""ATen operations by name: those that only move entries, those that change nothing, why others are refused."""
 
 from typing import Any
 
@@ -41,44 +41,59 @@ ENDINGS = frozenset({
 
 _STATISTICS = "it divides by statistics of each image, which has no exact integer form: use BatchNorm"
 _ATTENTION = "attention and softmax inside a network have no exact integer form: use convolutions"
-REASONS = dict.fromkeys(
-    [
-        "group_norm",
-        "instance_norm",
-        "layer_norm",
-        "native_group_norm",
-        "native_layer_norm",
-        "rms_norm",
-        "_fused_rms_norm",
-        "var",
-        "var_mean",
-        "std",
-        "std_mean",
-        "linalg_vector_norm",
-        "norm",
-        "cosine_similarity",
-        "local_response_norm",
-    ],
-    _STATISTICS,
-) | dict.fromkeys(
-    [
-        "softmax",
-        "log_softmax",
-        "_softmax",
-        "_log_softmax",
-        "softmin",
-        "scaled_dot_product_attention",
-        "bmm",
-        "baddbmm",
-        "_native_multi_head_attention",
-    ],
-    _ATTENTION,
-)
+_UNKNOWN = "it is not supported (docs/networks.md lists what is)"
+# Why the ATen operations without a method are refused, and what to do.
+REASONS = {
+    **dict.fromkeys(
+        [
+            *("group_norm", "instance_norm", "layer_norm", "native_group_norm", "native_layer_norm", "rms_norm"),
+            *("_fused_rms_norm", "var", "var_mean", "std", "std_mean", "linalg_vector_norm", "norm"),
+            *("cosine_similarity", "local_response_norm"),
+        ],
+        _STATISTICS,
+    ),
+    **dict.fromkeys(
+        [
+            *("softmax", "log_softmax", "_softmax", "_log_softmax", "softmin", "scaled_dot_product_attention", "bmm"),
+            *("baddbmm", "_native_multi_head_attention"),
+        ],
+        _ATTENTION,
+    ),
+    **{
+        name: f"{_UNKNOWN}: {advice}"
+        for names, advice in {
+            ("hardshrink",): "use a clamp, a leaky ReLU or tanhshrink",
+            ("softshrink",): "write x - x.clamp(-lambd, lambd)",
+            ("log_sigmoid", "log_sigmoid_forward"): "write -F.softplus(-x)",
+            ("bilinear", "_trilinear"): "write a product of two linear layers",
+            ("triu", "tril"): "multiply by a constant mask, torch.ones_like(x).triu()",
+            ("addcdiv", "reciprocal"): "divide by constants alone, or multiply by a sigmoid",
+            ("exp", "exp2", "expm1"): "use sigmoid, softplus, elu or silu, which are tables",
+            ("log", "log2", "log10", "log1p"): "use softplus, which is a table",
+            ("sqrt", "rsqrt"): "use powers of 2 to 4, or BatchNorm in the place of a norm",
+            ("sin", "cos", "erf", "atan", "sinh", "cosh"): "use tanh or gelu, which are tables",
+            ("floor", "ceil", "round", "trunc"): "leave it out, as quantization rounds",
+            ("cumsum", "cumprod", "logcumsumexp"): "write a product with a constant triangular matrix",
+            (
+                "sort",
+                "topk",
+                "argmax",
+                "argmin",
+                "argsort",
+                "median",
+                "mode",
+            ): "use max pools, or the logits",
+            ("conv3d", "avg_pool3d", "max_pool3d"): "use operations of two dimensions",
+            ("lstm", "gru", "rnn_tanh", "rnn_relu"): "use convolutions",
+        }.items()
+        for name in names
+    },
+}
 
 
 def reason(name: str) -> str:
-    """Why the ATen operation `name` is refused."""
-    return REASONS.get(name, "it is not supported (docs/networks.md lists what is)")
+    """Why the ATen operation `name` is refused, and what to do."""
+    return REASONS.get(name, f"{_UNKNOWN}: write it with those")
 
 
 def operation(node: Node) -> str:

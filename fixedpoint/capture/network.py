@@ -13,12 +13,16 @@ from torch.fx import Interpreter, Node
 
 from fixedpoint.capture.aten import AtenOperations
 from fixedpoint.capture.graph import is_mutable, is_view, output_index, output_node, placeholders
-from fixedpoint.capture.guards import check_finite, in_one_line, two_outputs
+from fixedpoint.capture.guards import RANDOM, check_copyable, in_one_line, two_outputs, without_not_finite
 from fixedpoint.capture.names import ENDINGS, MOVES, SAME, operation
 from fixedpoint.capture.values import BATCH
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Program
 from fixedpoint.program.floating import FloatEvaluator
+
+MIXES = "what the network gives for an image depends on the other images of the batch: compute each image by itself"
+# What an operation that is refused says of such a cause, which need not be said twice.
+SAID_OF_AN_OPERATION = {MIXES: "images of a batch", RANDOM: "draws random numbers"}
 
 
 @torch.no_grad()
@@ -38,26 +42,36 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
     probe = torch.rand(BATCH + 1, *input_shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     images = probe[:BATCH]
     with in_one_line(nn.Identity(), input_shape):
+        check_copyable(module)
         module = copy.deepcopy(module).eval().cpu()
-        check_finite({**dict(module.named_parameters()), **dict(module.named_buffers())})
     with in_one_line(module, input_shape):
+        bad = without_not_finite(module)
         output, fault = two_outputs(module, images)
-        more = module(probe)[:BATCH] if not fault else output
+        fault = bad or fault
+        more = output if fault else module(probe)[:BATCH]
         with redirect_stderr(StringIO()):  # to which torch.export prints the whole graph if it fails
             exported = torch.export.export(module, (torch.zeros_like(images),))
         if any(_changes_a_view(node) for node in exported.graph.nodes):
             exported = exported.run_decompositions({})
-    expected = _without_endings(exported, images, output)
-    program = AtenOperations(exported, input_shape).captured()
-    if fault:  # what draws random numbers is refused by then, with its name
+    expected = _without_endings(exported, images, output, fault)
+    try:
+        program = AtenOperations(exported, input_shape).captured()
+    except QuantizationError as error:
+        with in_one_line(module, input_shape):
+            near = module(images * (1 + 2.0**-20)) if not fault else output
+        mixes = _differ(output, more, float((near.double() - output.double()).abs().max()))
+        other = MIXES if mixes else fault
+        told = not other or SAID_OF_AN_OPERATION.get(other, other) in str(error)
+        raise QuantizationError(str(error) if told else f"{error}; {other}") from None
+    if fault:
         raise QuantizationError(fault)
     program.check()
     found = FloatEvaluator(program).logits(images)
     exact = replace(program, constants={name: value.double() for name, value in program.constants.items()})
     # an untrained network may amplify the last bits without limit
     rounding = float((FloatEvaluator(exact).logits(images.double()) - found).abs().max())
-    if float((more - output).abs().max()) > 1e-3 * float(output.abs().max()) + 10 * rounding:
-        raise QuantizationError("what the network gives for an image depends on the other images of the batch")
+    if _differ(output, more, rounding):
+        raise QuantizationError(MIXES)
     _refuse_difference(expected, found.reshape(expected.shape), rounding, "the captured program")
     return program
 
@@ -70,8 +84,10 @@ def _changes_a_view(node: Node) -> bool:
     return isinstance(changed, Node) and (is_view(changed) or any(map(is_view, changed.users)))
 
 
-def _without_endings(exported: ExportedProgram, x: Tensor, expected: Tensor) -> Tensor:
+def _without_endings(exported: ExportedProgram, x: Tensor, expected: Tensor, fault: str) -> Tensor:
     """Leave out a softmax, argmax or the like behind which values are only moved; give the output without it, for `x`.
+
+    With a `fault`, outputs are not compared.
 
     Raises:
         QuantizationError: If the exported graph does not compute what the network does, `expected`.
@@ -88,7 +104,8 @@ def _without_endings(exported: ExportedProgram, x: Tensor, expected: Tensor) -> 
         node = made.all_input_nodes[0]
     if not endings:
         return expected
-    _refuse_difference(expected, _run(exported, x), 0.0, "torch.export")
+    if not fault:
+        _refuse_difference(expected, _run(exported, x), 0.0, "torch.export")
     for node, made in endings:
         warnings.warn(f"{operation(made)} at the end of the network is left out: logits are compared", stacklevel=3)
         node.replace_all_uses_with(made.all_input_nodes[0])
@@ -104,5 +121,10 @@ def _run(exported: ExportedProgram, x: Tensor) -> Tensor:
 
 
 def _refuse_difference(expected: Tensor, found: Tensor, rounding: float, what: str) -> None:
-    if float((expected - found).abs().max()) > 1e-3 * float(expected.abs().max()) + 10 * rounding:
+    if _differ(expected, found, rounding):
         raise QuantizationError(f"{what} computes something else than the network")
+
+
+def _differ(expected: Tensor, found: Tensor, rounding: float) -> bool:
+    expected, found = expected.double(), found.double()  # booleans have no difference
+    return float((expected - found).abs().max()) > 1e-3 * float(expected.abs().max()) + 10 * rounding

@@ -11,6 +11,8 @@ from fixedpoint.capture.values import Value
 from fixedpoint.errors import QuantizationError
 from fixedpoint.program import Add, AvgPool, Conv, MaxPool, Op
 
+_OF_BATCH = "it is over the images of a batch, too: name the other dimensions, as in mean((1, 2, 3))"
+
 
 class Reductions(Joins):
     """One method for each operation."""
@@ -33,14 +35,14 @@ class Reductions(Joins):
         if "other" in a:
             return self.aten_maximum(node, a)
         if "dim" not in a:
-            raise QuantizationError("it is over the images of a batch, too")
+            raise QuantizationError(_OF_BATCH)
         return self.aten_amax(node, a), None
 
     def aten_min(self, node: Node, a: dict) -> Value | tuple[Value, None]:
         if "other" in a:
             return self.aten_minimum(node, a)
         if "dim" not in a:
-            raise QuantizationError("it is over the images of a batch, too")
+            raise QuantizationError(_OF_BATCH)
         return self.aten_amin(node, a), None
 
     def aten_maximum(self, node: Node, a: dict) -> Value:
@@ -114,5 +116,5 @@ def _axes(x: Value, dims: Any) -> list[int]:
     given = [dims] if isinstance(dims, int) else list(dims or range(rank))
     axes = sorted({dim % rank - 1 for dim in given})
     if -1 in axes:
-        raise QuantizationError("it is over the images of a batch, too")
+        raise QuantizationError(_OF_BATCH)
     return axes

@@ -7,6 +7,7 @@ computes, `fixedpoint.capture.moves` turns all moves up to there into one to thr
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -65,7 +66,8 @@ class Value:
             if first.numel() and bool((second == first + self.base_size).all()) and first.max() < self.base_size:
                 return first.long()
         raise QuantizationError(
-            "it mixes the images of a batch, or the batch is not the first dimension of its operand"
+            "it mixes the images of a batch, or the batch is not the first dimension of its operand: keep the batch "
+            "first, as torch.stack(maps, 1).sum(1) does"
         )
 
     @property
@@ -95,6 +97,21 @@ class Value:
 class Compared:
     """A mask: where `x` is greater than a number; with `less`, where it is less."""
 
+    readers: ClassVar = frozenset({"where", "mul", "multiply"})
+    why_not: ClassVar = "its operand compares values of the image with a number"
     x: Value
     bound: float
     less: bool
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """`exp(x)`; with `plus_one`, `1 + exp(x)`."""
+
+    readers: ClassVar = frozenset({"add", "div", "divide", "true_divide", "reciprocal", "log", "log1p"})
+    why_not: ClassVar = (
+        "its operand is an exponential, which has a form in 1 / (1 + exp(-x)) and log(1 + exp(x)) alone: use sigmoid, "
+        "softplus, elu or silu"
+    )
+    x: Value
+    plus_one: bool = False

@@ -84,6 +84,15 @@ NETWORKS = {  # the network and the kinds of its operations
     "hard-swish by hand": (Net(lambda net, x: x * F.relu6(x + 3) / 6), "lookup"),
     "hard-swish by hand, in another order": (Net(lambda net, x: x * (F.relu6(x + 3) / 6)), "lookup"),
     "hard-swish by hard-sigmoid": (Net(lambda net, x: x * F.hardsigmoid(x)), "lookup"),
+    "silu by an exponential": (Net(lambda net, x: x / (1 + torch.exp(-x))), "lookup"),
+    "silu by an exponential and a product": (Net(lambda net, x: x * (1 / (torch.exp(-x) + 1.0))), "lookup"),
+    "sigmoid by an exponential": (Net(lambda net, x: torch.exp(-x).add(1).reciprocal()), "lookup"),
+    "sigmoid of the other sign": (
+        Net(lambda net, x: 2 / (1 + (3 * x).exp())),
+        "batch_norm batch_norm lookup batch_norm",
+    ),
+    "softplus by hand": (Net(lambda net, x: torch.log(1 + x.exp())), "lookup"),
+    "mish by hand alone": (Net(lambda net, x: x * torch.log1p(torch.exp(x)).tanh()), "lookup"),
     "a gate that is no hard-swish": (Net(lambda net, x: x * F.relu6(x + 2) / 6), "batch_norm clamp mul batch_norm"),
     "the gate of another value": (Net(lambda net, x: x * torch.sigmoid(x.flip(1))), "lookup select mul"),
     "relu by a choice": (Net(lambda net, x: torch.where(x > 0, x, 0.0)), "clamp"),
@@ -289,6 +298,106 @@ def test_what_no_program_has_is_refused_in_one_line(network, message, capfd):
         capture(network, (3, 8, 8))
     assert "\n" not in str(raised.value)
     assert capfd.readouterr() == ("", "")
+
+
+WHAT_TO_DO = {  # what is refused, and what the message ends with
+    "hardshrink": (lambda net, x: F.hardshrink(x), "use a clamp, a leaky ReLU or tanhshrink"),
+    "softshrink": (lambda net, x: F.softshrink(x), r"write x - x\.clamp\(-lambd, lambd\)"),
+    "softsign": (lambda net, x: F.softsign(x), "use tanh for softsign, or a sigmoid"),
+    "log_sigmoid": (lambda net, x: F.logsigmoid(x) * 2, r"write -F\.softplus\(-x\)"),
+    "bilinear": (lambda net, x: F.bilinear(x, x, net.w), "write a product of two linear layers"),
+    "triu": (lambda net, x: x.triu(), r"multiply by a constant mask, torch\.ones_like\(x\)\.triu\(\)"),
+    "addcdiv": (lambda net, x: torch.addcdiv(x, x, x), "divide by constants alone, or multiply by a sigmoid"),
+    "stack": (
+        lambda net, x: torch.stack([x, x]).sum(0),
+        r"keep the batch first, as torch\.stack\(maps, 1\)\.sum\(1\) does",
+    ),
+    "sqrt": (lambda net, x: x.square().sqrt(), "use powers of 2 to 4, or BatchNorm in the place of a norm"),
+    "exp": (lambda net, x: x.exp() * x, "use sigmoid, softplus, elu or silu"),
+    "log": (lambda net, x: x.square().log(), "use softplus, which is a table"),
+    "another": (
+        lambda net, x: x.sinc(),
+        r"not supported \(docs/networks\.md lists what is\): write it with those",
+    ),
+    "float64": (lambda net, x: net.of64(x), r"; of64\.weight is float64: call \.float\(\) first"),
+    "float16": (lambda net, x: net.of16(x), r"; of16\.weight is float16: call \.float\(\) first"),
+}
+
+
+@pytest.mark.parametrize("name", WHAT_TO_DO)
+def test_a_refusal_ends_with_what_to_do(name):
+    function, advice = WHAT_TO_DO[name]
+    layers = {"of64": nn.Linear(8, 2).double(), "of16": nn.Linear(8, 2).half()}
+    members = {key: layer for key, layer in layers.items() if key.removeprefix("of") in name}
+    network = Net(function, w=nn.Parameter(torch.ones(8, 8, 8)), **members)
+    with pytest.raises(QuantizationError, match=f"{advice}$"):
+        capture(network.eval(), (3, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_a_tensor_that_a_hook_has_computed_is_refused_with_what_to_do():
+    network = nn.Sequential(conv(), torch.nn.utils.weight_norm(conv(4)))
+    with pytest.raises(
+        QuantizationError, match=r"^the network's tensor 1\.weight is comp.*: call .*remove_weight_norm or "
+    ):
+        capture(network, (3, 8, 8))
+    torch.nn.utils.remove_weight_norm(network[1])
+    assert [op.kind for op in capture(network.eval(), (3, 8, 8)).ops] == ["conv", "conv"]
+
+
+@torch.no_grad()
+def test_a_product_added_with_factors():
+    network = Net(lambda net, x: torch.addmm(net.b, x.flatten(1), net.w, beta=2, alpha=-0.5))
+    network.b, network.w = nn.Parameter(torch.randn(5)), nn.Parameter(torch.randn(192, 5))
+    program, x = capture(network, (3, 8, 8)), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(FloatEvaluator(program).logits(x), network(x), rtol=1e-5, atol=1e-4)
+
+
+def drawn(net, x):
+    generator = torch.Generator().manual_seed(3)
+    return net.a(x) * torch.rand(4, 1, 1, generator=generator)
+
+
+@pytest.mark.parametrize("function", [drawn, lambda net, x: x * torch.randn(3, 1, 1, generator=torch.Generator())])
+def test_a_generator_made_in_forward_draws_random_numbers(function):
+    with pytest.raises(QuantizationError, match=r"^randn? in the network: it .* draws random numbers: draw them in"):
+        capture(Net(function, a=conv()), (3, 8, 8))
+
+
+BATCH = "what the network gives for an image depends on the other images of the batch"
+
+
+def counted(net, x):
+    net.n += 1
+    return F.hardshrink(net.a(x)) * net.n
+
+
+@pytest.mark.parametrize(
+    ("function", "causes"),
+    [
+        (lambda net, x: F.hardshrink(x * x.mean()).softmax(1) * x, ["mean in", "hardshrink in", "softmax in"]),
+        (lambda net, x: F.hardshrink(x.flip(0) + x), ["add in the network: it mixes the images", "hardshrink in"]),
+        (lambda net, x: F.hardshrink(x).flip(0), ["hardshrink in", "the network's output: it mixes the images"]),
+        (lambda net, x: F.hardshrink(99 * net.a(x) / len(x)), ["hardshrink in", BATCH]),
+        (
+            lambda net, x: F.hardshrink(net.a(x)).unflatten(1, (4, 1)),
+            ["hardshrink in", "the network's output: it"],
+        ),
+        (lambda net, x: F.hardshrink(F.dropout(x)), ["dropout in", "hardshrink in"]),
+        (lambda net, x: F.hardshrink(F.dropout(x)).flatten(1).softmax(1), ["dropout in", "hardshrink in"]),
+        (counted, ["hardshrink in", "two runs of the network in eval mode differ: n changes"]),
+        (lambda net, x: F.hardshrink(net.a(x)) + net.nan, ["hardshrink in", "the network's tensor nan holds NaN"]),
+        (lambda net, x: F.hardshrink(x.mean()).sinc() + x, ["mean in", "hardshrink in", "sinc in"]),
+    ],
+)
+def test_no_cause_hides_another(function, causes):
+    network = Net(function, a=conv(), n=0, nan=nn.Parameter(torch.tensor(1.0)))
+    if "tensor nan" in causes[-1]:
+        network.nan.data.fill_(math.nan)
+    with pytest.raises(QuantizationError) as raised:
+        capture(network.eval(), (3, 8, 8))
+    found = str(raised.value).split("; ")
+    assert [cause[: len(start)] for cause, start in zip(found, causes, strict=True)] == causes
 
 
 def test_all_causes_are_named_at_once():
