@@ -179,7 +179,7 @@ class Display(CheckpointTimer):
         """What the training has made, and where: its last line."""
         assert self.best is not None
         epoch = f"epoch {self.best['epoch']} of {self.epochs}, top-1 {self.best['val_top1']:.2f} %"
-        return f"best: {epoch}, in {outputs}; curves in {self.live.dir}, speeds in {self.log}"
+        return f"best: {epoch}, in {outputs}; curves in {self.live.dir}"
 
     def _speed(self) -> Speed:
         """The speed of the current epoch since it began or resumed; empty before a step."""

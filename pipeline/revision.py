@@ -3,19 +3,21 @@
 import csv
 import io
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipeline.forms import FORMS
-from reports.results_page import Results
+from reports.results_page import Results, Rows
 from storage.errors import InputError
 from storage.json_file import parse_json
 
 Read = Callable[[str], bytes | None]  # the contents of a file of a revision; None if it has no such file
 WORKSPACE = "workspace"
+NEW = ("low", "high")  # columns that older revisions do not have
 CURVES = ("train_top1", "val_top1", "train_loss", "val_loss", "lr")
 
 
@@ -48,43 +50,69 @@ def results(name: str, read: Read) -> Results:
     """The results of a revision; what it does not have is empty.
 
     Raises:
-        InputError: If a file is damaged.
+        InputError: If a file is damaged; names it.
     """
-    summary, lock = read("metrics/summary.json"), read("dvc.lock")
+    headline = _json(read, "metrics/summary.json")
+    images: dict[str, type] = {"images": int}
     return Results(
         name=name,
-        headline=parse_json(summary, "metrics/summary.json") if summary else {},
-        scores=_scores(read),
-        top1=_rows(read, "plots/top1.csv"),
+        headline={key: value for key, value in headline.items() if isinstance(value, (int, float))},
+        scores={
+            form.label: scores for form in FORMS.values() if (scores := _scores(read, f"metrics/{form.name}.json"))
+        },
+        top1=_rows(read, "plots/top1.csv", {"form": str, "top1": float, "low": float, "high": float}),
         curves={stage: {figure: _curve(read, stage, figure) for figure in CURVES} for stage in ("float", "qat")},
-        confusion=_rows(read, "plots/confusion/int.csv"),
-        reliability=_rows(read, "plots/reliability.csv"),
-        disagreement=_rows(read, "plots/disagreement.csv"),
+        confusion=_rows(read, "plots/confusion/int.csv", {"class": str, "taken_for": str} | images),
+        reliability=_rows(read, "plots/reliability.csv", {"form": str, "confidence": float, "top1": float} | images),
+        disagreement=_rows(
+            read,
+            "plots/disagreement.csv",
+            {"float": str, "integer": str, "float_right": int, "integer_right": int} | images,
+        ),
         pictures={name: read(f"plots/{file}.jpg") for name, file in (("disagreement",) * 2, ("worst", "worst/int"))},
-        sizes=_sizes(lock),
+        sizes=_sizes(read),
     )
 
 
-def _scores(read: Read) -> dict[str, dict]:
-    found = {}
-    for name, form in FORMS.items():
-        text = read(f"metrics/{name}.json")
-        if text and (scores := parse_json(text, f"metrics/{name}.json")):
-            found[form.label] = scores
-    return found
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """A block that reads a file; what it finds there and does not expect becomes one line."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error, yaml.YAMLError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is damaged; the stage that writes it, or `git restore`, brings it back") from None
 
 
-def _rows(read: Read, path: str, delimiter: str = ",") -> list[dict[str, str]]:
-    text = (read(path) or b"").decode(errors="replace")
-    return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+def _json(read: Read, path: str) -> dict[str, Any]:
+    value = parse_json(read(path) or b"{}", path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is {value!r:.50}, not a map")
+    return value
+
+
+def _scores(read: Read, path: str) -> dict[str, float]:
+    scores = _json(read, path)
+    with _reading(path):
+        return {name: float(scores[name]) for name in ("top1", "loss", "images")} if scores else {}
+
+
+def _rows(read: Read, path: str, columns: Mapping[str, type], delimiter: str = ",") -> Rows:
+    """The rows of a table with the columns that it has of these; none may be missing but those of older ones."""
+    with _reading(path):
+        found = csv.DictReader(io.StringIO((read(path) or b"").decode(errors="replace")), delimiter=delimiter)
+        kept = {name: kind for name, kind in columns.items() if name not in NEW or name in (found.fieldnames or ())}
+        return [{name: kind(row[name]) for name, kind in kept.items()} for row in found]
 
 
 def _curve(read: Read, stage: str, figure: str) -> list[tuple[float, float]]:
-    rows = _rows(read, f"plots/{stage}/plots/metrics/{figure}.tsv", "\t")
-    return [(float(row["step"]), float(row[figure])) for row in rows]
+    rows = _rows(read, f"plots/{stage}/plots/metrics/{figure}.tsv", {"step": float, figure: float}, "\t")
+    return [(row["step"], row[figure]) for row in rows]
 
 
-def _sizes(lock: bytes | None) -> dict[str, int]:
+def _sizes(read: Read) -> dict[str, int]:
     """Bytes of each output by its path, as dvc.lock has them."""
-    stages: dict[str, Any] = (yaml.safe_load(lock) or {}).get("stages", {}) if lock else {}
-    return {out["path"]: out["size"] for stage in stages.values() for out in stage.get("outs", ())}
+    with _reading("dvc.lock"):
+        stages: dict[str, Any] = (yaml.safe_load(read("dvc.lock") or b"") or {}).get("stages", {})
+        return {out["path"]: int(out["size"]) for stage in stages.values() for out in stage.get("outs", ())}

@@ -34,10 +34,15 @@ class Interval(NamedTuple):
     high: float
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """Round numbers from at most `low` to at least `high`, in steps of 1, 2 or 5 times a power of ten."""
+def ticks(low: float, high: float, least: float = 0.0) -> list[float]:
+    """Round numbers from at most `low` to at least `high`, in steps of 1, 2 or 5 times a power of ten.
+
+    Args:
+        low, high: What they span.
+        least: The least step, a power of ten.
+    """
     span = (high - low) or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(span / TICKS))
+    power = max(10.0 ** math.floor(math.log10(span / TICKS)), least)
     step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if span <= step * TICKS * (1 + 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
@@ -48,7 +53,7 @@ def chart(lines: Sequence[Line], x_title: str, y_title: str, diagonal: bool = Fa
 
     Args:
         lines: At least one with a point.
-        x_title, y_title: Titles of the axes.
+        x_title, y_title: Titles of the axes; x has whole numbers at its ticks.
         diagonal: Whether the line on which y is x is drawn, in axes from 0 to 100.
     """
     finite = [
@@ -56,7 +61,8 @@ def chart(lines: Sequence[Line], x_title: str, y_title: str, diagonal: bool = Fa
         for line in lines
     ]
     xs, ys = ([point[axis] for line in finite for point, _ in line] or [0.0] for axis in (0, 1))
-    x_ticks, y_ticks = (ticks(*(0.0, 100.0) if diagonal else (min(values), max(values))) for values in (xs, ys))
+    (x_low, x_high), (y_low, y_high) = ((0.0, 100.0) if diagonal else (min(v), max(v)) for v in (xs, ys))
+    x_ticks, y_ticks = ticks(x_low, x_high, least=1.0), ticks(y_low, y_high)
 
     def x(value: float) -> str:
         return f"{LEFT + (WIDTH - LEFT - RIGHT) * (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]):.1f}"

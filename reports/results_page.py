@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -12,7 +12,7 @@ from reports.figures import Interval, Line, chart, intervals
 from reports.templates import environment
 
 STYLES = ("a", "b")  # of the first and the second revision
-Rows = list[dict[str, str]]
+Rows = list[dict[str, Any]]  # of a table, by the names of its columns
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ class Results:
         """The mean distance of probability and top-1 in points, by form: the expected calibration error."""
         sums: dict[str, list[float]] = {}
         for row in self.reliability:
-            images = int(row["images"])
             distance, count = sums.setdefault(row["form"], [0.0, 0.0])
-            sums[row["form"]] = [distance + images * abs(float(row["confidence"]) - float(row["top1"])), count + images]
+            here = row["images"] * abs(row["confidence"] - row["top1"])
+            sums[row["form"]] = [distance + here, count + row["images"]]
         return {form: distance / count for form, (distance, count) in sums.items()}
 
     @property
     def disagreeing(self) -> int:
         """The number of images that the float and the integer model predict differently, of the pairs in the file."""
-        return sum(int(row["images"]) for row in self.disagreement)
+        return sum(row["images"] for row in self.disagreement)
 
 
 class Experiment(NamedTuple):
@@ -122,10 +122,10 @@ def by_class(confusion: Rows) -> list[Rows]:
     return [list(rows) for _, rows in groupby(confusion, key=lambda row: row["class"])]
 
 
-def shade(rows: Rows, row: dict[str, str]) -> str:
+def shade(rows: Rows, row: dict[str, Any]) -> str:
     """How dark a cell of a class in the confusion matrix is: the root of its share of the class, in percent."""
-    whole = sum(int(each["images"]) for each in rows)
-    return f"{100 * (int(row['images']) / whole) ** 0.5:.0f}%" if whole else "0%"
+    whole = sum(each["images"] for each in rows)
+    return f"{100 * (row['images'] / whole) ** 0.5:.0f}%" if whole else "0%"
 
 
 def _curves(revisions: Sequence[Results], stage: str, figure: str, title: str) -> Markup | None:
@@ -142,8 +142,8 @@ def _forms(revisions: Sequence[Results]) -> Markup | None:
     rows: dict[str, list[Interval]] = {}
     for style, each in zip(STYLES, revisions, strict=False):
         for row in each.top1:
-            value, low, high = (float(row.get(key) or row["top1"]) for key in ("top1", "low", "high"))
-            rows.setdefault(row["form"], []).append(Interval(row["form"], style, value, low, high))
+            low, high = (row[key] if key in row else row["top1"] for key in ("low", "high"))
+            rows.setdefault(row["form"], []).append(Interval(row["form"], style, row["top1"], low, high))
     title = "top-1 (%); the band is float's, two standard deviations wide on both sides"
     return intervals(list(rows.values()), title) if rows else None
 
@@ -153,7 +153,7 @@ def _reliability(revisions: Sequence[Results]) -> Markup | None:
     for style, each in zip(STYLES, revisions, strict=False):
         for form in dict.fromkeys(row["form"] for row in each.reliability):
             rows = [row for row in each.reliability if row["form"] == form]
-            points = [(float(row["confidence"]), float(row["top1"])) for row in rows]
+            points = [(row["confidence"], row["top1"]) for row in rows]
             tips = [
                 f"{each.name}, {form}: {row['images']} images, {row['confidence']} % sure, {row['top1']} % right"
                 for row in rows

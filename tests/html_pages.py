@@ -3,7 +3,7 @@
 from html.parser import HTMLParser
 from xml.etree.ElementTree import Element, TreeBuilder
 
-VOID = {"meta", "br", "wbr"}
+VOID = {"meta", "br", "wbr", "img"}
 ASCII = str.maketrans({"\u2212": "-", "\u2013": "--", "\u00d7": "x", "\u2026": "..", "\u221e": "inf", "\u2002": " "})
 
 
