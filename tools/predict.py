@@ -14,9 +14,8 @@ from pathlib import Path
 
 from pipeline.cli import run
 from pipeline.forms import FORMS
-from pipeline.params import Params, load_params
+from pipeline.params import load_params
 from pipeline.paths import runs_folder
-from storage.errors import InputError
 from storage.files import whole_file
 from storage.printable import printable
 
@@ -34,13 +33,12 @@ if __name__ == "__main__":
     parse_arguments()  # --help and mistakes, before the imports that take seconds
 
 import torch
-from torch import Tensor
 
 from evaluation.score import ranked
 from imagedb.images import decode_image
 from pipeline.classifiers import load_classifier
+from pipeline.image_files import read_pixels
 from pipeline.machine import prepare
-from pixels.render import render
 from pixels.views import center_views
 from reports.fonts import legible
 from reports.predictions import labelled
@@ -53,7 +51,7 @@ def main() -> None:
     arguments = parse_arguments()
     params = load_params()
     device = prepare(params.execution)
-    pixels = torch.stack([read_pixels(path, params) for path in arguments.image])
+    pixels = torch.stack([read_pixels(path, params.input) for path in arguments.image])
     classifier = load_classifier(FORMS[arguments.step], arguments.checkpoint, device, params)
     with torch.no_grad():
         batches = pixels.split(params.validation.batch_size)
@@ -72,25 +70,6 @@ def main() -> None:
             labelled(image, seen, path.name, drawn).save(partial, "PNG")
         lines = [f"  {100 * p:6.2f} %  {printable(name)}" for name, p in classes]
         print(printable(str(path), None), *lines, f"  drawn in {printable(str(drawing), None)}", sep="\n")
-
-
-def read_pixels(path: Path, params: Params) -> Tensor:
-    """The network's pixels of an image file, uint8 [3, size, size], as validation sees them.
-
-    Raises:
-        OSError: If the file cannot be read.
-        InputError: If it is a folder, a pipe or a device, or not an image.
-    """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name images in it")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
-    if not path.is_file():  # a pipe or a device may have no end
-        raise InputError(f"{path} is not a regular file")
-    try:
-        return render(path.read_bytes(), center_views(params.input), params.input, torch.Generator())
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
 
 
 def drawing_paths(images: Sequence[Path], folder: Path) -> list[Path]:

@@ -10,6 +10,8 @@ are found is `calibrate` in params.yaml. The files have the places in --output t
 """
 
 import argparse
+import sys
+import warnings
 from pathlib import Path
 from typing import get_args
 
@@ -99,7 +101,10 @@ def main() -> None:
     pixels, options = torch.cat([each for each, _ in known]), params.calibrate.model_dump(exclude={"images"})
     if params.calibrate.reconstruction:
         print("block reconstruction takes most of the time (--reconstruction 0 leaves it out)")
-    quantized = quantize(network, pixels, class_names=names, metadata=metadata(info), **options)
+    with warnings.catch_warnings(record=True) as losses:
+        quantized = quantize(network, pixels, class_names=names, metadata=metadata(info), **options)
+    for loss in losses:
+        print(f"warning: {loss.message}", file=sys.stderr)
     write_forms(quantized, network, info, given.output, params)
     write_vectors(quantized, part(params.golden.images), given.output)
     checked = prove(quantized, network, part, params, device, given.output)

@@ -167,7 +167,7 @@ def test_files_of_all_kinds_are_rendered_as_in_validation(folder, size):
     write_database(Files([Path(name) for name in kinds]), Path("artifacts/db/val.lmdb"))
     params = load_params()
     expected = torch.cat([pixels for pixels, _ in plain_batches(params)])
-    assert torch.equal(torch.stack([predict.read_pixels(Path(name), params) for name in kinds]), expected)
+    assert torch.equal(torch.stack([predict.read_pixels(Path(name), params.input) for name in kinds]), expected)
 
 
 @pytest.mark.parametrize(
