@@ -12,6 +12,7 @@ from photographs import write_photographs
 from PIL import Image
 from project import REPOSITORY, environment
 
+from imagedb.images import SUFFIXES
 from imagedb.sources.image_list import ImageListSource
 from pipeline.cli import run
 from pipeline.params import load_params
@@ -175,6 +176,12 @@ def test_damaged_and_look_alike(call):
     shutil.copytree("x", "y/val")
     lines, mistake = call("y")
     assert any(line.startswith("pack.on_bad_image: error -> skip  # 2 damaged images; ") for line in lines)
+
+
+def test_the_documentation_lists_what_is_taken_for_an_image():
+    page = (REPOSITORY / "docs/data.md").read_text()
+    (listed,) = re.findall(r"An image is a file that ends in (.*?), in capitals, too", page, re.DOTALL)
+    assert {*re.findall(r"\.\w+", listed)} == {*SUFFIXES}
 
 
 def test_the_target_of_make(folder):
