@@ -83,7 +83,10 @@ def network_of(name: str, images: int) -> Network:
     size = int(text)
     torch.manual_seed(0)
     x = normalize(_pixels(images, size))
-    model = warm(create_model(title, CLASSES, size, {}, None), x).eval()
+    model = create_model(title, CLASSES, size, {}, None)
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)  # a branch that begins at zero is no work to who leaves it out
+    model = warm(model, x).eval()
     program = convert(calibrate(fold(capture(model, (3, size, size))), lambda: [x], arithmetic=PORTABLE))
     return Network(f"{title}, {size} px, random weights", model, program, np.ascontiguousarray(x.numpy()))
 
