@@ -161,3 +161,32 @@ def test_a_stage_without_the_environment(command):
     done = subprocess.run([sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith(f"error: {sys.executable} {OTHER_PYTHON}")
+
+
+def pip(folder: Path, lines: list[str], status: int) -> tuple[int, list[str]]:
+    """`make .venv/.installed` with a pip that prints these lines for the packages of the environment, and ends so."""
+    path = folder / ".pip"
+    path.write_text(f"#!/bin/sh\ncase $* in *environment.txt) cat .lines; exit {status};; esac\n")
+    (folder / ".lines").write_text("".join(f"{line}\n" for line in lines))
+    python = folder / ".python"
+    python.write_text('#!/bin/sh\n[ "$2" != venv ] || { mkdir -p .venv/bin; cp .pip .venv/bin/python; }\n')
+    for each in (path, python):
+        each.chmod(0o755)
+    command = ["make", ".venv/.installed", "PYTHON=./.python"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return done.returncode, done.stdout.splitlines()[1:]
+
+
+def test_setup_shows_its_progress(folder):
+    lines = [f"Collecting package{n}==1.0 (from -r requirements/environment.txt (line {n}))" for n in range(1, 46)]
+    every = sum("==" in line for line in (folder / "requirements/environment.txt").open())
+    status, printed = pip(folder, [*lines, "Using cached a.whl", "Installing collected packages: a, b"], 0)
+    assert status == 0 and (folder / ".venv/.installed").exists()
+    assert [line.split(":")[0] for line in printed] == [f"{n} of at most {every}" for n in (20, 40, 45)]
+    assert "package20==1.0" in printed[0] and "Installing collected" in printed[2]
+    assert max(map(len, printed)) < 80
+
+
+def test_a_setup_that_fails_leaves_nothing_that_looks_installed(folder):
+    assert pip(folder, ["Collecting a==1"], 1)[0] == 2
+    assert not (folder / ".venv/.installed").exists()
