@@ -106,7 +106,7 @@ def stage(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
     sys.path[:] = path
-    for name in ("own_net", "my_block"):
+    for name in ("own_net", "own_change", "my_block"):
         sys.modules.pop(name, None)
 
 
@@ -151,12 +151,23 @@ def test_without_epochs_few_images_and_any_classes_calibrate(stage):
         stage(script)
     assert load_model(FORMS["qat"].path, ("qat",)).info.class_names == ["red", "green", "blue"]
     write_params()
-    with pytest.raises(InputError, match=r"a batch of 8 images is more than the 5 in the training database"):
+    with pytest.raises(InputError, match=r"there are 5 training images, fewer than batch_size 8 and qat\.batch_size 8: "):
         stage(train_float)
-    write_params(batch_size=4)
+    write_params(batch_size=4, qat__batch_size=4)
     with pytest.raises(InputError, match=r"have different classes: only one has anything, blue, green, red"):
         stage(train_float)
     write_params(epochs=0, model__num_classes=4)
     message = r"val\.lmdb has 3 classes, but model\.num_classes is 4; classes without images can be named in a list's"
+    with pytest.raises(InputError, match=message):
+        stage(train_float)
+
+
+def test_training_runs_the_users_change_of_its_images(stage, tmp_path):
+    (tmp_path / "my_nets/change.py").write_text("def change(pixels, generator):\n    return [*pixels.shape]\n")
+    write_databases(Noise(24), Noise(12))
+    write_params(augment__extra="../my_nets/change.py:change")
+    message = (
+        r"^augment\.extra \.\./my_nets/change\.py:change gives list, must give a tensor of torch\.uint8 \[3, 8, 8\]"
+    )
     with pytest.raises(InputError, match=message):
         stage(train_float)
