@@ -70,11 +70,14 @@ def test_it_gets_pixels_and_a_generator(folder):
         ("theirs/noise.py:nois", r"theirs/noise\.py:nois: there is no nois; there is: noise"),
         (
             "theirs/noise.py:shrink",
-            r"shrink gives torch\.uint8 \[3, 3, 4\], must give a tensor of torch\.uint8 \[3, 4,",
+            r"theirs/noise\.py:shrink gives torch\.uint8 \[3, 3, 4\], must give a tensor of torch\.uint8 \[3, 4,",
         ),
-        ("theirs/noise.py:lighten", r"lighten gives torch\.float32 \[3, 4, 4\], must give a tensor of torch\.uint8"),
-        ("theirs/noise.py:forget", r"forget gives NoneType, must give a tensor"),
-        ("theirs/noise.py:fail", r"fail raises KeyError 'colour' \(noise\.py, line 24\)"),
+        (
+            "theirs/noise.py:lighten",
+            r"theirs/noise\.py:lighten gives torch\.float32 \[3, 4, 4\], must give a tensor of torch\.uint8",
+        ),
+        ("theirs/noise.py:forget", r"theirs/noise\.py:forget gives NoneType, must give a tensor"),
+        ("theirs/noise.py:fail", r"theirs/noise\.py:fail raises KeyError 'colour' \(noise\.py, line 24\)"),
     ],
 )
 def test_mistakes_name_the_parameter_and_what_to_give(folder, name, message):

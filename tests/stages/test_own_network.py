@@ -151,7 +151,9 @@ def test_without_epochs_few_images_and_any_classes_calibrate(stage):
         stage(script)
     assert load_model(FORMS["qat"].path, ("qat",)).info.class_names == ["red", "green", "blue"]
     write_params()
-    with pytest.raises(InputError, match=r"there are 5 training images, fewer than batch_size 8 and qat\.batch_size 8: "):
+    with pytest.raises(
+        InputError, match=r"there are 5 training images, fewer than batch_size 8 and qat\.batch_size 8: "
+    ):
         stage(train_float)
     write_params(batch_size=4, qat__batch_size=4)
     with pytest.raises(InputError, match=r"have different classes: only one has anything, blue, green, red"):

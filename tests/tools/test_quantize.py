@@ -109,12 +109,9 @@ def test_all_forms_a_report_and_a_proof_of_images_without_labels(folder, monkeyp
     params = load_params()
     changed = params.model_copy(update={"model": params.model.model_copy(update={"name": "theirs.py:build"})})
     monkeypatch.setattr("pipeline.float_model.load_params", lambda: changed)
-    pixels = torch.stack(
-        [
-            torch.from_numpy(np.asarray(Image.open(path).convert("RGB").resize((10, 8), Image.BILINEAR)))
-            for path in sorted(Path("photos").rglob("*.png"))
-        ]
-    )[:, :, 1:9].permute(0, 3, 1, 2)
+    photos = sorted(Path("photos").rglob("*.png"))
+    seen = [Image.open(path).convert("RGB").resize((10, 8), Image.BILINEAR) for path in photos]
+    pixels = torch.from_numpy(np.stack(seen)[:, :, 1:9]).permute(0, 3, 1, 2)
     expected, found = float_model(stored)((pixels.float() - 128) / 128), integer_logits(program)(pixels)
     alike = int((expected.argmax(1) == found.argmax(1)).sum())
     assert f"predicts as the float network on {alike} of 12 images\n" in said
