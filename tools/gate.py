@@ -80,7 +80,7 @@ def metrics_diff(revision: str) -> dict[str, Change]:
         raise InputError(f"dvc metrics diff {revision}: {lines[0].removeprefix('ERROR: ')}")
     found = parse_json(done.stdout, "dvc metrics diff")
     changes, digest = found.get(METRICS, {}), found.get(IMAGES, {}).get("digest", {})
-    if changes and digest.get("old") != digest.get("new"):
+    if digest.get("old") not in (None, digest.get("new")):
         print(f"{revision} has other validation images ({IMAGES}): its results are nothing to compare with")
         return {name: {"new": change.get("new")} for name, change in changes.items()}
     return changes
