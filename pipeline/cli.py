@@ -39,6 +39,7 @@ LOWER = {  # by the stage that lacks memory
     "compare": "compare.images, compare.intermediate_images, validation.batch_size",
     "golden": "golden.images",
     "report": "report.images, validation.batch_size",
+    "quantize": "--images, --reconstruction, calibrate.refinement, calibrate.bias_correction, validation.batch_size",
 }
 
 
@@ -63,6 +64,8 @@ def run(main: Callable[[], None]) -> None:
         main()
         _flush()
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # after ^C
         sys.exit(130)
     except Exception as error:
         with suppress(OSError):

@@ -18,17 +18,17 @@ from storage.errors import InputError
 
 
 class ImageFiles:
-    """Images below a folder, drawn at random and always alike, in the order of their paths.
+    """Images below a folder in a random order, always the same, so that the first few are of all its parts.
 
     Args:
         folder: The folder; hidden files and what is not named as an image are passed over.
-        images: How many; of fewer, all are drawn.
+        images: How many; of fewer, all.
         input_format: How the network sees them, as in validation.
         batch_size: Images in a batch.
 
     Attributes:
         found: How many images there are.
-        files: Those that were drawn.
+        files: Those that were taken.
         pixels: What the network sees of them, uint8 [images, 3, size, size].
 
     Raises:
@@ -45,7 +45,7 @@ class ImageFiles:
             raise InputError(f"{folder} holds no images, which are named {', '.join(sorted(SUFFIXES))}")
         order = torch.randperm(len(every), generator=seeded_generator("image files", len(every)))
         self.found, self.batch_size = len(every), batch_size
-        self.files = [every[index] for index in order[:images].sort().values.tolist()]
+        self.files = [every[index] for index in order[:images].tolist()]
         self.pixels = torch.stack([read_pixels(path, input_format) for path in self.files])
 
     def first(self, count: int | None) -> Self:
