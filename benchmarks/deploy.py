@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.deploy_files import Network, network_of, write_files
 from benchmarks.deploy_memory import peak_memory
-from benchmarks.deploy_runtimes import CONTESTANTS, Contestant, Work, one_line
+from benchmarks.deploy_runtimes import CONTESTANTS, Contestant, Simulation, Work, one_line
 from benchmarks.profiles import explained, of_onnx, sampled
 from benchmarks.results import Result, timed
 from benchmarks.timing import interleaved_rounds
@@ -32,8 +32,10 @@ from pipeline.machine import keep_memory
 from storage.errors import InputError
 
 SECONDS = 0.3  # of a turn, about
-SLOW = 4.0  # seconds: who takes longer for a batch has no turns
+SLOW = 2.0  # seconds: who takes longer for a batch has no turns
+PATIENCE = 10.0  # seconds: a simulation that would take longer for a batch is left out of the comparison
 CLOSE = 1e-4  # of the largest logit: float logits that differ less are the same
+DIFFER = "% of logits differ"
 NETWORKS = ("sample", "vargconvnet:224", "mobilenetv2_100:224", "resnet18:224")
 
 
@@ -70,7 +72,8 @@ class Measured:
 
     def __init__(self, network: Network, folder: Path, errors: dict[str, str]):
         self.network, self.folder, self.errors = network, folder, errors
-        self.notes: dict[str, str] = {}
+        self.expected: dict[tuple[Simulation, int], np.ndarray] = {}
+        self.seconds: dict[Simulation, float] = {}  # of a simulation, for an image
 
     def results(self, batches: list[int], rounds: int) -> list[Result]:
         """Speeds of all batches and threads, then size, memory and the share of logits that differ."""
@@ -94,7 +97,7 @@ class Measured:
             try:
                 work = self._work(each, threads, batch)
                 if threads == 1:
-                    others += self._differing(each, work, x, column)
+                    others += self._differing(each, work, x)
                 turns[each.name] = _turn(work, np.tile(x, (each.least_images // batch or 1, 1, 1, 1)))
             except Exception as error:  # a peer's may be any; it is shown in the table
                 others.append(self._result(each, "images/s", column=column, error=one_line(error)))
@@ -116,14 +119,26 @@ class Measured:
                 raise InputError(self.errors[file])
         return each.load(self.folder, threads, batch)
 
-    def _differing(self, each: Contestant, work: Work, x: np.ndarray, column: str) -> list[Result]:
+    def _differing(self, each: Contestant, work: Work, x: np.ndarray) -> list[Result]:
         """The share of logits that differ from what the contestant simulates, in percent."""
-        found = work(x).reshape(len(x), -1)
-        expected = (each.simulated or self.network.integer)(self.folder, x).reshape(len(x), -1)
+        images = f"{len(x)} image{'s'[: len(x) > 1]}"
+        simulation = each.simulated or self.network.integer
+        if self.seconds.get(simulation, 0.0) * len(x) > PATIENCE:
+            note = f"{images}: not compared, what it simulates is slow"
+            return [self._result(each, DIFFER, note=note, column=images)]
+        found, expected = work(x).reshape(len(x), -1), self._simulated(simulation, x)
         if each.simulated is None and found.dtype.kind == "i":
             expected = self.network.integers(expected, found.dtype)
-        share = 100 * differing(found, expected)
-        return [self._result(each, "% of logits differ", (share,), column=f"{len(x)} image{'s'[: len(x) > 1]}")]
+        return [self._result(each, DIFFER, (100 * differing(found, expected),), column=images)]
+
+    def _simulated(self, simulation: Simulation, x: np.ndarray) -> np.ndarray:
+        """Logits [batch, classes], which contestants share."""
+        key = simulation, len(x)
+        if key not in self.expected:
+            start = time.perf_counter()
+            self.expected[key] = simulation(self.folder, x).reshape(len(x), -1)
+            self.seconds[simulation] = (time.perf_counter() - start) / len(x)
+        return self.expected[key]
 
     def _sizes(self) -> list[Result]:
         found = []

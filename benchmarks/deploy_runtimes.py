@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +81,7 @@ def openvino(name: str, folder: Path, threads: int, batch: int) -> Work:
 
 
 def inductor(folder: Path, threads: int, batch: int) -> Work:
-    model = torch.compile(_pt2e(folder))
+    model = _compiled(folder, batch)
 
     @torch.no_grad()
     def work(x: np.ndarray) -> np.ndarray:
@@ -90,6 +90,11 @@ def inductor(folder: Path, threads: int, batch: int) -> Work:
             return model(torch.from_numpy(x)).numpy()
 
     return work
+
+
+@lru_cache(1)  # its code is the same for any number of threads
+def _compiled(folder: Path, batch: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    return torch.compile(_pt2e(folder))
 
 
 @torch.no_grad()

@@ -41,10 +41,10 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], unit: str) -> str
         return LEFT + (WIDTH - LEFT - 20) * across, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up
 
     parts = []
-    for power in range(math.ceil(low), math.floor(high) + 1):
-        y = place(10**left, 10.0**power)[1]
+    for value in _ticks(low, high):
+        y = place(10**left, value)[1]
         parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - 20}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g} {escape(unit)}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g} {escape(unit)}</text>')
     for size in sorted({point[0] for point in points}):
         x = place(size, 10**low)[0]
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{size:,.6g}</text>')
@@ -65,6 +65,18 @@ def growth(points: Sequence[tuple[float, float]]) -> float:
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     spread = sum((value - mean_x) ** 2 for value in x)
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread if spread else math.nan
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values between two logarithms: powers of ten, or what lies between them where these are fewer than two."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    for digits in ((1,), (1, 2, 5), range(1, 10), range(10, 100)):
+        scale = 10 ** (len(str(digits[0])) - 1)
+        ticks = [digit / scale * 10.0**power for power in powers for digit in digits]
+        ticks = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(ticks) > 1:
+            break
+    return ticks
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

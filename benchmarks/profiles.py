@@ -9,6 +9,7 @@ import json
 import os
 import pstats
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -24,11 +25,11 @@ import onnxruntime
 import torch
 
 from benchmarks.results import Result
-from storage.errors import InputError
 
-LINES = 4
+LINES, LONGEST = 4, 60  # that are told, and characters of a function's name
 SECONDS = 1.0  # of work under a profiler, about
 CALLS = 10  # under PyTorch's profiler: as many in each process of several
+PATIENCE = 10.0  # seconds that perf may take to begin
 SAMPLES = 997  # of perf, in a second; no divisor of what else recurs
 
 Work = Callable[[], object]
@@ -61,14 +62,19 @@ def sampled(work: Work) -> str:
     if not shutil.which("perf"):
         return called(work)
     with TemporaryDirectory() as folder:
-        path = Path(folder, "perf.data")
-        command = ["perf", "record", "-q", "-F", str(SAMPLES), "-o", path, "-p", str(os.getpid())]
+        path, control, answer = (Path(folder, name) for name in ("perf.data", "control", "answer"))
+        os.mkfifo(control)
+        os.mkfifo(answer)
+        command = ["perf", "record", "-q", "-F", str(SAMPLES), "-o", str(path), "-p", str(os.getpid())]
+        command += ["--delay=-1", f"--control=fifo:{control},{answer}"]
         recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _wait_for(path, recorder)
-        _repeat(work)
+        with control.open("r+b", buffering=0) as asking, answer.open("r+b", buffering=0) as answering:
+            asking.write(b"enable\n")
+            select.select([answering], [], [], PATIENCE)
+            _repeat(work)
         recorder.send_signal(signal.SIGINT)
         recorder.wait()
-        command = ["perf", "report", "-i", path, "--stdio", "--no-children", "-F", "overhead,dso,sym", "-w", "0,40,60"]
+        command = ["perf", "report", "-i", str(path), "--stdio", "--no-children", "-F", "overhead,dso,sym"]
         found = subprocess.run(command, capture_output=True, text=True).stdout
     lines = re.findall(r"^ +([\d.]+)% +(\S+) +\[.\] (.*?) *$", found, re.MULTILINE)
     if not lines:  # perf is not allowed to look
@@ -76,7 +82,7 @@ def sampled(work: Work) -> str:
     shares: dict[str, float] = defaultdict(float)
     for share, library, symbol in lines:
         named = not symbol.startswith("0x")
-        shares[f"`{symbol}` of {library}" if named else f"{library}, without names"] += float(share) / 100
+        shares[f"`{symbol[:LONGEST]}` of {library}" if named else f"{library}, without names"] += float(share) / 100
     return "perf: " + top(shares)
 
 
@@ -154,13 +160,3 @@ def _repeat(work: Work) -> None:
     work()
     while time.perf_counter() - started < SECONDS:
         work()
-
-
-def _wait_for(path: Path, recorder: subprocess.Popen) -> None:
-    """Until perf has opened its file, or has ended."""
-    until = time.monotonic() + 5
-    while not path.exists() and recorder.poll() is None:
-        if time.monotonic() > until:
-            recorder.kill()
-            raise InputError("perf did not begin")
-        time.sleep(0.02)

@@ -22,6 +22,7 @@ from benchmarks.train_steps import GROUPED, Contestants, evaluation, grouped, tr
 from pipeline.machine import prepare
 from pipeline.params import load_params
 
+ROUNDS = 15  # the differences are of single percents
 QUICK_BATCH, QUICK_ROUNDS = 16, 2
 
 
@@ -40,7 +41,7 @@ def main() -> list[Result]:
     device = prepare(params.execution)
 
     batch = arguments.batch or (QUICK_BATCH if arguments.quick else None)
-    rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else 5)
+    rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)
     given = {"network": arguments.model, "size": arguments.size, "batch": batch}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value}
     if arguments.model:
