@@ -55,8 +55,9 @@ def test_the_page_is_written_of_a_full_measurement_alone(tmp_path):
     write_plan(tmp_path, {"data": Part(ORIGIN, DATA)})
     text = (tmp_path / "scale.md").read_text()
     assert "2,470 images/s | ResNet-50 in mixed" in text and "| as it is | 1,000 | 100.0 | 128 |" in text
-    assert "train.processes: 8, batch_size: 2048, lr: 3.2 and machine.workers: 16" in text
-    assert "--nnodes=8 --nproc-per-node=8" in text and "Published, not measured here:" in text
+    assert "`train.processes: 8`, `batch_size: 2048`, `lr: 3.2` and `machine.workers: 16`" in text
+    assert "--nnodes=8 --nproc-per-node=8" in text and "sbatch --gpus=8 --cpus-per-task=128 machine.sh" in text
+    assert "Published, not measured here:" in text
 
 
 def test_the_rates_of_the_reader_are_not_called_published(tmp_path, monkeypatch, capsys):
@@ -65,7 +66,7 @@ def test_the_rates_of_the_reader_are_not_called_published(tmp_path, monkeypatch,
     plan.main()
     printed = capsys.readouterr().out
     assert "| training step on a GPU | 6,000 images/s |\n" in printed and "Given, not measured" in printed
-    assert "ublished" not in printed and "lr: 3.2 and machine.workers: 2 " in printed
+    assert "ublished" not in printed and "`lr: 3.2` and `machine.workers: 2`" in printed
     monkeypatch.setattr(sys, "argv", ["plan", "--rate", "-1"])
     with pytest.raises(InputError, match=r"--rate -1\.0 is not allowed"):
         plan.main()
