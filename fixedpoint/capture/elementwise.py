@@ -221,7 +221,9 @@ class Elementwise(ExportedGraph):
 def constant(value: Any) -> Tensor:
     """A number or constant in float64. Raises QuantizationError if it is computed from the image."""
     if isinstance(value, Value):
-        raise QuantizationError("an operand that must be constant is computed from the image")
+        raise QuantizationError(
+            "an operand that must be constant is computed from the image: use numbers or parameters"
+        )
     return torch.as_tensor(value, dtype=torch.float64)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch.fx import Node
 
 from fixedpoint.capture.elementwise import Elementwise, constant
@@ -33,9 +34,17 @@ class Exponentials(Elementwise):
         return self.each(node, Lookup, self.affine(node, x, -1, 0), function="sigmoid", arguments=())
 
     def aten_div(self, node: Node, a: dict) -> Value:
-        if not isinstance(a["other"], Exponential) or a.get("rounding_mode") is not None:
+        x, other = a["self"], a["other"]
+        if not any(isinstance(each, Exponential) for each in (x, other)) or a.get("rounding_mode") is not None:
             return super().aten_div(node, a)
-        return self.aten_mul(node, {"self": a["self"], "other": self.aten_reciprocal(node, {"self": a["other"]})})
+        if not isinstance(other, Exponential):
+            raise QuantizationError(Exponential.why_not)
+        gate = self.aten_reciprocal(node, {"self": other})
+        if not isinstance(x, Exponential):
+            return self.aten_mul(node, {"self": x, "other": gate})
+        if x.plus_one or x.x.base != other.x.base or not torch.equal(x.x.positions, other.x.positions):
+            raise QuantizationError(Exponential.why_not)
+        return self.each(node, Lookup, x.x, function="sigmoid", arguments=())  # exp(x) / (1 + exp(x))
 
     aten_divide = aten_true_divide = aten_div
 
@@ -49,5 +58,5 @@ class Exponentials(Elementwise):
 def _with_plus_one(value: Any, plus_one: bool, name: str) -> Value:
     """The x of an exponential, with 1 added or not, that the operation `name` reads."""
     if not isinstance(value, Exponential) or value.plus_one != plus_one:
-        raise QuantizationError(reason(name))
+        raise QuantizationError(Exponential.why_not if isinstance(value, Exponential) else reason(name))
     return value.x

@@ -64,8 +64,10 @@ class ExportedGraph(Builder):
 
     def _output(self, result: Any) -> str:
         """The name of the tensor that is the network's output."""
+        if isinstance(result, Compared | Exponential):
+            raise QuantizationError(" is a comparison or an exponential: give logits")
         if not isinstance(result, Value):
-            raise QuantizationError(" does not depend on the image, or is no number: give logits")
+            raise QuantizationError(" does not depend on the image")
         try:
             shape = result.shape
             features = len(shape) not in (1, 3) and sum(size != 1 for size in shape) <= 1
@@ -118,14 +120,15 @@ class ExportedGraph(Builder):
                 raise QuantizationError(reason(name))
             rest = args[args.index(submodule) + 1 :]
             return self._run(submodule.graph, list(rest))
-        if not isinstance(target, OpOverload):
-            return cast(Callable, target)(*args, **kwargs)  # an entry of a list, or numbers
+        lost = any(isinstance(each, Lost) for each in found)
+        if not isinstance(target, OpOverload):  # an entry of a list, or numbers
+            return Lost() if lost and name != "getitem" else cast(Callable, target)(*args, **kwargs)
         flags = [value for key, value in arguments(target, args, kwargs).items() if key in ("train", "training")]
         if is_random(node) and name not in REASONS and (any(flags) or not flags):
             hint = "pass training=self.training" if "dropout" in name else "draw them in __init__ and register a buffer"
             raise QuantizationError(f"it is active in eval mode and draws random numbers: {hint}")
-        if any(isinstance(each, Lost) for each in found):
-            if not self._has(name) and node.meta.get("val") is not None:
+        if lost:
+            if not self._has(name) and isinstance(node.meta.get("val"), Tensor | list | tuple):
                 raise QuantizationError(reason(name))
             return self._pretended(node)
         if parts := [each for each in found if isinstance(each, Compared | Exponential)]:
@@ -185,10 +188,12 @@ class ExportedGraph(Builder):
         """A value of the right shape for what is refused or reads that, so that what comes after it is looked at."""
 
         def pretended(value: Any) -> Any:
-            if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != BATCH:
+            if not isinstance(value, Tensor) or value.dim() == 0:
                 return Lost()
-            shape = tuple(value.shape[1:])
-            base = shape if len(shape) in (1, 3) else (max(1, value[0].numel()),)
+            batch, *shape = value.shape
+            if not all(isinstance(size, int) for size in value.shape) or batch != BATCH:
+                return Lost()  # the sizes of some depend on the values of the image
+            base = (*shape,) if len(shape) in (1, 3) else (max(1, value[0].numel()),)
             name = f"?{len(self.ops)}"
             self.ops[name] = Pretended(name, (), base)
             return Value(name, base).at(torch.arange(value[0].numel()).reshape(shape), node)

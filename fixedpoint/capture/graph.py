@@ -19,9 +19,13 @@ def placeholders(exported: ExportedProgram) -> dict[str, Any]:
 
 
 def output_index(exported: ExportedProgram) -> int:
-    """The number of the network's output among those of the graph, some of which may be buffers that it changes."""
-    kinds = [spec.kind for spec in exported.graph_signature.output_specs]
-    return kinds.index(OutputKind.USER_OUTPUT)
+    """The number of the network's output, or of the first tensor in it, among the values that the graph gives.
+
+    Others may be buffers that it changes.
+    """
+    values = zip(exported.graph_signature.output_specs, exported.graph.output_node().args[0], strict=True)
+    given = [spec.kind == OutputKind.USER_OUTPUT and isinstance(value, Node) for spec, value in values]
+    return given.index(True)
 
 
 def output_node(exported: ExportedProgram) -> Node:

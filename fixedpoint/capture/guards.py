@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ def in_one_line(module: nn.Module, input_shape: tuple[int, int, int]) -> Iterato
     except Exception as error:  # what a network can make PyTorch raise has no common class
         sizes, where = ", ".join(map(str, input_shape)), f" in {running[-1]}" if running and running[-1] else ""
         raise QuantizationError(
-            f"the network cannot be captured for inputs [batch, {sizes}]{where}: {_reason(error)}{_other_types(module)}"
+            f"the network cannot be captured for inputs [batch, {sizes}]{where}: {_reason(error)}{other_types(module)}"
         ) from error
     finally:
         logging.disable(level)
@@ -45,7 +46,7 @@ def in_one_line(module: nn.Module, input_shape: tuple[int, int, int]) -> Iterato
             hook.remove()
 
 
-def _other_types(module: nn.Module) -> str:
+def other_types(module: nn.Module) -> str:
     """What to do about tensors of another floating type than that of the images."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     types = {name: value.dtype for name, value in tensors.items() if value.is_floating_point()}
@@ -86,18 +87,22 @@ def check_copyable(module: nn.Module) -> None:
                 )
 
 
-def two_outputs(module: nn.Module, x: Tensor) -> tuple[Tensor, str]:
+def two_outputs(module: nn.Module, x: Tensor) -> tuple[Any, str]:
     """The network's output for `x`, and what is wrong with it: nothing if a second run gives the same, bit for bit.
 
     Raises:
-        QuantizationError: If the output is no tensor.
+        QuantizationError: If the output is no tensor, and no dict, list or tuple of any.
     """
     before = _state(module)
     first, second = module(x.clone()), module(x.clone())
     if not isinstance(first, Tensor):
         parts = f" of {', '.join(map(str, first))}" if isinstance(first, Mapping) else ""
         kind = type(first).__name__
-        raise QuantizationError(f"the network must give one tensor of logits, not a {kind}{parts}: pick one in forward")
+        fault = f"the network must give one tensor of logits, not a {kind}{parts}: pick one in forward"
+        entries = first.values() if isinstance(first, Mapping) else first if isinstance(first, list | tuple) else ()
+        if type(first) in (dict, list, tuple) and any(isinstance(each, Tensor) for each in entries):
+            return first, fault
+        raise QuantizationError(fault)
     if not first.isfinite().all():
         return first, "the network gives infinite numbers or NaN for numbers from -1 to 1"
     if torch.equal(first, second):

@@ -13,7 +13,7 @@ from torch.fx import Interpreter, Node
 
 from fixedpoint.capture.aten import AtenOperations
 from fixedpoint.capture.graph import is_mutable, is_view, output_index, output_node, placeholders
-from fixedpoint.capture.guards import RANDOM, check_copyable, in_one_line, two_outputs, without_not_finite
+from fixedpoint.capture.guards import RANDOM, check_copyable, in_one_line, other_types, two_outputs, without_not_finite
 from fixedpoint.capture.names import ENDINGS, MOVES, SAME, operation
 from fixedpoint.capture.values import BATCH
 from fixedpoint.errors import QuantizationError
@@ -47,7 +47,7 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
     with in_one_line(module, input_shape):
         bad = without_not_finite(module)
         output, fault = two_outputs(module, images)
-        fault = bad or fault
+        fault = "; ".join(filter(None, (bad, fault)))
         more = output if fault else module(probe)[:BATCH]
         with redirect_stderr(StringIO()):  # to which torch.export prints the whole graph if it fails
             exported = torch.export.export(module, (torch.zeros_like(images),))
@@ -57,12 +57,12 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
     try:
         program = AtenOperations(exported, input_shape).captured()
     except QuantizationError as error:
-        with in_one_line(module, input_shape):
-            near = module(images * (1 + 2.0**-20)) if not fault else output
-        mixes = _differ(output, more, float((near.double() - output.double()).abs().max()))
-        other = MIXES if mixes else fault
-        told = not other or SAID_OF_AN_OPERATION.get(other, other) in str(error)
-        raise QuantizationError(str(error) if told else f"{error}; {other}") from None
+        if not fault:
+            with in_one_line(module, input_shape):
+                rounding = float((module(images * (1 + 2.0**-20)).double() - output.double()).abs().max())
+            fault = MIXES if _differ(output, more, rounding) else ""
+        told = SAID_OF_AN_OPERATION.get(fault, fault) in str(error)
+        raise QuantizationError(str(error) if told else f"{error}; {fault}") from None
     if fault:
         raise QuantizationError(fault)
     program.check()
@@ -72,7 +72,7 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
     rounding = float((FloatEvaluator(exact).logits(images.double()) - found).abs().max())
     if _differ(output, more, rounding):
         raise QuantizationError(MIXES)
-    _refuse_difference(expected, found.reshape(expected.shape), rounding, "the captured program")
+    _refuse_difference(expected, found.reshape(expected.shape), rounding, "the captured program", other_types(module))
     return program
 
 
@@ -120,11 +120,13 @@ def _run(exported: ExportedProgram, x: Tensor) -> Tensor:
     return Interpreter(exported.graph_module, graph=exported.graph).run(*values)[output_index(exported)]
 
 
-def _refuse_difference(expected: Tensor, found: Tensor, rounding: float, what: str) -> None:
+def _refuse_difference(expected: Tensor, found: Tensor, rounding: float, what: str, hint: str = "") -> None:
     if _differ(expected, found, rounding):
-        raise QuantizationError(f"{what} computes something else than the network")
+        raise QuantizationError(f"{what} computes something else than the network{hint}")
 
 
 def _differ(expected: Tensor, found: Tensor, rounding: float) -> bool:
+    if expected.shape != found.shape:
+        return True
     expected, found = expected.double(), found.double()  # booleans have no difference
     return float((expected - found).abs().max()) > 1e-3 * float(expected.abs().max()) + 10 * rounding

@@ -98,7 +98,7 @@ class Compared:
     """A mask: where `x` is greater than a number; with `less`, where it is less."""
 
     readers: ClassVar = frozenset({"where", "mul", "multiply"})
-    why_not: ClassVar = "its operand compares values of the image with a number"
+    why_not: ClassVar = "its operand compares values of the image with a number: write a clamp, or torch.where"
     x: Value
     bound: float
     less: bool

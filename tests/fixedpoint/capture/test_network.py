@@ -91,6 +91,7 @@ NETWORKS = {  # the network and the kinds of its operations
         Net(lambda net, x: 2 / (1 + (3 * x).exp())),
         "batch_norm batch_norm lookup batch_norm",
     ),
+    "sigmoid of exponentials": (Net(lambda net, x: x.exp() / (1 + x.exp())), "lookup"),
     "softplus by hand": (Net(lambda net, x: torch.log(1 + x.exp())), "lookup"),
     "mish by hand alone": (Net(lambda net, x: x * torch.log1p(torch.exp(x)).tanh()), "lookup"),
     "a gate that is no hard-swish": (Net(lambda net, x: x * F.relu6(x + 2) / 6), "batch_norm clamp mul batch_norm"),
@@ -285,6 +286,15 @@ STATISTICS = "it divides by statistics of each image, which has no exact integer
             r"output: it must be \[batch, classes\], not \[batch, 3, 1, 8, 8\]",
         ),
         (Net(lambda net, x: net.w, w=nn.Parameter(torch.ones(2, 3))), "output does not depend on the image"),
+        (Net(lambda net, x: net.a(x).exp(), a=conv()), "the network's output is a comparison or an exponential"),
+        (Net(lambda net, x: x.exp() / (1 + (2 * x).exp())), "div in the network: its operand is an exponential"),
+        (Net(lambda net, x: x / x.exp()), "div in the network: its operand is an exponential"),
+        (Net(lambda net, x: x.exp() / 2), "div in the network: its operand is an exponential"),
+        (Net(lambda net, x: torch.log(2 + x.exp())), "add in the network: its operand is an exponential"),
+        (
+            Net(lambda net, x: net.a(x.bfloat16()), a=conv().bfloat16()),
+            r"something else than the network; a\.weight is bfloat16: call \.float\(\) first",
+        ),
         (nn.Identity(), "the program has no operation"),
         (
             nn.Sequential(nn.LazyConv2d(3, 3)),
@@ -388,6 +398,13 @@ def counted(net, x):
         (counted, ["hardshrink in", "two runs of the network in eval mode differ: n changes"]),
         (lambda net, x: F.hardshrink(net.a(x)) + net.nan, ["hardshrink in", "the network's tensor nan holds NaN"]),
         (lambda net, x: F.hardshrink(x.mean()).sinc() + x, ["mean in", "hardshrink in", "sinc in"]),
+        (lambda net, x: F.hardshrink(x).flatten(1).nonzero(), ["hardshrink in", "nonzero in", BATCH]),
+        (lambda net, x: torch.addbmm(x[0, 0], x[:, 0], x[:, 1]), ["addbmm in", BATCH]),
+        (
+            lambda net, x: [3, F.hardshrink(x), x.softmax(1)],
+            ["hardshrink in", "softmax in", "the network must give one"],
+        ),
+        (lambda net, x: {"a": F.hardshrink(x).softmax(1)}, ["hardshrink in", "the network must give one tensor"]),
     ],
 )
 def test_no_cause_hides_another(function, causes):
