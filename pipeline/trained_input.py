@@ -5,12 +5,13 @@ from typing import Any
 
 from models.own_source import is_own
 from models.published import Published, published
-from models.registry import TORCHVISION
+from models.registry import TORCHVISION, create_model
 from pipeline.params import Params, check_params
 from pipeline.yaml_file import parse_yaml
 from storage.errors import InputError
 
 FILTERS = ("bilinear", "bicubic")
+ANY_SIZE = 224  # of which every network can be made
 
 
 def trained_input(params: Params, given: argparse.Namespace) -> tuple[Params, list[str]]:
@@ -25,6 +26,8 @@ def trained_input(params: Params, given: argparse.Namespace) -> tuple[Params, li
     known = published(given.model)
     lacking = [option for option in ("size", "normalization") if getattr(given, option) is None]
     if known is None and lacking:
+        if not is_own(given.model):
+            create_model(_name(given.model), None, ANY_SIZE, {})  # whose message says more of a name that is unknown
         raise InputError(
             f"nothing is published on how images are prepared for {given.model}: add "
             f"{' and '.join(f'--{option}' for option in lacking)}, as in its training"

@@ -66,6 +66,13 @@ def test_a_network_of_the_users_own_is_asked_about():
     assert params.model.name == "nets/a.py:b"
 
 
+def test_a_name_that_is_unknown_is_said_first():
+    with pytest.raises(InputError, match="model 'resnet19' is not known to timm; near matches: resnet18"):
+        chosen("resnet19")
+    with pytest.raises(InputError, match="for vargconvnet_32: add --normalization, as"):
+        chosen("vargconvnet_32", size=32)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
