@@ -2,13 +2,14 @@
 
     make bench ONLY=data     installs the peers next to the project's packages, and runs this
 
-Packing uses 2,000 synthetic images of 500 x 375 pixels, about 96 KB each, or those of --images. Each contestant packs
+Packing uses 1,200 synthetic images of 500 x 375 pixels, about 96 KB each, or those of --images. Each contestant packs
 them once with their files in the page cache and once after these were dropped from it (a hypervisor may have a cache of
 its own); "synced" includes the time until all data are on the disk, for which ours always waits. Loading makes batches
 of 128 random crops of 224 px from 1,024 of the images in the page cache, for whole epochs. The contestants take turns,
-round by round; the table shows medians. Scale is a database of 1,281,167 small records, as many as ImageNet's.
+round by round; the table shows medians. Scale is a database of 300,000 small records, of which an epoch is read;
+benchmarks/scale.py has one of as many as ImageNet's.
 
-It takes about twelve minutes on 2 cores. benchmarks/data_peers.py describes the peers and how they are installed.
+It takes about ten minutes on 2 cores. benchmarks/data_peers.py describes the peers and how they are installed.
 "512 px" and "256 px" are the long side of images that were encoded again with quality 90 when they were packed. Ours
 makes "rgb", as the peers do, or "yuv444", which recipes/imagenet.yaml trains with.
 """
@@ -57,13 +58,13 @@ class Extent:
         records: Records of the large database.
     """
 
-    images: int = 2000
+    images: int = 1200
     width: int = 500
     height: int = 375
     loaded: int = 1024
     batch: int = 128
     size: int = 224
-    records: int = 1_281_167
+    records: int = 300_000
 
 
 QUICK = Extent(images=40, width=100, height=75, loaded=32, batch=8, size=32, records=2000)

@@ -16,6 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,8 @@ from fixedpoint.c.source import memory_bytes
 from pipeline.machine import keep_memory
 from storage.errors import InputError
 
-SECONDS = 0.3  # of a turn, about
-SLOW = 2.0  # seconds: who takes longer for a batch has no turns
+SECONDS = 0.2  # of a turn, about
+SLOW = 4.0  # seconds: who takes longer for a batch has no turns
 PATIENCE = 10.0  # seconds: a simulation that would take longer for a batch is left out of the comparison
 CLOSE = 1e-4  # of the largest logit: float logits that differ less are the same
 DIFFER = "% of logits differ"
@@ -141,19 +142,22 @@ class Measured:
         return self.expected[key]
 
     def _sizes(self) -> list[Result]:
-        found = []
+        found, made = [], []
         for each in CONTESTANTS:
             files = [self.folder / file for file in each.files_of(1)]
-            if any(file.name in self.errors for file in files):
-                continue
-            size = sum(file.stat().st_size for file in files) / 2**20
-            found.append(self._result(each, "MiB on disk", (size,), note=each.note))
-            try:
-                peak = self._memory_of_c() if each.single else peak_memory(each, self.folder)
-                found.append(self._result(each, "MiB of memory", (peak,)))
-            except InputError as error:
-                found.append(self._result(each, "MiB of memory", error=str(error)))
-        return found
+            if not any(file.name in self.errors for file in files):
+                made.append(each)
+                size = sum(file.stat().st_size for file in files) / 2**20
+                found.append(self._result(each, "MiB on disk", (size,), note=each.note))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # their imports take most of the time
+            return found + list(pool.map(self._memory, made))
+
+    def _memory(self, each: Contestant) -> Result:
+        try:
+            peak = self._memory_of_c() if each.single else peak_memory(each, self.folder)
+            return self._result(each, "MiB of memory", (peak,))
+        except InputError as error:
+            return self._result(each, "MiB of memory", error=str(error))
 
     def _memory_of_c(self) -> float:
         needed = memory_bytes(self.network.program)

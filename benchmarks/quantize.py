@@ -52,7 +52,7 @@ NETWORKS: dict[str, tuple[int, int, dict[str, Any]]] = {
 def main() -> list[Result]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="the first network alone")
     arguments = parser.parse_args()
     if arguments.quick:
