@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from dvc.cli.parser import get_main_parser
-from project import REPOSITORY, clone_of, commit, environment, make_project, shell
+from project import REPOSITORY, clone_of, commit, environment, make_project, run_all, shell
 from pydantic import TypeAdapter
 
 from pipeline.params import Params
@@ -40,6 +40,7 @@ PRINTS = {
     "make inspect": r"conv2d +\d+ +conv\n.*In portable arithmetic it can be quantized\.\nIn C: [\d,]+ bytes of ",
     "make new": r"\d+ images in 3 classes in pictures.*params\.yaml is written; make repro",
     "make quantize": r"float network on \d+ of \d+ images\nproof: [\d,]+ values in each of \d+ executions.*: 0 differ",
+    "make page": r"wrote artifacts/index\.html",
     "make recipe": r"^pack\.(source|dataset|root): \S+ -> |^model\.name: ",
     "make repro": r"Data and pipelines are up to date",
     "make sweep": r"Experiment +Created",
@@ -65,7 +66,10 @@ PRINTS = {
     "/tmp/selfcheck": r"PASS",
 }
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
-RUN = [page for page in PAGES if page.name not in ("CONTRIBUTING.md", "CHANGELOG.md", "README.zh-CN.md")]
+TRANSLATED = [page for page in PAGES if page.with_suffix(".zh-CN.md") in PAGES]
+TRANSLATIONS = [page.with_suffix(".zh-CN.md") for page in TRANSLATED]
+# Translations have their commands from the originals.
+RUN = [each for each in PAGES if not re.fullmatch(r"CONTRIBUTING\.md|CHANGELOG\.md|.*\.zh-CN\.md", each.name)]
 
 
 def name(page: Path) -> str:
@@ -147,14 +151,17 @@ def test_commands_of_dvc_parse(page, monkeypatch):
             get_main_parser().parse_args(line.replace("'", "").split())
 
 
-def test_both_readmes_have_the_same_commands_pictures_and_sections():
-    english, chinese = REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md"
-
+@pytest.mark.parametrize(("page", "translation"), [*zip(TRANSLATED, TRANSLATIONS, strict=True)], ids=name)
+def test_a_translation_has_the_same_commands(page, translation):
     def code(page: Path) -> list[str]:
         """Blocks without comments, which are translated."""
-        return [re.sub(r"\s*#.*", "", text) for _, text in blocks(page, "bash", "yaml")]
+        return [re.sub(r"\s*#.*", "", text) for _, text in blocks(page, "bash", "python", "yaml")]
 
-    assert code(english) == code(chinese)
+    assert code(page) == code(translation) != []
+
+
+def test_both_readmes_have_the_same_pictures_and_sections():
+    english, chinese = REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md"
     assert [line.split()[0] for line in headings(english)] == [line.split()[0] for line in headings(chinese)]
     pictures = [re.findall(r"!\[.*?\]\((.*?)\)", page.read_text()) for page in (english, chinese)]
     assert pictures[0] == pictures[1] != []
@@ -170,7 +177,7 @@ def project(tmp_path_factory) -> Path:
     folder = make_project(tmp_path_factory.mktemp("documentation") / "project", **own)
     shutil.copytree(REPOSITORY / "data", folder / "data")
     commit(folder)
-    shell(folder, "dvc repro")
+    run_all(folder)
     commit(folder)
     return folder
 

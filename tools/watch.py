@@ -73,17 +73,18 @@ def describe(folder: Path) -> str:
 
 
 def _description(folder: Path, now: Now, rows: list[LogRow]) -> str:
-    age = time.time() - (folder / "now.json").stat().st_mtime
-    memory = f", {now['gpu_memory_gib']} GiB of GPU memory" if "gpu_memory_gib" in now else ""
-    is_done = bool(rows) and rows[-1]["epoch"] >= now["epochs"]
-    left = "done" if is_done else f"{now['seconds_left'] / 60:.0f} min left; {age:.0f} s ago"
-    lines = [
-        str(folder),
-        f"epoch {now['epoch']} of {now['epochs']}, step {now['done']} of {now['steps']}, loss {now['train_loss']:.4g}, "
-        f"top-1 {now['train_top1']:.2f} %, lr {now['lr']:.4g}",
-        f"{now['images_per_second']:,.0f} images/s, waiting for data {100 * now['waiting_for_data']:.1f} %{memory}, "
-        f"{left}",
-    ]
+    if rows and rows[-1]["epoch"] >= now["epochs"]:
+        lines = [str(folder), f"done, {now['epochs']} epochs"]
+    else:
+        age = time.time() - (folder / "now.json").stat().st_mtime
+        memory = f", {now['gpu_memory_gib']} GiB of GPU memory" if "gpu_memory_gib" in now else ""
+        lines = [
+            str(folder),
+            f"epoch {now['epoch']} of {now['epochs']}, step {now['done']} of {now['steps']}, "
+            f"loss {now['train_loss']:.4g}, top-1 {now['train_top1']:.2f} %, lr {now['lr']:.4g}",
+            f"{now['images_per_second']:,.0f} images/s, waiting for data {100 * now['waiting_for_data']:.1f} %{memory}",
+            f"{now['seconds_left'] / 60:.0f} min left; {age:.0f} s ago",
+        ]
     if rows:
         best = max(rows, key=lambda row: row["val_top1"])
         lines.append(f"best top-1 {best['val_top1']:.2f} % in epoch {best['epoch']}")
