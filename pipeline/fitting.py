@@ -194,7 +194,8 @@ def _writing(outputs: Path) -> Iterator[None]:
 def _end(line: str, group: Group, signals: list[int]) -> NoReturn:
     """Exit as a shell tells of a signal, which may have reached another process of the group."""
     if group.rank == 0:
-        tqdm.write(line, file=sys.stderr)  # in the place of a bar
+        start = "\r" if sys.stderr.isatty() else ""  # in the place of ^C
+        tqdm.write(f"{start}{line}", file=sys.stderr)  # and of a bar
     sys.exit(128 + group.maximum(max(signals, default=0)))
 
 
