@@ -1,6 +1,7 @@
 """Tests compute as the stages do: the same instruction set, one thread."""
 
-import os  # noqa: I001 - pipeline comes first
+import gc  # noqa: I001 - pipeline comes first
+import os
 import signal
 
 import pipeline  # noqa: F401 - pins the instruction set, before torch is imported
@@ -13,12 +14,18 @@ from imagedb.reader import ImageDatabase
 from imagedb.sources.source import SourceImage, IndexedSource
 from imagedb.writer import write_database
 
+gc.disable()  # what imports and the collection of tests make is no garbage
 torch.set_num_threads(1)
 for _name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of `make test`: the makes that tests start are not parts of it
     os.environ.pop(_name, None)
 # A shell that starts the tests in the background ignores these, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 class Flat(IndexedSource):

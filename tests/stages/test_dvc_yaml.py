@@ -281,6 +281,16 @@ def checkpoint_folder(monkeypatch, stage=train_float, arguments=(), **changes) -
     return str(raised.value)
 
 
+QAT = {"qat__distill": 0.5, "qat__temperature": 1}
+
+
+@pytest.fixture(scope="module")
+def usual(read) -> dict:
+    """The folder of each training with the parameters as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        return {"float": checkpoint_folder(patch), "qat": checkpoint_folder(patch, train_qat, **QAT)}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -298,8 +308,8 @@ def checkpoint_folder(monkeypatch, stage=train_float, arguments=(), **changes) -
         *({"model__arguments": {}}, {"validation__batch_size": 7}, {"execution__threads": 2}),
     ],
 )
-def test_training_with_other_parameters_does_not_go_on_from_this_checkpoint(read, monkeypatch, changes):
-    assert checkpoint_folder(monkeypatch, **changes) != checkpoint_folder(monkeypatch)
+def test_training_with_other_parameters_does_not_go_on_from_this_checkpoint(usual, monkeypatch, changes):
+    assert checkpoint_folder(monkeypatch, **changes) != usual["float"]
 
 
 @pytest.mark.parametrize(
@@ -309,15 +319,13 @@ def test_training_with_other_parameters_does_not_go_on_from_this_checkpoint(read
         *({"qat__distill": 0}, {"qat__temperature": 2}),
     ],
 )
-def test_qat_with_other_parameters_does_not_go_on_from_this_checkpoint(read, monkeypatch, changes):
-    given = {"qat__distill": 0.5, "qat__temperature": 1}
-    here = checkpoint_folder(monkeypatch, train_qat, **given)
-    assert checkpoint_folder(monkeypatch, train_qat, **given | changes) != here
+def test_qat_with_other_parameters_does_not_go_on_from_this_checkpoint(usual, monkeypatch, changes):
+    assert checkpoint_folder(monkeypatch, train_qat, **QAT | changes) != usual["qat"]
 
 
-def test_float_trainings_parameters_do_not_matter_to_a_checkpoint_of_qat(read, monkeypatch):
+def test_float_trainings_parameters_do_not_matter_to_a_checkpoint_of_qat(usual, monkeypatch):
     changes = {"lr": 0.2, "augment__flip": 0.1, "train__optimizer": "adamw"}
-    assert checkpoint_folder(monkeypatch, train_qat, **changes) == checkpoint_folder(monkeypatch, train_qat)
+    assert checkpoint_folder(monkeypatch, train_qat, **QAT | changes) == usual["qat"]
 
 
 @pytest.mark.parametrize("distill", [0, 0.5])
@@ -329,19 +337,17 @@ def test_qat_with_another_teacher_does_not_go_on_from_this_checkpoint(read, monk
     assert (other != checkpoint_folder(monkeypatch, train_qat, qat__distill=distill)) == (distill > 0)
 
 
-def test_training_on_other_images_does_not_go_on_from_this_checkpoint(read, monkeypatch):
-    here = checkpoint_folder(monkeypatch)
+def test_training_on_other_images_does_not_go_on_from_this_checkpoint(usual, monkeypatch):
     path = databases.database_path
     monkeypatch.setattr(databases, "database_path", lambda params, split: path(params, "val"))
-    assert checkpoint_folder(monkeypatch) != here
+    assert checkpoint_folder(monkeypatch) != usual["float"]
 
 
-def test_training_with_other_code_does_not_go_on_from_this_checkpoint(read, monkeypatch):
-    here = checkpoint_folder(monkeypatch)
+def test_training_with_other_code_does_not_go_on_from_this_checkpoint(usual, monkeypatch):
     monkeypatch.setattr(fitting, "dependencies", lambda *given: code.dependencies(*given) + "2.15.0  torch")
-    assert checkpoint_folder(monkeypatch) != here
+    assert checkpoint_folder(monkeypatch) != usual["float"]
 
 
 @pytest.mark.parametrize("name", params.Machine.model_fields)
-def test_what_changes_no_result_does_not_matter_to_a_checkpoint(read, monkeypatch, name):
-    assert checkpoint_folder(monkeypatch, **{f"machine__{name}": 2}) == checkpoint_folder(monkeypatch)
+def test_what_changes_no_result_does_not_matter_to_a_checkpoint(usual, monkeypatch, name):
+    assert checkpoint_folder(monkeypatch, **{f"machine__{name}": 2}) == usual["float"]
