@@ -168,7 +168,7 @@ gate: setup  ## fail if the results are worse than params.yaml allows: make gate
 JOBS ?= 2
 # DVC matches names from their start, and where the output is no terminal takes it for one of 80 columns.
 TABLE = COLUMNS=$${COLUMNS:-110} dvc exp show --no-pager --only-changed --keep '(lr|float_top1|int_top1)$$' \
-	--drop '.*/|(compared|executions|macs|params)$$'
+	--drop '.*/|(compared|executions|macs|params|ptq_top1|qat_top1|int_top1_drop)$$'
 .PHONY: sweep experiments
 sweep: setup  ## run an experiment for each learning rate, JOBS at a time: make sweep LR=0.02,0.05,0.1 JOBS=2
 	@test -n "$$LR" || { echo 'error: no learning rates; e.g. make sweep LR=0.02,0.05,0.1'; exit 1; }
