@@ -78,6 +78,16 @@ def test_every_dependency_exists_or_is_made(stages):
         assert not missing, name
 
 
+def test_what_is_dear_to_compute_is_kept_in_the_run_cache_of_dvc(stages):
+    """DVC keeps a stage there if its outputs in git are metrics or plots, which not all can be read as."""
+    left_out = {
+        name.split("@")[0]
+        for name, stage in stages.items()
+        if any(not (out.use_cache or out.is_metric or out.is_plot) for out in stage.outs)
+    }
+    assert left_out == {"pack", "overlap", "compare"}
+
+
 def test_every_stage_depends_on_its_code_and_on_no_other(stages):
     for name, stage in stages.items():
         listed = {path for path in dependencies(stage) if path.startswith("artifacts/code")}
