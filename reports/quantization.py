@@ -118,6 +118,7 @@ class Report:
         split: What these images are.
         weight_limit: Greatest magnitude of an integer weight.
         arithmetic: Arithmetic of the integer model.
+        trained: Whether QAT has trained the weights.
         forms: Figures by form: float, covering, ptq, int.
         layers: Figures of the operations, in order of computation.
         saturating: The result of `fixedpoint.onnx.runtime.saturating_weights`: weights that make the QDQ file unsafe.
@@ -132,6 +133,7 @@ class Report:
     split: str
     weight_limit: int
     arithmetic: str
+    trained: bool
     forms: dict[str, FormFigures]
     layers: list[OperationFigures]
     saturating: dict[str, int]
@@ -197,7 +199,7 @@ def measure(
 
     Args:
         reference: The float network.
-        programs: The programs of the ptq, qat and int model files, by form.
+        programs: The programs of the ptq, qat and int model files, by form; without QAT, qat is that of ptq.
         covering: The result of `covering_program`.
         scores: Scores of the forms float, covering, ptq and int; None: not scored.
         info: What the int model file says about the model.
@@ -205,7 +207,7 @@ def measure(
         images: Gives batches of network input, the same ones at each call.
         split: What these images are.
     """
-    program, ptq = programs["int"], convert(programs["ptq"])
+    program, ptq, trained = programs["int"], convert(programs["ptq"]), programs["qat"] is not programs["ptq"]
     noise = accumulated_noise(reference, {"covering": covering, "ptq": ptq, "int": program}, images())
     noise["own_weights"] = accumulated_noise(programs["qat"], {"int": program}, images())["int"]
     own, values = own_noise(reference, ptq, images()), integer_values(program, images())
@@ -218,11 +220,14 @@ def measure(
         split=split,
         weight_limit=program.weight_limit,
         arithmetic=program.arithmetic,
+        trained=trained,
         forms={
             "float": FormFigures("float", scores["float"]),
             "covering": FormFigures("covering exponents", scores["covering"], logits["covering"], logits["covering"]),
             "ptq": FormFigures("calibrated", scores["ptq"], logits["ptq"], logits["ptq"]),
-            "int": FormFigures("QAT = integer", scores["int"], logits["int"], logits["own_weights"]),
+            "int": FormFigures(
+                f"{'QAT' if trained else 'calibrated'} = integer", scores["int"], logits["int"], logits["own_weights"]
+            ),
         },
         layers=[
             OperationFigures(

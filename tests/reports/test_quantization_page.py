@@ -43,7 +43,8 @@ FORMS = {
     "int": FormFigures("integer", SCORES | {"top1": 91.0}, Noise(100, 10), Noise(100, 1)),
 }
 REPORT = Report(
-    "a & b", (3, 8, 8), "rgb", 1000, 127, "exact8", FORMS, LAYERS, {"loud": 1200, "same": 34}, 900, 3 * 2**19
+    *("a & b", (3, 8, 8), "rgb", 1000, "validation", 127, "exact8", True, FORMS, LAYERS),
+    *({"loud": 1200, "same": 34}, 900, 3 * 2**19),
 )
 
 

@@ -118,7 +118,8 @@ def test_all_forms_a_report_and_a_proof_of_images_without_labels(folder, monkeyp
     assert (expected - found).abs().max() < 0.1
     index = json.loads(Path("out/golden/index.json").read_text())
     assert index["images"] == [*range(8)] and index["labels"] == [-1] * 8
-    assert "12 given images" in " ".join(text(tree(Path("out/report.html").read_text())).split())
+    page = " ".join(text(tree(Path("out/report.html").read_text())).split())
+    assert "12 given images" in page and "calibrated = integer" in page and "QAT = integer" not in page
 
 
 def test_the_databases_give_scores_and_exact8_has_no_tflite(folder, monkeypatch, capsys):
