@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import REPOSITORY, clone_of, commit, environment, files, make_project, ran, shell
+from project import REPOSITORY, change, clone_of, commit, environment, files, make_project, ran, shell
 
 from storage.files import beside
 from storage.lock import Lock
@@ -191,42 +191,76 @@ def test_the_gate_of_an_experiment(clone):
 def test_the_plots_hold_what_they_name(clone):
     shell(clone, "dvc plots show")
     page = (clone / "dvc_plots/index.html").read_text()
-    titles = ["top-1", "learning rate", "loss", "top-1 by form", "confusion of the integer model"]
+    titles = [
+        f"{what} in {stage}" for what in ("top-1", "learning rate", "loss") for stage in ("float training", "QAT")
+    ]
+    titles += ["top-1 by form", "confusion of the integer model", "reliability"]
     assert [title for title in titles if page.count(f'"text": "{title}"') != 1] == []
-    assert page.count('"taken_for": ') == 3 * 3
-    assert page.count('"form": ') == 7
-    assert re.findall(r'<img src="static/workspace_plots_worst_(\w+)\.jpg"', page) == ["float", "int"]
+    assert page.count('"low": ') == 7
+    pictures = re.findall(r'<img src="static/workspace_plots_(\w+)\.jpg"', page)
+    assert {"disagreement", "worst_float", "worst_int"} <= {*pictures}
     assert "<DVC_" not in page
 
 
+def test_the_plots_need_no_network_and_differ_by_revision(clone):
+    done = subprocess.run(
+        ["dvc", "plots", "diff", "HEAD"], cwd=clone, env=environment(clone), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, ""), "each output that is declared as a plot can be read as one"
+    page = (clone / "dvc_plots/index.html").read_text()
+    assert "window.vegaEmbed=" in page
+    assert re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page) == []
+    assert page.count('"color": {"field": "rev"') >= 9
+
+
+def test_what_was_computed_is_not_computed_again_without_artifacts(clone):
+    shutil.rmtree(clone / "artifacts")
+    again = ran(shell(clone, "dvc repro"))
+    assert {stage.split("@")[0] for stage in again} <= {"code", "pack", "overlap", "compare"}
+    assert not (clone / "runs").exists(), "nothing was trained"
+    assert shell(clone, "git status --short") == ""
+
+
+def test_who_has_the_databases_needs_no_images(clone):
+    shutil.rmtree(clone / "pictures")
+    shell(clone, "make repro")
+    assert not (clone / "runs").exists()
+    shell(clone, "dvc exp run --allow-missing -S qat.lr=0.02 -n warm train_qat")
+    assert [path.name.split("-")[0] for path in (clone / "runs").iterdir()] == ["qat"]
+    table = shell(clone, "make experiments")
+    assert max(map(len, table.splitlines())) <= 110
+    assert {"int_top1", "lr", "qat.lr"} <= {*re.split(r"  +", table.splitlines()[1].strip())}
+
+
 def test_the_workflow_of_a_pull_request_reports_and_stops(clone, tmp_path):
-    """The steps of the job after installing and `make lint`, as GitHub's runner executes them."""
+    """The steps of the job after installing, as GitHub's runner executes them."""
     workflow = yaml.safe_load((REPOSITORY / ".github/workflows/results.yml").read_text())
     assert workflow["defaults"]["run"]["shell"] == "bash"
     steps = {step["name"]: step["run"] for step in workflow["jobs"]["pipeline"]["steps"] if "run" in step}
-    *names, last = list(steps)[1:]
-    assert names == ["lint", "pipeline", "results", "gate", "the results in git are those of this code"]
-    assert last == "benchmarks, in short"  # installs the peers, for minutes; tests of benchmarks run the subjects
+    judged = ["gate", "the results in git are those of this code"]
+    names = ["what was computed before", "pipeline", "results", *judged]
+    assert list(steps)[2:] == [*names, "comment on the pull request"]
     page = tmp_path / "summary.md"
-    own = {"GITHUB_STEP_SUMMARY": str(page), "AGAINST": "main"}
+    own = {"GITHUB_STEP_SUMMARY": str(page), "AGAINST": "main", "PAGE": "runs/results.md"}
 
     def step(name: str) -> int:
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", steps[name]]
         return subprocess.run(command, cwd=clone, env=environment(clone) | own).returncode
 
-    assert [name for name in names[1:] if step(name)] == []
+    assert [name for name in names if step(name)] == []
     assert "| ONNX int8 (QOperator) |" in page.read_text()
     assert page.read_text().count("| ok |") == 4
+    assert (clone / own["PAGE"]).read_text() == page.read_text(), "what a comment says"
+    assert (clone / "artifacts/index.html").is_file()
 
     results = clone / "metrics/summary.json"
     results.write_text(json.dumps(json.loads(results.read_text()) | {"int_top1": 0.0}))
     page.unlink()
-    assert [name for name in ("results", "gate", "the results in git are those of this code") if step(name)] == [
-        "gate",
-        "the results in git are those of this code",
-    ]
+    assert [name for name in ("results", *judged) if step(name)] == judged
     assert "| metrics/summary.json | int_top1 |" in " ".join(page.read_text().split())
     assert "**crossed**" in page.read_text()
+    change(clone, execution__device="cuda")
+    assert step(judged[1]) == 0, "a GPU's results are not compared by their bytes"
 
 
 def test_the_other_arithmetic_is_one_parameter(clone):

@@ -23,7 +23,7 @@ def test_the_page_holds_what_draws_and_loads_nothing():
     page = (REPOSITORY / ".dvc" / config["plots"]["html_template"]).read_text()
     assert page.count("{plot_divs}") == page.count("{refresh_tag}") == 1 and "{scripts}" not in page
     assert "window.vegaEmbed=" in page and "University of Washington" in page
-    assert re.findall(r"<(?:script|link|img)\b[^>]*\b(?:src|href)=", page) == []
+    assert re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page) == []
 
 
 def test_every_template_is_used_and_draws_revisions_in_colours():
