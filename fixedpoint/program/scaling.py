@@ -41,7 +41,13 @@ def scaled(
 
 
 def with_copies(program: Program, op: Op, names: Iterable[str]) -> Program:
-    """The program in which `op` reads copies of the tensors `names`, times 1, whose exponents are their own."""
+    """The program in which `op` reads copies of some tensors, which have exponents of their own.
+
+    Args:
+        program: A float program.
+        op: One of its operations.
+        names: Tensors that `op` reads. A copy is a tensor times 1, by weights that are quantized as all others are.
+    """
     for name in names:
         shape, taken = program.shapes[name], program.shapes
         ones, zeros = torch.ones(shape[0]), torch.zeros(shape[0])

@@ -66,7 +66,7 @@ def calibrate(
 
     Warns:
         UserWarning: For each tensor that loses more than 2 bits to an exponent that it must share, or that is held
-            within what can be seen of it (`limits.within_limits`).
+            within what can be seen of it, or finer than it needs (`limits.within_limits`).
     """
     program = lower(program) if arithmetic == PORTABLE else replace(program, weight_limit=2 ** (weight_bits - 1) - 1)
     exponents, zeros, of_logits = _activation_exponents(program, images, finer)
@@ -78,6 +78,12 @@ def calibrate(
             warnings.warn(
                 f"{name} is held at the exponent {allowed[name]}, where {exponent} is its own best: beside what it is "
                 "added to, joined with or divided by, no more of it can be seen",
+                stacklevel=2,
+            )
+        elif allowed[name] > exponent and name not in zeros:
+            warnings.warn(
+                f"{name} saturates: what it is added to, joined with or multiplied by holds it at the exponent "
+                f"{allowed[name]}, where {exponent} would cover its values",
                 stacklevel=2,
             )
     return with_weight_exponents(with_exponents(program, allowed), finer)

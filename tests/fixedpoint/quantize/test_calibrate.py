@@ -1,3 +1,4 @@
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -187,3 +188,16 @@ def test_a_tensor_that_is_always_zero():
     after = calibrated(program.with_constants(**bias))
     assert after.exponents["a"] == after.exponents["c"] == 0
     convert(after)
+
+
+@pytest.mark.parametrize(("bias", "saturates"), [(6e4, False), (1e6, True)])
+def test_what_saturates_beside_the_image_is_warned_of(bias, saturates):
+    """A sum is exact if the finest of its operands is at most 16 bits finer than the coarsest, and the image has 7."""
+    ops = conv("a", INPUT, (3, 4, 4)), Add("c", ("a", INPUT), (3, 4, 4)), Flatten("flat", ("c",), (48,))
+    program = build(*ops, Linear("fc", ("flat",), (5,)))
+    program = program.with_constants(**{"a.bias": torch.full((3,), bias)})
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        after = calibrated(program, finer=0)
+    assert (after.exponents["a"] == covering(bias * 1.001)) != saturates and after.exponents["a"] >= 7 - 16
+    assert [str(each.message).partition(":")[0] for each in found] == ["a saturates"] * saturates
