@@ -7,6 +7,6 @@ import os
 
 from hypothesis import settings
 
-settings.register_profile("suite", max_examples=150, derandomize=True, deadline=None)
+settings.register_profile("suite", max_examples=100, derandomize=True, deadline=None)
 settings.register_profile("thorough", max_examples=2000, deadline=None, database=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))

@@ -22,9 +22,10 @@ ARITHMETICS: dict[str, dict] = {  # arguments of `calibrate`
     "exact8-7bit": {"arithmetic": EXACT8, "weight_bits": 7},
 }
 # Name, image size, arithmetic, normalization. Odd sizes make padding to the same size asymmetric in other places.
-QUICK = [("mobilenetv3_small_100", 64, "exact8", IMAGENET)]  # portable arithmetic: tests/test_pipeline.py
+QUICK = [("test_efficientnet", 64, "exact8", IMAGENET)]  # portable arithmetic: tests/test_pipeline.py
 ALL = [
     *QUICK,
+    ("mobilenetv3_small_100", 64, "exact8", IMAGENET),
     ("tf_efficientnet_lite0", 65, "portable", None),
     ("resnet18", 64, "portable", None),
     ("resnet18", 64, "exact8", None),

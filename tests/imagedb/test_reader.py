@@ -75,11 +75,11 @@ def test_two_datasets_of_one_file_in_one_process(database):
     assert second[6] == copied[6]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_worker_processes_read_the_same(database, method):
+@pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("spawn", 1)])
+def test_worker_processes_read_the_same(database, method, workers):
     data, other = ImageDatabase(database), ImageDatabase(database)
     expected = [data[index] for index in range(70)]
-    loader = DataLoader(data, batch_size=7, num_workers=2, collate_fn=list, multiprocessing_context=method)
+    loader = DataLoader(data, batch_size=7, num_workers=workers, collate_fn=list, multiprocessing_context=method)
     assert [record for batch in loader for record in batch] == expected
     assert other[0] == data[0] == expected[0]
 

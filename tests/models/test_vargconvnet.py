@@ -100,14 +100,13 @@ def test_every_parameter_gets_a_gradient(name, size):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name, size", [("vargconvnet", 64), ("vargconvnet_32", 32)])
-def test_exports_with_dynamic_batch(name, size):
+def test_exports_with_dynamic_batch():
     torch.manual_seed(0)
-    model = VARGCONVNETS[name](num_classes=7).eval()
+    model = VARGCONVNETS["vargconvnet_32"](num_classes=7).eval()
     batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(model, (torch.randn(2, 3, size, size),), dynamic_shapes={"x": {0: batch}})
+    program = torch.export.export(model, (torch.randn(2, 3, 32, 32),), dynamic_shapes={"x": {0: batch}})
     for images in (1, 5):
-        x = torch.randn(images, 3, size, size)
+        x = torch.randn(images, 3, 32, 32)
         assert torch.equal(program.module()(x), model(x))
 
 
