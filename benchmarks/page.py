@@ -24,7 +24,8 @@ short form, into `runs/bench/`, and `AGAINST=docs/benchmarks.json` prints what m
 
 Contestants take turns, round by round, after a round that warms up: same machine, same inputs, same threads. A cell is
 the median of the rounds; "±" is half of the distance between the quartiles, and "(2.00x)" that it is twice as good
-as the first row of its table, above 1 always being better.
+as the first row of its table, above 1 always being better. Where one of ours is slower than a rival that does the same
+work, the top lines of a profile follow the table, and of all that grows with size those at the largest one.
 """
 
 

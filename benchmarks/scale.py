@@ -57,7 +57,7 @@ def main() -> list[Result]:
     prepare(load_params().execution)
     rounds = arguments.rounds or (2 if arguments.quick else 5)
     most = QUICK if arguments.quick else None
-    results = databases(RECORDS[:most])
+    results = databases(RECORDS[:most], rounds)
     results += steps("batch", {size: work(batch=size) for size in BATCHES[:most]}, rounds)
     results += steps("image size", {size: work(size=size) for size in SIZES[:most]}, rounds)
     results += steps("width", {size: work(width=size) for size in WIDTHS[:most]}, rounds)
@@ -73,8 +73,8 @@ def work(width: int = 16, size: int = 32, batch: int = 32) -> Work:
     return Work("vargconvnet_32", {"channels": channels}, 10, size, batch, recipe, CPU)
 
 
-def databases(counts: Sequence[int]) -> list[Result]:
-    """Seconds to pack, open, shuffle, and get a first batch, of databases with so many records."""
+def databases(counts: Sequence[int], rounds: int) -> list[Result]:
+    """Seconds to pack once, and to open, shuffle and get a first batch, of databases with so many records."""
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), "teal").save(buffer, "JPEG")
     found, profiles = [], {}
@@ -84,14 +84,15 @@ def databases(counts: Sequence[int]) -> list[Result]:
         for count in counts:
             start = time.perf_counter()
             _pack_anew(image, count, path)
-            seconds = {"packing": time.perf_counter() - start}
-            command = [sys.executable, "-m", __name__, str(path)]  # a process without warm caches of its own
+            seconds = {"packing": [time.perf_counter() - start]}
+            command = [sys.executable, "-m", __name__, str(path), str(rounds)]  # a process of its own
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            opened, profiles = json.loads(done.stdout)
-            seconds |= opened
+            times, profiles = json.loads(done.stdout)
+            seconds |= times
             path.unlink()
             found += [
-                Result("scale", "records of a database", each, "s", (value,), count) for each, value in seconds.items()
+                Result("scale", "records of a database", each, "s", (*values,), count)
+                for each, values in seconds.items()
             ]
         profiles |= {"packing": sampled(partial(_pack_anew, image, min(counts[-1], PROFILED), path))}
     return profiled(found, profiles)
@@ -102,15 +103,25 @@ def _pack_anew(image: Path, count: int, path: Path) -> None:
     write_database(Repeated(image, count), path, workers=2)
 
 
-def opening(path: Path) -> dict[str, float]:
-    """Seconds to open a database, to shuffle it, and to get a first batch, of this process."""
-    start = time.perf_counter()
-    batches = _open(path)
-    opened = time.perf_counter()
-    _shuffle(batches)
-    shuffled = time.perf_counter()
-    next(batches.epoch(0))
-    return {"opening": opened - start, "shuffling": shuffled - opened, "first batch": time.perf_counter() - shuffled}
+def opening(path: Path, rounds: int) -> dict[str, list[float]]:
+    """Seconds to open a database, to shuffle it, and to get a first batch, after a round that warms up."""
+    seconds: dict[str, list[float]] = {"opening": [], "shuffling": [], "first batch": []}
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        batches = _open(path)
+        opened = time.perf_counter() - start
+        _shuffle(batches)
+        shuffled = time.perf_counter() - start
+        next(batches.epoch(0))
+        found = (opened, shuffled - opened, time.perf_counter() - start - shuffled)
+        for each, value in zip(seconds.values(), found, strict=True):
+            each.append(value)
+    return {name: each[1:] for name, each in seconds.items()}
+
+
+def opened(path: Path, rounds: int) -> str:
+    """What a process of its own prints of a database: `opening` and `opening_profiles` as JSON."""
+    return json.dumps([opening(path, rounds), opening_profiles(path)])
 
 
 def opening_profiles(path: Path) -> dict[str, str]:
@@ -214,5 +225,4 @@ def fitted(results: Sequence[Result]) -> list[Result]:
 
 
 if __name__ == "__main__":
-    database = Path(sys.argv[1])
-    print(json.dumps([opening(database), opening_profiles(database)]))
+    print(opened(Path(sys.argv[1]), int(sys.argv[2])))

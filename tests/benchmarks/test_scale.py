@@ -1,7 +1,10 @@
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import profiles, scale
 from benchmarks.results import Result
 from benchmarks.scale import BATCH, databases, fit, fitted, steps, work
 
@@ -20,6 +23,7 @@ def test_the_fit_is_found_and_the_dominating_term_is_named():
 
 
 def test_steps_have_a_result_for_each_size_and_form(monkeypatch):
+    monkeypatch.setattr(profiles, "CALLS", 1)
     found = steps("batch", {size: work(width=8, batch=size) for size in (2, 4)}, 1)
     assert [(each.contestant, each.at) for each in found] == [("float", 2), ("QAT", 2), ("float", 4), ("QAT", 4)]
     assert [each.profile.partition(":")[0] for each in found] == ["", "", "PyTorch's profiler", "PyTorch's profiler"]
@@ -27,8 +31,15 @@ def test_steps_have_a_result_for_each_size_and_form(monkeypatch):
     assert all(len(each.values) == 1 and each.median > 0 for each in found)
 
 
-def test_a_database_is_packed_opened_shuffled_and_read():
-    found = databases((BATCH,))
+def test_a_database_is_packed_opened_shuffled_and_read(monkeypatch):
+    def run(command, **_):
+        return SimpleNamespace(stdout=scale.opened(Path(command[-2]), int(command[-1])))
+
+    monkeypatch.setattr(scale.subprocess, "run", run)  # a process of its own
+    monkeypatch.setattr(scale, "sampled", profiles.called)
+    monkeypatch.setattr(profiles, "SECONDS", 0.05)
+    found = databases((BATCH,), 2)
     assert [each.contestant for each in found] == ["packing", "opening", "shuffling", "first batch"]
     assert all(each.at == BATCH and each.median > 0 for each in found)
-    assert all(re.match(r"(perf|cProfile): \d+ % ", each.profile) for each in found)
+    assert [len(each.values) for each in found] == [1, 2, 2, 2]
+    assert all(re.match(r"cProfile: \d+ % ", each.profile) for each in found)
