@@ -1,15 +1,21 @@
 """The repository of a user with images of three classes, small enough for whole pipelines in tests."""
 
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+import torch
 import yaml
+from dvc.repo import Repo
 
 from imagedb.sources.torchvision import TorchvisionSource
+from pipeline.cli import run
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -123,3 +129,34 @@ def make_project(folder: Path, **values) -> Path:
     shell(folder, "git init --quiet --initial-branch main")
     commit(folder)
     return folder
+
+
+def commands(folder: Path) -> list[str]:
+    """Those of all stages, such as "validate --step int", in an order in which they can run."""
+    with Repo(str(folder)) as repo:
+        graph = repo.index.graph
+        order = TopologicalSorter({stage: set(graph.successors(stage)) for stage in graph})
+        return [stage.cmd.removeprefix("python -m stages.") for stage in order.static_order()]
+
+
+def run_stage(command: str, folder: Path) -> None:
+    """Run a stage, such as "validate --step int", in this process, which is left as it was."""
+    module, *arguments = command.split()
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TRACEBACK", raising=False)
+        patch.delenv("RUNS_DIR", raising=False)
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [module, *arguments])
+        try:
+            run(importlib.import_module(f"stages.{module}").main)
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
+
+
+def run_all(folder: Path) -> None:
+    """What `dvc repro` gives, but all stages run in this process, which imports what they need once."""
+    for command in commands(folder):
+        run_stage(command, folder)
+    shell(folder, "dvc commit --force --quiet")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from imagenet_archives import SYNSETS, encoded, write_devkit, write_train, write_val
 from PIL import Image
-from project import REPOSITORY, change, environment, make_project, shell
+from project import REPOSITORY, change, environment, make_project, run_all, shell
 
 pytestmark = pytest.mark.experiments
 TRAIN, VAL = 24, 8  # images of a class of ImageNet; the other data sets have as many images in all
@@ -110,7 +110,7 @@ def test_a_recipe_gives_an_exact_integer_model(tmp_path, name):
         machine__workers=0,
     )
     write(folder)
-    shell(folder, "dvc repro")
+    run_all(folder)
     metrics = {path.stem: json.loads(path.read_text()) for path in (folder / "metrics").glob("*.json")}
     assert (metrics["pack_train"]["images"], metrics["pack_val"]["images"]) == (3 * TRAIN, 3 * VAL)
     assert metrics["exactness"]["logits"]["images"] == 3 * VAL

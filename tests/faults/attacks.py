@@ -8,10 +8,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from pathlib import Path
 
-from dvc.repo import Repo
 from project import REPOSITORY, environment
 
 
@@ -138,11 +136,3 @@ class StageServer:
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
-
-
-def commands(folder: Path) -> list[str]:
-    """Those of all stages, such as "validate --step int", in an order in which they can run."""
-    with Repo(str(folder)) as repo:
-        graph = repo.index.graph
-        order = TopologicalSorter({stage: set(graph.successors(stage)) for stage in graph})
-        return [stage.cmd.removeprefix("python -m stages.") for stage in order.static_order()]

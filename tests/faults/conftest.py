@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attacks import StageServer, commands
-from project import commit, make_project, shell
+from attacks import StageServer
+from project import commands, commit, make_project, shell
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from attacks import StageServer, commands, start
-from project import change, files, shell
+from attacks import StageServer, start
+from project import change, commands, files, shell
 
 pytestmark = pytest.mark.faults
 
@@ -94,7 +94,7 @@ def test_one_lock_when_the_clock_goes_back(finished, tmp_path):
 
 
 def test_two_processes_give_the_same_bytes_in_two_places(finished, tmp_path):
-    """Not those of one process: docs/training.md says which agree."""
+    """Not those of one process: docs/training_reference.md says which agree."""
     trained = []
     for seed, (name, variables) in enumerate(PLACES.items()):
         project = clone(finished, tmp_path / name, seed)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from attacks import Ended, commands, copy_of
+from attacks import Ended, copy_of
 from full_disk import FullDisk
-from project import files
+from project import commands, files
 
 pytestmark = pytest.mark.faults
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from attacks import Ended, StageServer, commands, copy_of
+from attacks import Ended, StageServer, copy_of
 from PIL import Image
-from project import change
+from project import change, commands
 from safetensors.torch import load_file, save_file
 from sample_images import noise
 

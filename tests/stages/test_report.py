@@ -72,6 +72,8 @@ def workspace(tmp_path_factory):
         patch.chdir(folder)
         write_images()
         write_models()
+        program = float_program(FLOAT.load())  # tests/stages/test_dvc_yaml.py runs the stage with its own
+        patch.setattr(report, "float_program", lambda stored: program)
         yield folder
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
