@@ -75,13 +75,27 @@ class Link(NamedTuple):
     size: int
 
 
-def page(revisions: Sequence[Results], experiments: Sequence[Experiment], links: Sequence[Link]) -> str:
+class Latency(NamedTuple):
+    """How long a file takes for an image in a runtime, in milliseconds, and the file that says so."""
+
+    label: str
+    milliseconds: float
+    source: str
+
+
+def page(
+    revisions: Sequence[Results],
+    experiments: Sequence[Experiment],
+    links: Sequence[Link],
+    latencies: Sequence[Latency] = (),
+) -> str:
     """The text of the page.
 
     Args:
         revisions: That of the workspace, and perhaps another one.
         experiments: Those of which numbers are known.
         links: The files that are there.
+        latencies: What was measured of a network of this name and size, on one thread.
     """
     templates = environment(autoescape=True)
     templates.filters |= {"by_class": by_class, "picture": picture, "size": size}
@@ -101,6 +115,7 @@ def page(revisions: Sequence[Results], experiments: Sequence[Experiment], links:
         scatter=_scatter(experiments),
         experiments=experiments,
         links=links,
+        latencies=latencies,
     )
 
 

@@ -3,7 +3,8 @@
 python -m tools.page                  those of the workspace
 python -m tools.page --against main   beside those of another revision
 
-It shows what the stages have written to metrics/ and plots/, DVC's table of experiments, and links to the files.
+It shows what the stages have written to metrics/ and plots/, DVC's table of experiments, what `make bench`
+has measured, and links to the files.
 """
 
 import argparse
@@ -27,6 +28,8 @@ if __name__ == "__main__":
 
 from pipeline.experiments import experiments
 from pipeline.forms import FORMS, ONNX, C
+from pipeline.latency import latencies
+from pipeline.params import load_params
 from pipeline.results import read_metrics
 from pipeline.revision import WORKSPACE, commit, results, workspace
 from reports.results_page import Link, page
@@ -54,7 +57,8 @@ def main() -> None:
         for path, label in FILES.items()
         if path.is_file()
     ]
-    text = page(revisions, experiments(), links)
+    params = load_params()
+    text = page(revisions, experiments(), links, latencies(params.model.name, params.input.size))
     with whole_file(PAGE) as partial:
         partial.write_text(text, encoding="utf-8")
     print(f"wrote {PAGE}")

@@ -2,7 +2,7 @@ import re
 
 from html_pages import of_class, rows, text, tree
 
-from reports.results_page import Experiment, Link, Results, page, size
+from reports.results_page import Experiment, Latency, Link, Results, page, size
 
 HEADLINE = {"float_top1": 91.65, "int_top1": 91.6, "int_top1_drop": 0.05, "macs": 13339904, "params": 440654}
 HEADLINE |= {"executions": 11, "compared": 7450144, "mismatches": 0, "ram": 35040, "flash": 450000}
@@ -108,6 +108,14 @@ def test_experiments_with_what_is_known_of_them():
         ["gone", "", "", "", "", "", ""],
     ]
     assert len(of_class(next(table.iter("svg")), "dots")) == 2
+
+
+def test_latencies_and_where_they_are_from():
+    measured = [Latency("int8.tflite, LiteRT", 1.25, "docs/benchmarks.json")]
+    table = part(tree(page([results("workspace")], [], LINKS, measured)), "Latency")
+    assert rows([*table.iter("table")][1]) == [["int8.tflite, LiteRT", "1.25"]]
+    assert "../docs/benchmarks.json" in [each.get("href") for each in table.iter("a")]
+    assert "make bench" in text(part(tree(page([results("workspace")], [], LINKS)), "Experiments"))
 
 
 def test_the_page_needs_no_network_and_no_script():

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(page, "experiments", list)
     monkeypatch.setattr(sys, "argv", ["page"])
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", "params.yaml")
     Path("metrics").mkdir()
     Path("metrics/summary.json").write_text(json.dumps(SUMMARY))
     Path("artifacts/int").mkdir(parents=True)
