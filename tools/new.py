@@ -9,7 +9,7 @@ in DIR. No image moves. Lists that are there stay. Other values are those of the
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from math import prod
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from imagedb.class_names import difference, look_alike
+from imagedb.images import SUFFIXES
 from imagedb.layout import Layout, layout
 from imagedb.looks import Look, copies, look
 from imagedb.sources.source import Source
@@ -72,6 +73,8 @@ def looked_at(found: Layout, seed: int, dry_run: bool) -> tuple[Layout, dict[str
         if shared := copies(named["val"], named["train"]):
             example = ", there ".join(printable(each.name) for each in shared[0])
             print(f"warning: {len(shared)} validation images are training images, too: {example}; remove them")
+        if found.kind == "list":
+            say_unlisted(found, looks.values())
         return found, named, class_names
     named = split(looks[found.train], class_names, seed)
     below = f"{found.train}/" if found.kind == "folder" and found.train != "." else ""
@@ -81,6 +84,15 @@ def looked_at(found: Layout, seed: int, dry_run: bool) -> tuple[Layout, dict[str
         share = "a fifth" if name == "val" else "the rest"
         print(f"{found.root / NAMES[name]}: {len(images)} images, {share} of each class")
     return Layout("list", found.root, NAMES["train"], NAMES["val"]), named, class_names
+
+
+def say_unlisted(found: Layout, looks: Iterable[Sequence[Look]]) -> None:
+    """Say how many images beside two lists are in neither, such as those that came after the lists."""
+    listed = {(found.root / each.name).resolve() for images in looks for each in images}
+    images = {path.resolve() for path in found.root.rglob("*") if path.suffix.lower() in SUFFIXES}
+    if left := len(images - listed):
+        both = f"{found.train} and {found.val}"
+        print(f"{left} images in {found.root} are in neither list; to divide all again, remove {both}")
 
 
 def check_classes(found: Layout, of_split: Mapping[str, Source]) -> None:

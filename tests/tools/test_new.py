@@ -76,6 +76,11 @@ def test_classes_without_a_split(call):
     assert text.startswith("# The images in my photos; `make new` has written this file.\n")
     assert call("my photos")[0][2:] == ["params.yaml is written; make repro trains and converts"]  # lists that stay
     assert Path("params.yaml").read_text() == text
+    shutil.copy(next(iter(before)), "my photos/12/later.JPG")
+    assert (
+        "1 images in my photos are in neither list; to divide all again, remove train.jsonl and val.jsonl"
+        in "\n".join(call("my photos")[0])
+    )
 
 
 def test_two_folders_of_splits(call):
