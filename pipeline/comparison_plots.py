@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from evaluation.classes import shown_names
 from evaluation.disagreement import (
@@ -33,7 +34,8 @@ ALL = (TOP1, RELIABILITY, DISAGREEMENT, SHEET)
 def float_logits(batches: OrderedBatches, threads: int) -> Tensor:
     """Logits float32 [images, classes] of the float ONNX file, which takes no import of the network."""
     model = OnnxModel(FORMS["onnx_float"].require(), threads=threads)
-    return predict(lambda pixels: torch.from_numpy(model(signed_pixels(pixels).numpy())), batches)[0]
+    steps = tqdm(batches, desc="float", unit="batch", leave=False, disable=None)
+    return predict(lambda pixels: torch.from_numpy(model(signed_pixels(pixels).numpy())), steps)[0]
 
 
 def write_plots(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,26 +53,39 @@ def results(name: str, read: Read) -> Results:
     Raises:
         InputError: If a file is damaged; names it.
     """
-    headline = _json(read, "metrics/summary.json")
-    images: dict[str, type] = {"images": int}
+    headline, images = _json(read, "metrics/summary.json"), {"images": _count}
     return Results(
         name=name,
         headline={key: value for key, value in headline.items() if isinstance(value, (int, float))},
         scores={
             form.label: scores for form in FORMS.values() if (scores := _scores(read, f"metrics/{form.name}.json"))
         },
-        top1=_rows(read, "plots/top1.csv", {"form": str, "top1": float, "low": float, "high": float}),
+        top1=_rows(read, "plots/top1.csv", {"form": str, "top1": _finite, "low": _finite, "high": _finite}),
         curves={stage: {figure: _curve(read, stage, figure) for figure in CURVES} for stage in ("float", "qat")},
-        confusion=_rows(read, "plots/confusion/int.csv", {"class": str, "taken_for": str} | images),
-        reliability=_rows(read, "plots/reliability.csv", {"form": str, "confidence": float, "top1": float} | images),
+        confusion=_rows(read, "plots/confusion/int.csv", {"class": str, "taken_for": str, **images}),
+        reliability=_rows(
+            read, "plots/reliability.csv", {"form": str, "confidence": _finite, "top1": _finite, **images}
+        ),
         disagreement=_rows(
             read,
             "plots/disagreement.csv",
-            {"float": str, "integer": str, "float_right": int, "integer_right": int} | images,
+            {"float": str, "integer": str, "float_right": _count, "integer_right": _count, **images},
         ),
         pictures={name: read(f"plots/{file}.jpg") for name, file in (("disagreement",) * 2, ("worst", "worst/int"))},
         sizes=_sizes(read),
     )
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError
+    return value
+
+
+def _count(text: str) -> int:
+    if (value := int(text)) < 0:
+        raise ValueError
+    return value
 
 
 @contextmanager
@@ -98,12 +112,12 @@ def _scores(read: Read, path: str) -> dict[str, float]:
         return {name: float(scores[name]) for name in ("top1", "loss", "images")} if scores else {}
 
 
-def _rows(read: Read, path: str, columns: Mapping[str, type], delimiter: str = ",") -> Rows:
+def _rows(read: Read, path: str, columns: Mapping[str, Callable[[str], Any]], delimiter: str = ",") -> Rows:
     """The rows of a table with the columns that it has of these; none may be missing but those of older ones."""
     with _reading(path):
         found = csv.DictReader(io.StringIO((read(path) or b"").decode(errors="replace")), delimiter=delimiter)
-        kept = {name: kind for name, kind in columns.items() if name not in NEW or name in (found.fieldnames or ())}
-        return [{name: kind(row[name]) for name, kind in kept.items()} for row in found]
+        kept = {name: of for name, of in columns.items() if name not in NEW or name in (found.fieldnames or ())}
+        return [{name: of(row[name]) for name, of in kept.items()} for row in found]
 
 
 def _curve(read: Read, stage: str, figure: str) -> list[tuple[float, float]]:

@@ -65,6 +65,8 @@ def test_a_revision_that_is_not_there(repository, name):
         ("metrics/int.json", '{"top1": [], "loss": 1, "images": 1}'),
         ("plots/top1.csv", "form,top1\nfloat\n"),
         ("plots/top1.csv", "top1\n9\n"),
+        ("plots/top1.csv", "form,top1\nfloat,nan\n"),
+        ("plots/confusion/int.csv", "class,taken_for,images\na,a,-1\n"),
         ("dvc.lock", "stages: ["),
         ("dvc.lock", "[1]"),
         ("dvc.lock", "stages: {a: {outs: [{path: x}]}}"),
@@ -73,6 +75,7 @@ def test_a_revision_that_is_not_there(repository, name):
     ],
 )
 def test_a_damaged_file_is_named(repository, name, content):
+    Path(name).parent.mkdir(exist_ok=True)
     Path(name).write_text(content)
     with pytest.raises(InputError, match=rf"^{name}"):
         results("workspace", workspace)
