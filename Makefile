@@ -39,7 +39,7 @@ repository:
 
 # What pip is at, in one line that is written again; where the output is no terminal, a line for every 20th package.
 progress = awk -v all="$$(grep -c == requirements/environment.txt)" -v tty="$$(test -t 2 && echo 1)" '/^ *(Collecting|Downloading|Installing)/ { \
-	  n += /^Collecting/; text = n " of at most " all ": " $$1 " " $$2 " " $$3 $$4; \
+	  n += /^Collecting/; text = n " of at most " all ": " $$1 " " (/^Installing/ ? "them" : $$2) (/Downloading/ ? " " $$3 " " $$4 : ""); \
 	  if (tty) printf "\r\033[K%s", substr(text, 1, 79); else if (/^Collecting/ ? n % 20 == 0 : /^Installing/) print substr(text, 1, 79); fflush() } \
 	  END { if (tty) print "" }'
 .venv/.installed: requirements/build.txt requirements/environment.txt
