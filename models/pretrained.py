@@ -43,7 +43,17 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
     found = files.sha256(path)
     if found != sha256:
         raise InputError(f"{what} has sha256 {found}, but train.init_from.sha256 is {sha256}")
-    return take_weights(model, read_contents(path, what), path, what, new_layers)
+    return take_weights(model, read_weights(path, what), path, what, new_layers)
+
+
+def read_weights(path: Path, what: str) -> Any:
+    """The contents of a file; of a checkpoint of this repository the weights that are scored, which may be averaged.
+
+    Raises:
+        InputError: As `models.weights_file.read_contents`.
+    """
+    contents = read_contents(path, what)
+    return {"scored": contents["scored"]} if isinstance(contents, dict) and "scored" in contents else contents
 
 
 def take_weights(
@@ -52,7 +62,7 @@ def take_weights(
     """Load the weights among the contents of a file into `model`, or into the network of a `Normalized` one.
 
     Args:
-        contents: The result of `models.weights_file.read_contents`.
+        contents: The result of `read_weights`.
         path: The file, for the line that is returned.
         what: The file's name in messages.
         new_layers: As in `load_weights`; None: there is no such parameter, and messages do not speak of it.
@@ -63,8 +73,6 @@ def take_weights(
     Raises:
         InputError: As `load_weights`.
     """
-    if isinstance(contents, dict) and "scored" in contents:  # a checkpoint of this repository; `model` is not averaged
-        contents = {"scored": contents["scored"]}
     network = model.network if isinstance(model, Normalized) else model
     expected = dict(network.state_dict(keep_vars=True))
     weights = find_weights(contents, expected, what)

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from models.layouts import find_weights
-from models.pretrained import take_weights
+from models.pretrained import read_weights, take_weights
 from models.registry import create_model
-from models.weights_file import read_contents
 from storage.errors import InputError
 
 
@@ -36,7 +35,8 @@ def load_trained(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} is a folder" if path.is_dir() else f"there is no checkpoint {path}")
-    contents, what = read_contents(path, f"checkpoint {path}"), f"checkpoint {path}"
+    what = f"checkpoint {path}"
+    contents = read_weights(path, what)
     classes = _classes(contents, name, image_size, arguments, what)
     model = create_model(name, classes, image_size, arguments, normalization)
     taken = take_weights(model, contents, path, f"{what}, for {name},")

@@ -14,6 +14,12 @@ def _ascending(values: tuple[float, float]) -> tuple[float, float]:
     return values
 
 
+def _function(name: str | None) -> str | None:
+    if name is not None and ":" not in name:
+        raise InputError(f"{name} is not allowed, must be FILE.py:FUNCTION, such as nets/noise.py:noise")
+    return name
+
+
 class InputFormat(Section):
     """The network's input: `size` x `size` pixels in `color_space`, each 8-bit value p as (p - 128) / 128."""
 
@@ -43,7 +49,7 @@ class Augmentation(Section):
     )
     policy_operations: int = Field(ge=1, description="of rand_augment: operations per image, one after the other")
     policy_magnitude: int = Field(ge=0, le=30, description="of rand_augment: their strength, up to 30")
-    extra: str | None = Field(
+    extra: Annotated[str | None, AfterValidator(_function)] = Field(
         description="FILE.py:FUNCTION of yours on the RGB pixels, after the policy, docs/extending.md; null: none"
     )
     erase: float = Field(ge=0, le=1, description="probability that a random rectangle becomes grey")

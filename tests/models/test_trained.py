@@ -49,10 +49,11 @@ def load(network: str, path: Path, **arguments):
         (under("_orig_mod."), "the file's own names"),
         ({"epoch": 3, "state_dict": under("model.") | {"loss.weight": torch.ones(3)}}, "in state_dict without model."),
         ({"state_dict": under("module._orig_mod."), "optimizer": {"state": {}}}, "in state_dict without module."),
+        ({"model": ZEROS, "scored": WEIGHTS, "best": WEIGHTS, "history": [{"val_top1": 0.5}]}, "in scored"),
         ({"state_dict": ZEROS, "state_dict_ema": WEIGHTS}, "in state_dict_ema"),
         ({"model": ZEROS, "model_ema": under("module.") | {"n_averaged": torch.tensor(1)}}, "in model_ema without mod"),
     ],
-    ids=["plain", "DDP", "compiled", "Lightning", "compiled DDP", "timm's average", "torchvision's average"],
+    ids=["plain", "DDP", "compiled", "Lightning", "compiled DDP", "ours", "timm's average", "torchvision's average"],
 )
 def test_what_trainers_save(network, tmp_path, contents, said):
     torch.save(contents, tmp_path / "w.pt")

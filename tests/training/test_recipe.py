@@ -117,6 +117,7 @@ def test_possible_recipes(changes):
         (Augmentation, AUGMENTATION, "policy", "augmix"),
         (Augmentation, AUGMENTATION, "policy_operations", 0),
         (Augmentation, AUGMENTATION, "policy_magnitude", 31),
+        (Augmentation, AUGMENTATION, "extra", "nets/noise.py"),
         (Augmentation, AUGMENTATION, "erase", 1.1),
     ],
 )
