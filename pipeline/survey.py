@@ -68,8 +68,13 @@ def choices(
     yield Choice("card.digest", None, "make model-card prints it")
 
 
-def of_imagenet(train: int, val: int, classes: Sequence[str], base: Mapping[str, Any]) -> Iterator[Choice]:
-    """What the recipe of ImageNet, `base`, needs for this many images of these classes."""
+def of_imagenet(
+    train: int, val: int, classes: Sequence[str], base: Mapping[str, Any], size: int | None = None
+) -> Iterator[Choice]:
+    """What the recipe of ImageNet, `base`, needs for this many images of these classes, and for another input."""
+    if size is not None:
+        yield Choice("input.size", size, "as asked for")
+        yield Choice("input.resize", resize_for(size), f"of photographs, the centre {size} pixels are seen")
     yield Choice("model.num_classes", len(classes), "those of the devkit")
     yield from _counts(train, val, base)
 

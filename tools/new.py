@@ -54,7 +54,7 @@ def main() -> None:
     if recipe == IMAGENET:
         sources = [open_source(found.kind, str(found.root), name, None) for name in ("train", "val")]
         train, val = (source.survey().images for source in sources)
-        chosen = of_imagenet(train, val, sources[0].class_names, base)
+        chosen = of_imagenet(train, val, sources[0].class_names, base, arguments.size)
     else:
         found, looks, class_names = looked_at(found, base["seed"], arguments.dry_run)
         chosen = choices(looks["train"], looks["val"], class_names, base, arguments.size)

@@ -114,5 +114,7 @@ def test_miniatures_of_imagenet():
     recipe = yaml.safe_load((REPOSITORY / "recipes/imagenet.yaml").read_text())
     found = {choice.key: choice.value for choice in of_imagenet(72, 24, ["a", "b", "c"], merged(BASE, recipe))}
     assert found["model.num_classes"] == 3 and found["calibrate.images"] == 72 and found["report.images"] == 24
+    smaller = of_imagenet(72, 24, ["a", "b", "c"], merged(BASE, recipe), 128)
+    assert [choice[:2] for choice in smaller][:2] == [("input.size", 128), ("input.resize", 146)]
     whole = {choice.key for choice in of_imagenet(1_281_167, 50_000, [*map(str, range(1000))], merged(BASE, recipe))}
     assert whole == {"model.num_classes"}
