@@ -3,7 +3,6 @@
 Importing this package pins the environment that decides results, before torch is imported.
 """
 
-import gc
 import os
 import sys
 from importlib.util import find_spec
@@ -16,8 +15,6 @@ if not (3, 11) <= sys.version_info[:2] <= (3, 13) or not all(map(find_spec, PACK
     is_not = f"error: {sys.executable} is no Python 3.11 to 3.13 that has this repository's packages"
     sys.exit(f"{is_not}; run `make setup`, then `source .venv/bin/activate`")
 
-if sys.argv[:1] == ["-m"]:  # a script begins: imports make no garbage, and looking for it takes a third of their time
-    gc.disable()  # until pipeline.cli.run
 pin()
 settle()
 

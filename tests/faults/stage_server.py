@@ -9,6 +9,7 @@ Each line of its input is a JSON object, of its output the answer:
     -> {"code": exit code, minus the signal that killed it, or null if it hung}
 """
 
+import gc
 import importlib
 import json
 import os
@@ -27,6 +28,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 def serve() -> None:
     for name in json.loads(sys.argv[1]):
         importlib.import_module(name)
+    gc.freeze()  # no fork copies what it would look through for garbage
     for line in sys.stdin:
         task = json.loads(line)
         child = os.fork()

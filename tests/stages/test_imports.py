@@ -32,8 +32,8 @@ def test_scripts_import_only_what_they_use():
 
 
 def test_no_garbage_is_looked_for_until_the_imports_are_done():
-    script = "import gc, pipeline.cli as cli; print(gc.isenabled()); cli.run(lambda: print(gc.isenabled()))"
-    started = [[], ["-m"]]  # as by a program of the user's own, and by python -m
+    script = "import gc, stages, pipeline.cli as cli; print(gc.isenabled()); cli.run(lambda: print(gc.isenabled()))"
+    started = [[], ["-m"]]  # as by a test, and by python -m
     for arguments, expected in zip(started, ("True\nTrue\n", "False\nTrue\n"), strict=True):
         command = [sys.executable, "-c", f"import sys; sys.argv[:] = {arguments}; {script}"]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
