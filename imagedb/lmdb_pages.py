@@ -92,10 +92,11 @@ class LmdbFile:
         if flags != BIG:
             raise struct.error
         (number,) = NUMBER.unpack_from(page, start)
-        found, _, kind, _, _ = PAGE.unpack(self._read(number * self._page_size, PAGE.size))
+        pages = self._read(number * self._page_size, PAGE.size + size)
+        found, _, kind, _, _ = PAGE.unpack_from(pages)
         if found != number or kind & 0xF != OVERFLOW:
             raise struct.error
-        return self._read(number * self._page_size + PAGE.size, size)
+        return pages[PAGE.size :]
 
     def _meta(self, number: int) -> tuple[int, int, int, int, int]:
         """The size of a page; the number of entries, the root, the last page and the transaction of a meta page."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from imagedb.images import SUFFIXES
 from pixels.augmentation import InputFormat
 from pixels.batches import NO_LABEL, Batch
+from pixels.draws import Draws
 from pixels.render import render
 from pixels.seeds import seeded_generator
 from pixels.views import center_views
@@ -77,7 +78,7 @@ def read_pixels(path: Path, input_format: InputFormat) -> Tensor:
     if not path.is_file():  # a pipe or a device may have no end
         raise InputError(f"{path} is not a regular file")
     try:
-        return render(path.read_bytes(), center_views(input_format), input_format, torch.Generator())
+        return render(path.read_bytes(), center_views(input_format), input_format, Draws(0))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
 

@@ -19,9 +19,10 @@ from imagedb.reader import ImageDatabase
 from imagedb.record import Record
 from pixels.augmentation import InputFormat
 from pixels.colors import float_color_map
+from pixels.draws import Draws
 from pixels.native import jpeg_sizes
 from pixels.render import render_batch
-from pixels.seeds import derive_seed, seeded_generator
+from pixels.seeds import derive_seed
 from pixels.views import View, Views
 from storage.errors import InputError
 
@@ -76,8 +77,8 @@ class Pixels(Dataset):
         records = [self.database[index] for _, index in keys]
         names = [self._name(index, record) for (_, index), record in zip(keys, records, strict=True)]
         out = torch.empty(len(keys), 3, size, size, dtype=torch.uint8, pin_memory=pinned)
-        generators = [seeded_generator(self.seed, epoch, index) for epoch, index in keys]
-        render_batch([record.image for record in records], self.views, self.input_format, generators, out, names)
+        draws = [Draws(derive_seed(self.seed, *key)) for key in keys]
+        render_batch([record.image for record in records], self.views, self.input_format, draws, out, names)
         labels = [NO_LABEL if record.label is None else record.label for record in records]
         return out, torch.tensor(labels, pin_memory=pinned)
 
@@ -97,7 +98,7 @@ class Pixels(Dataset):
             else:
                 images.append(decode_rgb(record.image, names[-1]))
                 size = images[-1].shape[2], images[-1].shape[1]
-            views.append(self.views(*size, seeded_generator(self.seed, epoch, index)))
+            views.append(self.views(*size, Draws(derive_seed(self.seed, epoch, index))))
             target = "rgb" if views[-1].changes_rgb else self.input_format.color_space
             colors.append(float_color_map(target, views[-1].jitter))
             labels.append(record.label)

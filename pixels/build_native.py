@@ -48,6 +48,11 @@ int render_pictures(const Picture *pictures, const Colors *colors, int32_t count
 int resize_rgb(const uint8_t *picture, int32_t width, int32_t height, int32_t new_width, int32_t new_height,
                uint8_t *out);
 void map_colors(uint8_t *pixels, int32_t count, const int32_t matrix[9], const int32_t offset[3]);
+typedef struct { uint32_t state[624]; int32_t next; } Random;
+void seed_random(Random *random, uint32_t seed);
+float draw_uniform(Random *random, float low, float high);
+int64_t draw_integer(Random *random, int64_t count);
+int draw_chance(Random *random, float probability);
 """
 
 

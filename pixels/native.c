@@ -122,16 +122,30 @@ static Taps *make_taps(int32_t low, int32_t high, double from, double to, Filter
     return taps;
 }
 
-/* Row and column change places in 8 x 8 bytes: swap neighbours, then pairs, then fours. */
-static void transpose(uint64_t block[8]) {
-    static const uint64_t masks[3] = {0x00FF00FF00FF00FF, 0x0000FFFF0000FFFF, 0x00000000FFFFFFFF};
-    for (int step = 1, m = 0; m < 3; step *= 2, m++)
-        for (int i = 0; i < 8; i++)
-            if (!(i & step)) {
-                uint64_t swapped = ((block[i] >> 8 * step) ^ block[i + step]) & masks[m];
-                block[i + step] ^= swapped;
-                block[i] ^= swapped << 8 * step;
-            }
+/* Byte c of row r goes to row c, byte r; rows begin `stride` and `to_stride` bytes apart, and there are at most 8. */
+static void transpose(const uint8_t *from, size_t stride, int32_t rows, int32_t bytes, uint8_t *to, size_t to_stride) {
+#ifdef __AVX2__
+    if (rows >= 8 && bytes >= 8) { /* each step rotates the six bits of a byte's number in the block by one */
+        __m128i x[8], y[4], z[4];
+        for (int r = 0; r < 8; r++) x[r] = _mm_loadl_epi64((const __m128i *)(from + r * stride));
+        for (int r = 0; r < 4; r++) y[r] = _mm_unpacklo_epi8(x[r], x[r + 4]);
+        for (int r = 0; r < 2; r++) {
+            z[2 * r] = _mm_unpacklo_epi8(y[r], y[r + 2]);
+            z[2 * r + 1] = _mm_unpackhi_epi8(y[r], y[r + 2]);
+        }
+        for (int r = 0; r < 2; r++) {
+            y[2 * r] = _mm_unpacklo_epi8(z[r], z[r + 2]);
+            y[2 * r + 1] = _mm_unpackhi_epi8(z[r], z[r + 2]);
+        }
+        for (int r = 0; r < 4; r++, to += 2 * to_stride) {
+            _mm_storel_epi64((__m128i *)to, y[r]);
+            _mm_storeh_pd((double *)(to + to_stride), (__m128d)y[r]);
+        }
+        return;
+    }
+#endif
+    for (int32_t r = 0; r < rows && r < 8; r++)
+        for (int32_t c = 0; c < bytes && c < 8; c++) to[c * to_stride + r] = from[r * stride + c];
 }
 
 /* Rows first_row .. end_row - 1 of a plane, resampled to `width` values of `channels` bytes each, eight rows at a time.
@@ -145,17 +159,9 @@ static inline __attribute__((always_inline)) int resample_lanes(Plane in, const 
     if (!column) return NO_MEMORY;
     uint64_t *result = column + columns + 8;
     for (int32_t row = first_row; row < end_row; row += LANES, out += LANES * bytes) {
-        int32_t rows = end_row - row < LANES ? end_row - row : LANES;
-        for (int32_t x = 0; x < columns; x += 8) {
-            for (int32_t r = 0; r < LANES; r++) {
-                const uint8_t *from = in.pixels + (size_t)(row + (r < rows ? r : 0)) * in.stride + low + x;
-                if (columns - x >= 8) /* a copy of constant size is one instruction */
-                    memcpy(column + x + r, from, 8);
-                else
-                    memcpy(column + x + r, from, columns - x);
-            }
-            transpose(column + x);
-        }
+        const uint8_t *rows = in.pixels + (size_t)row * in.stride + low;
+        for (int32_t x = 0; x < columns; x += 8)
+            transpose(rows + x, in.stride, end_row - row, columns - x, (uint8_t *)(column + x), 8);
         for (int32_t i = 0; i < width; i++) {
             const uint64_t *from = column + taps[i].first * channels - low;
             Lanes sums[3];
@@ -165,15 +171,8 @@ static inline __attribute__((always_inline)) int resample_lanes(Plane in, const 
             uint64_t *to = result + (flip ? width - 1 - i : i) * channels;
             for (int32_t c = 0; c < channels; c++) to[c] = narrow(sums[c] >> BITS);
         }
-        for (int32_t i = 0; i < bytes; i += 8) {
-            transpose(result + i);
-            for (int32_t r = 0; r < rows; r++) {
-                if (bytes - i >= 8)
-                    memcpy(out + r * bytes + i, result + i + r, 8);
-                else
-                    memcpy(out + r * bytes + i, result + i + r, bytes - i);
-            }
-        }
+        for (int32_t i = 0; i < bytes; i += 8)
+            transpose((uint8_t *)(result + i), 8, bytes - i, end_row - row, out + i, bytes);
     }
     free(column);
     return 0;
@@ -193,28 +192,38 @@ static inline void copy(void *to, const void *from, int32_t bytes) {
         memcpy(to, from, bytes);
 }
 
-static void resample_columns(const uint8_t *in, const Taps *taps, int32_t bytes, int32_t height, int32_t first_row,
-                             int32_t stride, uint8_t *out) {
-    for (int32_t i = 0; i < height; i++, out += stride) {
-        const uint8_t *line = in + (size_t)(taps[i].first - first_row) * bytes;
-        for (int32_t x = 0; x < bytes; x += LANES) {
-            Lanes sum = (Lanes){0} + (1 << (BITS - 1));
-            for (int32_t k = 0; k < taps[i].count; k++) {
-                uint64_t loaded = 0;
-                copy(&loaded, line + (size_t)k * bytes + x, bytes - x);
-                sum += widen(loaded) * taps[i].weights[k];
-            }
-            uint64_t values = narrow(sum >> BITS);
-            copy(out + x, &values, bytes - x);
+/* The weighted sum of `count` lines, which follow one another in memory. */
+static inline __attribute__((always_inline)) void add_lines(const uint8_t *restrict lines,
+                                                            const int32_t *restrict weights, int32_t count,
+                                                            int32_t bytes, uint8_t *restrict out) {
+    for (int32_t x = 0; x < bytes; x += LANES) {
+        Lanes sum = (Lanes){0} + (1 << (BITS - 1));
+        for (int32_t k = 0; k < count; k++) {
+            uint64_t loaded = 0;
+            copy(&loaded, lines + (size_t)k * bytes + x, bytes - x);
+            sum += widen(loaded) * weights[k];
         }
+        uint64_t values = narrow(sum >> BITS);
+        copy(out + x, &values, bytes - x);
     }
 }
 
-/* The part `box` of a plane, resampled to width x height pixels, in rows that begin `stride` bytes apart; with
-   `clipped`, pixels outside of the box have no influence. */
-static int resample(Plane in, Box box, int clipped, int32_t width, int32_t height, int flip, Filter filter,
-                    int32_t stride, uint8_t *out) {
-    int32_t left = 0, top = 0, right = in.width, bottom = in.height, bytes = width * in.channels, result = NO_MEMORY;
+static void resample_columns(const uint8_t *in, const Taps *taps, int32_t bytes, int32_t height, int32_t first_row,
+                             int32_t stride, uint8_t *out) {
+    for (int32_t i = 0; i < height; i++, out += stride) {
+        const uint8_t *lines = in + (size_t)(taps[i].first - first_row) * bytes;
+        if (taps[i].count == 2) /* when a picture becomes larger; constants make a faster loop */
+            add_lines(lines, taps[i].weights, 2, bytes, out);
+        else
+            add_lines(lines, taps[i].weights, taps[i].count, bytes, out);
+    }
+}
+
+/* The part `box` of each of `count` planes of one size, resampled to width x height pixels, in rows that begin `stride`
+   bytes apart, and planes `step` bytes apart; with `clipped`, pixels outside of the box have no influence. */
+static int resample(const Plane *in, int32_t count, Box box, int clipped, int32_t width, int32_t height, int flip,
+                    Filter filter, int32_t stride, size_t step, uint8_t *out) {
+    int32_t left = 0, top = 0, right = in->width, bottom = in->height, bytes = width * in->channels, result = NO_MEMORY;
     if (clipped) {
         left = (int32_t)box.left, top = (int32_t)box.top;
         right = (int32_t)box.right + (box.right > (int32_t)box.right);
@@ -226,8 +235,11 @@ static int resample(Plane in, Box box, int clipped, int32_t width, int32_t heigh
     if (across && down) {
         int32_t first = down[0].first, end = down[height - 1].first + down[height - 1].count;
         rows = malloc((size_t)(end - first) * bytes);
-        if (rows && (result = resample_rows(in, across, width, flip, first, end, rows)) == 0)
-            resample_columns(rows, down, bytes, height, first, stride, out);
+        result = rows ? 0 : NO_MEMORY;
+        for (int32_t i = 0; i < count && !result; i++, out += step) {
+            result = resample_rows(in[i], across, width, flip, first, end, rows);
+            if (!result) resample_columns(rows, down, bytes, height, first, stride, out);
+        }
     }
     free(across), free(down), free(rows);
     return result;
@@ -286,8 +298,8 @@ int jpeg_size(const uint8_t *data, size_t bytes, int32_t max_scans, int32_t size
     return 0;
 }
 
-/* Decode a JPEG file down to the row `bottom` of its picture reduced by `reduce`; `memory` is to be freed. */
-static void decode(struct jpeg_decompress_struct *jpeg, int32_t bottom, int32_t reduce, Plane planes[3],
+/* Decode the rows `top` .. `bottom` - 1 of a JPEG file's picture reduced by `reduce`; `memory` is to be freed. */
+static void decode(struct jpeg_decompress_struct *jpeg, int32_t top, int32_t bottom, int32_t reduce, Plane planes[3],
                    uint8_t **memory) {
     jpeg->raw_data_out = TRUE;
     jpeg->do_fancy_upsampling = FALSE;
@@ -314,12 +326,18 @@ static void decode(struct jpeg_decompress_struct *jpeg, int32_t bottom, int32_t 
         JSAMPROW rows[3][4 * DCTSIZE];
         JSAMPARRAY arrays[3] = {rows[0], rows[1], rows[2]};
         for (int c = 0; c < jpeg->num_components; c++) {
+            jpeg->comp_info[c].component_needed = (band + 1) * lines > top; /* else only its bits are read */
             int32_t count = jpeg->comp_info[c].v_samp_factor * SCALED(jpeg->comp_info + c);
             for (int32_t r = 0; r < count; r++)
                 rows[c][r] = (uint8_t *)planes[c].pixels + (size_t)(band * count + r) * planes[c].stride;
         }
         jpeg_read_raw_data(jpeg, arrays, lines);
     }
+}
+
+static int same_size(const jpeg_component_info *one, const jpeg_component_info *other) {
+    return one->h_samp_factor == other->h_samp_factor && one->v_samp_factor == other->v_samp_factor &&
+           SCALED(one) == SCALED(other);
 }
 
 /* The part `box` of a grey or YCbCr JPEG file in the rectangle `target` of `out`, uint8 [3, size, size], as YCbCr. */
@@ -336,16 +354,18 @@ int jpeg_pixels(const uint8_t *data, size_t bytes, int32_t reduce, const Box *bo
     Plane planes[3];
     int32_t margin = clipped ? 0 : (1 + cubic) * ((int32_t)((box->bottom - box->top) / target->height) + 2);
     int32_t height = (jpeg.image_height + reduce - 1) / reduce;
-    int32_t bottom = (int32_t)(box->bottom / reduce) + 1 + margin;
-    decode(&jpeg, bottom < height ? bottom : height, reduce, planes, (uint8_t **)&memory);
+    int32_t top = (int32_t)(box->top / reduce) - 1 - margin, bottom = (int32_t)(box->bottom / reduce) + 1 + margin;
+    decode(&jpeg, top, bottom < height ? bottom : height, reduce, planes, (uint8_t **)&memory);
     result = memory ? 0 : NO_MEMORY;
-    for (int c = 0; c < jpeg.num_components && !result; c++) {
+    for (int c = 0, alike; c < jpeg.num_components && !result; c += alike) {
         jpeg_component_info *info = jpeg.comp_info + c;
+        for (alike = 1; c + alike < jpeg.num_components && same_size(info, info + alike); alike++);
         double across = (double)(info->h_samp_factor * SCALED(info)) / (jpeg.max_h_samp_factor * DCTSIZE);
         double down = (double)(info->v_samp_factor * SCALED(info)) / (jpeg.max_v_samp_factor * DCTSIZE);
         Box part = {box->left * across, box->top * down, box->right * across, box->bottom * down};
         uint8_t *to = out + ((size_t)c * size + target->top) * size + target->left;
-        result = resample(planes[c], part, clipped, target->width, target->height, flip, cubic, size, to);
+        result = resample(planes + c, alike, part, clipped, target->width, target->height, flip, cubic, size,
+                          (size_t)size * size, to);
     }
     if (!result && jpeg.num_components == 1)
         for (int32_t y = 0; y < target->height; y++)
@@ -364,7 +384,8 @@ int rgb_pixels(const uint8_t *picture, int32_t width, int32_t height, const Box 
     uint8_t *pixels = malloc(3 * count);
     if (!pixels) return NO_MEMORY;
     Plane plane = {picture, width, height, 3 * width, 3};
-    int result = resample(plane, *box, clipped, target->width, target->height, flip, cubic, 3 * target->width, pixels);
+    int result =
+        resample(&plane, 1, *box, clipped, target->width, target->height, flip, cubic, 3 * target->width, 0, pixels);
     for (int32_t y = 0; y < target->height && !result; y++) {
         const uint8_t *from = pixels + (size_t)3 * target->width * y;
         for (int c = 0; c < 3; c++) {
@@ -380,24 +401,31 @@ int rgb_pixels(const uint8_t *picture, int32_t width, int32_t height, const Box 
 int resize_rgb(const uint8_t *picture, int32_t width, int32_t height, int32_t new_width, int32_t new_height,
                uint8_t *out) {
     Plane plane = {picture, width, height, 3 * width, 3};
-    return resample(plane, (Box){0, 0, width, height}, 1, new_width, new_height, 0, LANCZOS, 3 * new_width, out);
+    return resample(&plane, 1, (Box){0, 0, width, height}, 1, new_width, new_height, 0, LANCZOS, 3 * new_width, 0, out);
 }
 
 /* The sum of each of three planes of `count` bytes. */
 void sum_colors(const uint8_t *pixels, int32_t count, uint64_t sums[3]) {
     for (int c = 0; c < 3; c++, pixels += count) {
         sums[c] = 0;
-        for (int32_t start = 0; start < count; start += 1 << 16) { /* 32 bits hold so many, and are added faster */
-            int32_t end = count - start < 1 << 16 ? count : start + (1 << 16);
-            uint32_t sum = 0;
-            for (int32_t i = start; i < end; i++) sum += pixels[i];
-            sums[c] += sum;
+        int32_t i = 0;
+#ifdef __AVX2__
+        __m256i four = _mm256_setzero_si256();
+        for (; i + 32 <= count; i += 32) {
+            __m256i loaded = _mm256_loadu_si256((const __m256i *)(pixels + i));
+            four = _mm256_add_epi64(four, _mm256_sad_epu8(loaded, _mm256_setzero_si256()));
         }
+        for (int lane = 0; lane < 4; lane++) sums[c] += ((const uint64_t *)&four)[lane];
+#endif
+        for (; i < count; i++) sums[c] += pixels[i];
     }
 }
 
-/* The colours of `bytes` <= LANES pixels; called with a constant, so that the copies are single instructions. */
-static inline void map_lanes(uint8_t *pixels, size_t count, const int32_t *matrix, const int32_t *offset, size_t bytes) {
+/* The colours of `bytes` <= LANES pixels; called with constants, so that the copies are single instructions. With
+   `alone`, the first colour and the two others do not depend on one another, as Y, U and V in YUV. */
+static inline __attribute__((always_inline)) void map_lanes(uint8_t *restrict pixels, size_t count,
+                                                            const int32_t *restrict matrix,
+                                                            const int32_t *restrict offset, size_t bytes, int alone) {
     Lanes x[3];
     for (int c = 0; c < 3; c++) {
         uint64_t loaded = 0;
@@ -405,16 +433,22 @@ static inline void map_lanes(uint8_t *pixels, size_t count, const int32_t *matri
         x[c] = widen(loaded);
     }
     for (int c = 0; c < 3; c++, matrix += 3) {
-        uint64_t mapped = narrow((matrix[0] * x[0] + matrix[1] * x[1] + matrix[2] * x[2] + offset[c]) >> 16);
+        Lanes sum = (Lanes){0} + offset[c];
+        for (int k = 0; k < 3; k++)
+            if (!alone || !c == !k) sum += matrix[k] * x[k];
+        uint64_t mapped = narrow(sum >> 16);
         memcpy(pixels + c * count, &mapped, bytes);
     }
 }
 
 /* Each pixel's three bytes, in planes of `count`, become (matrix x + offset) >> 16, clipped. */
-void map_colors(uint8_t *pixels, int32_t count, const int32_t matrix[9], const int32_t offset[3]) {
+void map_colors(uint8_t *restrict pixels, int32_t count, const int32_t matrix[restrict 9],
+                const int32_t offset[restrict 3]) {
     int32_t i = 0;
-    for (; i + LANES <= count; i += LANES) map_lanes(pixels + i, count, matrix, offset, LANES);
-    for (; i < count; i++) map_lanes(pixels + i, count, matrix, offset, 1);
+    if (!(matrix[1] | matrix[2] | matrix[3] | matrix[6]))
+        for (; i + LANES <= count; i += LANES) map_lanes(pixels + i, count, matrix, offset, LANES, 1);
+    for (; i + LANES <= count; i += LANES) map_lanes(pixels + i, count, matrix, offset, LANES, 0);
+    for (; i < count; i++) map_lanes(pixels + i, count, matrix, offset, 1, 0);
 }
 
 /* The sizes of `count` files by jpeg_size, 0 and 0 of damaged ones, too. */
@@ -457,3 +491,41 @@ int render_pictures(const Picture *pictures, const Colors *colors, int32_t count
     }
     return 0;
 }
+
+/* The Mersenne Twister MT19937 (Matsumoto and Nishimura, doi 10.1145/272991.272995), from which PyTorch draws. */
+typedef struct {
+    uint32_t state[624];
+    int32_t next;
+} Random;
+
+void seed_random(Random *random, uint32_t seed) {
+    for (uint32_t i = 0; i < 624; seed = 1812433253 * (seed ^ seed >> 30) + ++i) random->state[i] = seed;
+    random->next = 0;
+}
+
+static uint32_t draw(Random *random) {
+    uint32_t *state = random->state;
+    int32_t i = random->next, following = i < 623 ? i + 1 : 0;
+    uint32_t x = (state[i] & 0x80000000) | (state[following] & 0x7FFFFFFF);
+    x = state[i] = state[i < 227 ? i + 397 : i - 227] ^ x >> 1 ^ (x & 1 ? 0x9908B0DF : 0);
+    random->next = following;
+    x ^= x >> 11;
+    x ^= x << 7 & 0x9D2C5680;
+    x ^= x << 15 & 0xEFC60000;
+    return x ^ x >> 18;
+}
+
+/* As PyTorch's uniform_ of float32, which rounds once. */
+float draw_uniform(Random *random, float low, float high) {
+    return fmaf((float)(draw(random) & 0xFFFFFF) * 0x1p-24f, high - low, low);
+}
+
+/* As PyTorch's randint, which draws 64 bits for large numbers. */
+int64_t draw_integer(Random *random, int64_t count) {
+    uint64_t bits = draw(random);
+    if (count >= 1 << 28) bits = bits << 32 | draw(random);
+    return (int64_t)(bits % (uint64_t)count);
+}
+
+/* Whether a number from 0 to 1 is below `probability`. */
+int draw_chance(Random *random, float probability) { return draw_uniform(random, 0, 1) < probability; }

@@ -8,11 +8,12 @@ torchvision draws from one generator for all threads.
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-import torch
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from pixels.augmentation import Augmentation
+from pixels.draws import Draws
 
 if TYPE_CHECKING:
     from torchvision.transforms.v2 import AutoAugment
@@ -23,36 +24,33 @@ GREY = 128  # the network's 0, in RGB and in YUV
 Operation = tuple[str, float]  # torchvision's name, and the signed magnitude
 
 
-def draw_operations(augmentation: Augmentation, size: int, generator: torch.Generator) -> tuple[Operation, ...]:
+def draw_operations(augmentation: Augmentation, size: int, draws: Draws) -> tuple[Operation, ...]:
     """Draw the operations of `augmentation.policy` on an image of size x size pixels, in order.
 
-    The draws from `generator` are those of torchvision's classes, in the same order.
+    The draws are those of torchvision's classes, in the same order.
     """
     if augmentation.policy is None:
         return ()
     space = _space(augmentation.policy, size)
 
-    def integer(count: int) -> int:
-        return int(torch.randint(count, (), generator=generator))
-
     def chance(probability: float) -> bool:
-        return bool(torch.rand((), generator=generator) <= probability)
+        return bool(draws.uniform() <= np.float32(probability))
 
     def operation(name: str, step: int | None) -> Operation:
         magnitudes, signed = space[name]
         if not magnitudes:
             return name, 0.0
-        magnitude = magnitudes[integer(len(magnitudes)) if step is None else step]
+        magnitude = magnitudes[draws.integer(len(magnitudes)) if step is None else step]
         return name, -magnitude if signed and chance(0.5) else magnitude
 
     if augmentation.policy == "auto_augment":
         pairs = _imagenet()._policies
-        pair = pairs[integer(len(pairs))]
+        pair = pairs[draws.integer(len(pairs))]
         return tuple(operation(name, step) for name, probability, step in pair if chance(probability))
     names, count, step = list(space), 1, None
     if augmentation.policy == "rand_augment":
         count, step = augmentation.policy_operations, augmentation.policy_magnitude
-    return tuple(operation(names[integer(len(names))], step) for _ in range(count))
+    return tuple(operation(names[draws.integer(len(names))], step) for _ in range(count))
 
 
 def apply_operations(image: AnyImage, operations: tuple[Operation, ...]) -> AnyImage:

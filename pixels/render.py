@@ -11,17 +11,18 @@ from torch import Tensor
 from imagedb.images import decode_image
 from pixels.augmentation import InputFormat
 from pixels.colors import ColorMap, Jitter, color_map, color_maps
+from pixels.draws import Draws
 from pixels.native import DamagedImage, jpeg_sizes, map_colors, render_views
 from pixels.policies import GREY, apply_operations
 from pixels.views import View, Views
 from storage.errors import InputError
 
 
-def render(image: bytes, views: Views, input_format: InputFormat, generator: torch.Generator) -> Tensor:
+def render(image: bytes, views: Views, input_format: InputFormat, draws: Draws) -> Tensor:
     """The pixels of one view, uint8 [3, size, size]; arguments and errors are those of `render_batch`."""
     size = input_format.size
     out = torch.empty(1, 3, size, size, dtype=torch.uint8)
-    render_batch([image], views, input_format, [generator], out)
+    render_batch([image], views, input_format, [draws], out)
     return out[0]
 
 
@@ -29,7 +30,7 @@ def render_batch(
     images: Sequence[bytes],
     views: Views,
     input_format: InputFormat,
-    generators: Sequence[torch.Generator],
+    draws: Sequence[Draws],
     out: Tensor,
     names: Sequence[str] = (),
 ) -> None:
@@ -42,7 +43,7 @@ def render_batch(
         images: Encoded images.
         views: Chooses the part of each image.
         input_format: Size and colour space of the pixels.
-        generators: The random generator for `views` of each image.
+        draws: The random numbers for `views` of each image.
         out: uint8 [len(images), 3, size, size], on the CPU; receives the pixels.
         names: What messages begin with, for each image.
 
@@ -52,11 +53,11 @@ def render_batch(
     chosen: list[View] = []
     decoded: list[bytes | np.ndarray] = list(images)
     try:
-        for i, (size, generator) in enumerate(zip(jpeg_sizes(images), generators, strict=True)):
+        for i, (size, own) in enumerate(zip(jpeg_sizes(images), draws, strict=True)):
             if size is None:
                 picture = np.asarray(decode_image(images[i], tolerant=True))
                 decoded[i], size = picture, picture.shape[1::-1]
-            chosen.append(views(*size, generator))
+            chosen.append(views(*size, own))
         colors = _colors(decoded, chosen, input_format.color_space)
         render_views(decoded, chosen, colors, input_format.size, out.numpy())
     except InputError as error:

@@ -9,6 +9,7 @@ from functools import cache, partial
 import torch
 
 from pixels.augmentation import Augmentation, InputFormat
+from pixels.draws import Draws
 from pixels.extra import Change, Extra
 from pixels.policies import Operation, draw_operations
 from storage.errors import InputError
@@ -51,7 +52,7 @@ class View:
         return bool(self.operations) or self.extra is not None
 
 
-Views = Callable[[int, int, torch.Generator], View]  # of the width and height of an image
+Views = Callable[[int, int, Draws], View]  # of the width and height of an image
 
 
 def random_views(
@@ -63,7 +64,7 @@ def random_views(
     and validation; with another `size` than the input's, everything is smaller or larger in proportion.
 
     The draws of crop and flip are those of torchvision's v2 RandomResizedCrop, RandomCrop (with pad_if_needed) and
-    RandomHorizontalFlip, in this order and from the same generator. The factors of ColorJitter follow, then the policy
+    RandomHorizontalFlip, in this order and from the same seed. The factors of ColorJitter follow, then the policy
     and RandomErasing, both again drawn as in torchvision, and at last the seed of `change`.
 
     Args:
@@ -88,27 +89,26 @@ def _random_view(
     change: Change | None,
     width: int,
     height: int,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> View:
     if augmentation.crop == "resized":
-        box, (left, top, across, down) = _resized_crop(augmentation, size, width, height, generator)
+        box, (left, top, across, down) = _resized_crop(augmentation, size, width, height, draws)
     else:
         scale = Fraction(size, input_format.size)
         resized = [int(side * scale) or 1 for side in _resized(input_format, width, height)]
         padding = int(augmentation.crop_padding * scale)
-        box, (left, top, across, down) = _padded_crop(padding, size, resized, (width, height), generator)
-    flip = bool(torch.rand(1, generator=generator) < augmentation.flip)
+        box, (left, top, across, down) = _padded_crop(padding, size, resized, (width, height), draws)
+    flip = draws.chance(augmentation.flip)
     jitter = None
     if any(augmentation.color_jitter):
-        draws = (2 * torch.rand(4, generator=generator) - 1).tolist()
-        shifts = [strength * draw for strength, draw in zip(augmentation.color_jitter, draws, strict=True)]
+        shifts = [strength * (2 * draws.uniform() - 1) for strength in augmentation.color_jitter]
         jitter = (1 + shifts[0], 1 + shifts[1], 1 + shifts[2], shifts[3])
     target = (size - left - across if flip else left, top, across, down)
     ratio = min((box[2] - box[0]) / across, (box[3] - box[1]) / down)
     reduce = next(r for r in (8, 4, 2, 1) if r <= max(ratio, 1))
-    operations = draw_operations(augmentation, size, generator)
-    erase = _erased(augmentation, size, generator)
-    extra = Extra(change, _integer(2**32 - 1, generator)) if change else None
+    operations = draw_operations(augmentation, size, draws)
+    erase = _erased(augmentation, size, draws)
+    extra = Extra(change, draws.integer(2**32)) if change else None
     return View(box, True, target, flip, jitter, reduce, operations, extra, erase, _is_cubic(input_format))
 
 
@@ -120,7 +120,7 @@ def center_views(input_format: InputFormat) -> Views:
     return partial(_center_view, input_format)
 
 
-def _center_view(input_format: InputFormat, width: int, height: int, generator: torch.Generator) -> View:
+def _center_view(input_format: InputFormat, width: int, height: int, draws: Draws | None = None) -> View:
     size, resized = input_format.size, _resized(input_format, width, height)
     left, top = (_center(whole, size) for whole in resized)
     return replace(_place((left, top), size, resized, (width, height)), cubic=_is_cubic(input_format))
@@ -154,15 +154,15 @@ def _place(corner: tuple[int, int], size: int, resized: Sequence[int], image: tu
 
 
 def _resized_crop(
-    augmentation: Augmentation, size: int, width: int, height: int, generator: torch.Generator
+    augmentation: Augmentation, size: int, width: int, height: int, draws: Draws
 ) -> tuple[Box, Rectangle]:
     for _ in range(10):
-        area = width * height * _uniform(augmentation.crop_scale, generator).item()
-        ratio = torch.exp(_uniform(_logarithms(augmentation.crop_ratio), generator)).item()
+        area = width * height * draws.uniform(*augmentation.crop_scale)
+        ratio = _ratio(augmentation.crop_ratio, draws)
         across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < across <= width and 0 < down <= height:
-            top = _integer(height - down, generator)
-            left = _integer(width - across, generator)
+            top = draws.integer(height - down + 1)
+            left = draws.integer(width - across + 1)
             break
     else:  # the centre, with the nearest allowed ratio
         low, high = augmentation.crop_ratio
@@ -176,28 +176,28 @@ def _resized_crop(
 
 
 def _padded_crop(
-    padding: int, size: int, resized: Sequence[int], image: tuple[int, int], generator: torch.Generator
+    padding: int, size: int, resized: Sequence[int], image: tuple[int, int], draws: Draws
 ) -> tuple[Box, Rectangle]:
     corner = []
     for whole in reversed(resized):
         margin = padding + max(0, size - whole - 2 * padding)
         room = whole + 2 * margin - size
-        corner.append((_integer(room, generator) if room > 0 else 0) - margin)
+        corner.append((draws.integer(room + 1) if room > 0 else 0) - margin)
     view = _place((corner[1], corner[0]), size, resized, image)
     return view.box, view.target
 
 
-def _erased(augmentation: Augmentation, size: int, generator: torch.Generator) -> Rectangle | None:
+def _erased(augmentation: Augmentation, size: int, draws: Draws) -> Rectangle | None:
     """Random erasing (https://arxiv.org/abs/1708.04896) with torchvision's ranges of areas and ratios."""
-    if not augmentation.erase or torch.rand(1, generator=generator) >= augmentation.erase:
+    if not augmentation.erase or not draws.chance(augmentation.erase):
         return None
     for _ in range(10):
-        area = size * size * _uniform((0.02, 0.33), generator).item()
-        ratio = torch.exp(_uniform(_logarithms((0.3, 3.3)), generator)).item()
+        area = size * size * draws.uniform(0.02, 0.33)
+        ratio = _ratio((0.3, 3.3), draws)
         down, across = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if down < size and across < size:
-            top = _integer(size - down, generator)
-            return _integer(size - across, generator), top, across, down
+            top = draws.integer(size - down + 1)
+            return draws.integer(size - across + 1), top, across, down
     return None
 
 
@@ -207,10 +207,6 @@ def _logarithms(values: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-def _uniform(bounds: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
-    return torch.empty(1).uniform_(*bounds, generator=generator)
-
-
-def _integer(most: int, generator: torch.Generator) -> int:
-    """A random integer from 0 to `most`."""
-    return int(torch.randint(0, most + 1, (1,), generator=generator))
+def _ratio(bounds: tuple[float, float], draws: Draws) -> float:
+    """A random number whose logarithm is uniform between those of `bounds`."""
+    return torch.scalar_tensor(draws.uniform(*_logarithms(bounds))).exp().item()

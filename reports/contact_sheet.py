@@ -5,12 +5,12 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
 from imagedb.images import decode_image
 from imagedb.reader import ImageDatabase
 from imagedb.record import Object, Record
+from pixels.draws import Draws
 from pixels.views import Box, Views
 from reports.fonts import Font, font_for, legible
 from storage.errors import InputError
@@ -123,7 +123,7 @@ def _annotated_image(
         objects = sorted(record.annotation.objects, key=_area, reverse=True)  # small ones over large ones
         image = _blend(image, record.annotation.masks.get("class"), objects, len(class_names))
         _draw_boxes(image, scale, objects, class_names, font)
-    if views and (box := views(*whole.size, torch.Generator()).box) != (0, 0, *whole.size):
+    if views and (box := views(*whole.size, Draws(0)).box) != (0, 0, *whole.size):
         draw_frame(image, scale, box)
     return image
 

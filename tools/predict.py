@@ -39,6 +39,7 @@ from imagedb.images import decode_image
 from pipeline.classifiers import load_classifier
 from pipeline.image_files import read_pixels
 from pipeline.machine import prepare
+from pixels.draws import Draws
 from pixels.views import center_views
 from reports.fonts import legible
 from reports.predictions import labelled
@@ -64,7 +65,7 @@ def main() -> None:
     ):
         classes = [(names[c], p) for c, p in zip(labels, probabilities, strict=True)]
         image = decode_image(path.read_bytes(), tolerant=True)
-        seen = center_views(params.input)(*image.size, torch.Generator()).box
+        seen = center_views(params.input)(*image.size, Draws(0)).box
         with whole_file(drawing) as partial:
             drawn = [(shown[c], p) for c, p in zip(labels, probabilities, strict=True)]
             labelled(image, seen, path.name, drawn).save(partial, "PNG")

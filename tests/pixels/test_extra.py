@@ -9,6 +9,7 @@ from sample_images import encode
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.batches import EncodedBatch
 from pixels.colors import float_color_map
+from pixels.draws import Draws
 from pixels.extra import Extra
 from pixels.gpu import DeviceRenderer
 from pixels.policies import GREY
@@ -24,7 +25,7 @@ WHOLE = View((0, 0, 8, 8), True, (0, 0, 8, 8))
 
 def draw(change, **changes):
     views = random_views(Augmentation(**PLAIN | {"erase": 0} | changes), RGB, None, change)
-    return [views(8, 8, torch.Generator().manual_seed(seed)) for seed in range(20)]
+    return [views(8, 8, Draws(seed)) for seed in range(20)]
 
 
 def swapped(pixels, generator):
@@ -47,9 +48,9 @@ def test_it_changes_rgb_pixels_before_the_rectangle_is_grey_and_before_yuv():
     image = np.zeros((8, 8, 3), np.uint8)
     image[..., 0], image[..., 1] = 200, 50
     view = replace(WHOLE, extra=Extra(swapped, 0), erase=(0, 0, 3, 8))
-    found = render(encode(image), lambda *given: view, RGB, torch.Generator())
+    found = render(encode(image), lambda *given: view, RGB, Draws(0))
     assert found[:, 0, 3:].T.tolist() == [[0, 50, 200]] * 5 and (found[:, :, :3] == GREY).all()
-    found = render(encode(image), lambda *given: view, YUV, torch.Generator())[:, 0, 5]
+    found = render(encode(image), lambda *given: view, YUV, Draws(0))[:, 0, 5]
     # BT.601: 0.587 * 50 + 0.114 * 200 = 52.15; 128 + 0.564 * (200 - 52.15) = 211.4; 128 - 0.713 * 52.15 = 90.8
     assert found.tolist() == [52, 211, 91]
 
@@ -59,7 +60,7 @@ def test_its_draws_depend_on_its_seed_alone():
 
     def seen(seed: int) -> torch.Tensor:
         view = replace(WHOLE, extra=Extra(noisy, seed))
-        return render(data, lambda *given: view, RGB, torch.Generator())
+        return render(data, lambda *given: view, RGB, Draws(0))
 
     assert torch.equal(seen(1), seen(1)) and not torch.equal(seen(1), seen(2))
     expected = torch.randint(0, 256, (3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)

@@ -15,6 +15,7 @@ from imagedb.record import Record
 from pixels import gpu as device
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.batches import Pixels
+from pixels.draws import Draws
 from pixels.gpu import DeviceRenderer
 from pixels.policies import apply_operations
 from pixels.views import random_views
@@ -171,7 +172,7 @@ def test_a_batch_in_parts_is_the_same(monkeypatch):
 
 def test_parts_are_all_images_in_order_and_below_the_limit(monkeypatch):
     pixels = pixels_of([b""] * 50)
-    generator = torch.Generator()
+    generator = Draws(0)
     views = [pixels.views(10 + i, 60 - i, generator) for i in range(50)]
     sides = np.array([[view.box[2] - view.box[0], view.box[3] - view.box[1]] for view in views])
     monkeypatch.setattr(device, "CANVAS", 3 * 10_000)

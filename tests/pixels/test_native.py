@@ -10,16 +10,16 @@ from threading import Event
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from sample_images import decode_planes, difference, encode, look, noise, photo, resize, view_pixels
 from torchvision.transforms import v2
 
 from imagedb.limits import MAX_SCANS
-from pixels import build_native, native
+from pixels import build_native, draws, native
 from pixels import resize as resizing
 from pixels.augmentation import InputFormat
 from pixels.colors import color_maps
+from pixels.draws import Draws
 from pixels.native import jpeg_size, map_colors
 from pixels.render import render
 from pixels.resize import lanczos
@@ -107,7 +107,7 @@ def test_luma_of_a_centre_includes_the_rows_around_it(kind, short):
     views = center_views(InputFormat(size=8, color_space="yuv444", resize=short, resample="bilinear"))
     for height in range(100, 200):
         jpeg = encode(noise(100, height, seed=height), "JPEG", **KINDS[kind])
-        found = decoded(jpeg, views(100, height, torch.Generator()), 8)
+        found = decoded(jpeg, views(100, height, Draws(0)), 8)
         resized = resize(decode_planes(jpeg), short, short * height // 100)
         expected = v2.CenterCrop(8)(Image.fromarray(resized))
         assert (found[..., 0] == np.asarray(expected)[..., 0]).all()
@@ -233,6 +233,7 @@ def test_threads_do_not_disturb_each_other():
 FUZZ = """
 import sys, warnings
 import numpy as np, torch
+from pixels.draws import Draws
 from pixels.render import render
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.views import center_views, random_views
@@ -253,7 +254,7 @@ for path in sys.argv[1:]:
             del data[random.integers(len(data)) :]
         views = random_views(augmentation, given) if number % 4 else center_views(given)
         try:
-            assert render(bytes(data), views, given, torch.Generator()).shape == (3, 24, 24)
+            assert render(bytes(data), views, given, Draws(number)).shape == (3, 24, 24)
             found["pixels"] += 1
         except ValueError:
             found["refused"] += 1
@@ -278,13 +279,14 @@ def test_map_colors_rounds_down_and_clips():
     assert pixels[:, 0].tolist() == [[200, 10, 255], [8, 195, 5], [2, 100, 128]]
 
 
+@pytest.mark.parametrize("target", ["rgb", "yuv444"])
 @pytest.mark.parametrize("strength", [0.3, 1])
-def test_map_colors_of_every_size_and_the_strongest_jitter(strength):
+def test_map_colors_of_every_size_and_the_strongest_jitter(strength, target):
     random = np.random.default_rng(0)
     for width in range(1, 34):
         planes = random.integers(0, 256, (3, 1, width), np.uint8)
         factors = random.choice([1 - strength, 1 + strength], 3)
-        ((matrix, *_),) = color_maps("yuv444", "rgb", [(*factors, random.uniform(-0.5, 0.5))])
+        ((matrix, *_),) = color_maps("yuv444", target, [(*factors, random.uniform(-0.5, 0.5))])
         matrix, offset = np.reshape(matrix, (3, 3)), random.integers(-(2**24), 2**24, 3)
         exact = np.einsum("ij,jyx->iyx", matrix.astype(np.int64), planes) + offset[:, None, None]
         map_colors(planes, matrix, offset)
@@ -337,7 +339,7 @@ def test_other_threads_run_while_an_image_is_made():
 
 def forget():
     """The next call loads the module anew."""
-    for module in (native, resizing):
+    for module in (draws, native, resizing):
         module._native.cache_clear()
 
 
@@ -474,7 +476,7 @@ def test_many_scans_are_left_to_pillow_which_names_them():
         assert jpeg_size(few) == (40, 24)
         assert jpeg_size(many) is None
         with pytest.raises(InputError, match=r"^a JPEG file of more than 100 scans$"):
-            render(many, center_views(given), given, torch.Generator())
+            render(many, center_views(given), given, Draws(0))
     for behind in (jpeg, one):  # such as a video that phones append
         assert jpeg_size(behind + scan * 200) == (40, 24)
     assert jpeg_size(jpeg[:-2] + scan * scans) == (40, 24), "without an end"

@@ -9,6 +9,7 @@ from sample_images import difference, noise, photo
 from torchvision.transforms import v2
 
 from pixels.augmentation import Augmentation
+from pixels.draws import Draws
 from pixels.policies import apply_operations, draw_operations
 
 HOW = {"interpolation": v2.InterpolationMode.BILINEAR, "fill": 128}
@@ -22,7 +23,7 @@ THEIRS = {
 
 
 def draw(policy, size=32, seed=0, operations=2, magnitude=9):
-    """The drawn operations, and the state of the generator afterwards."""
+    """The drawn operations, and the number that is drawn after them."""
     given = Augmentation(
         crop="padded",
         crop_padding=0,
@@ -36,8 +37,8 @@ def draw(policy, size=32, seed=0, operations=2, magnitude=9):
         extra=None,
         erase=0,
     )
-    generator = torch.Generator().manual_seed(seed)
-    return draw_operations(given, size, generator), generator.get_state()
+    draws = Draws(seed)
+    return draw_operations(given, size, draws), draws.uniform()
 
 
 def changed(pixels, *operations):
@@ -50,15 +51,15 @@ def test_policies_are_those_of_torchvision(name, size):
     theirs, pixels = THEIRS[name], photo(size, size)
     strength = {"operations": theirs.num_ops, "magnitude": theirs.magnitude} if "rand_" in name else {}
     for seed in range(100):
-        operations, state = draw(name.split(",")[0], size, seed, **strength)
+        operations, following = draw(name.split(",")[0], size, seed, **strength)
         torch.manual_seed(seed)
         assert (changed(pixels, *operations) == np.asarray(theirs(Image.fromarray(pixels)))).all()
-        assert torch.equal(state, torch.get_rng_state())
+        assert following == torch.rand(1)
 
 
 def test_no_policy_draws_nothing():
     assert draw(None)[0] == ()
-    assert torch.equal(draw(None)[1], torch.Generator().manual_seed(0).get_state())
+    assert draw(None)[1] == Draws(0).uniform()
 
 
 def test_trivial_augment_draws_as_its_paper_says():

@@ -12,6 +12,7 @@ from imagedb.images import decode_image
 from models.normalization import normalize
 from pixels.augmentation import Augmentation, InputFormat
 from pixels.colors import affine_map
+from pixels.draws import Draws
 from pixels.render import render
 from pixels.seeds import derive_seed, seeded_generator
 from pixels.views import View, center_views, random_views
@@ -36,9 +37,9 @@ RGB = InputFormat(size=32, color_space="rgb", resize=None, resample="bilinear")
 
 def rendered(image, views, size, color_space="rgb", seed=0):
     """uint8 [size, size, 3]; `views` may be one view."""
-    chosen = views if callable(views) else lambda width, height, generator: views
+    chosen = views if callable(views) else lambda width, height, draws: views
     given = InputFormat(size=size, color_space=color_space, resize=None, resample="bilinear")
-    return render(image, chosen, given, torch.Generator().manual_seed(seed)).permute(1, 2, 0).numpy()
+    return render(image, chosen, given, Draws(seed)).permute(1, 2, 0).numpy()
 
 
 def center(size, resize=None):
@@ -53,7 +54,7 @@ def in_yuv(pixels):
 def test_pixels_are_channels_first_and_uint8():
     image = encode(np.array([[(1, 2, 3), (4, 5, 6)], [(7, 8, 9), (0, 255, 0)]], np.uint8))
     given = InputFormat(size=2, color_space="rgb", resize=None, resample="bilinear")
-    pixels = render(image, center(2), given, torch.Generator())
+    pixels = render(image, center(2), given, Draws(0))
     assert pixels.dtype == torch.uint8
     assert pixels.tolist() == [[[1, 4], [7, 0]], [[2, 5], [8, 255]], [[3, 6], [9, 0]]]
 
@@ -212,6 +213,12 @@ def test_normalize_is_exact():
     x = normalize(torch.arange(256, dtype=torch.uint8))
     assert x.dtype == torch.float32
     assert x.tolist() == [(p - 128) / 128 for p in range(256)]
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 100, 200), (2, 3, 300, 300), (700, 3, 10, 10), (1, 1), (0, 3, 8, 8)])
+def test_images_of_every_size_are_normalized_as_one_value_is(shape):
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8)
+    assert torch.equal(normalize(pixels), (pixels.float() - 128) / 128)
 
 
 def test_derived_seeds():

@@ -8,6 +8,7 @@ from sample_images import difference, look, noise, photo, resize, view_pixels
 from torchvision.transforms import InterpolationMode, v2
 
 from pixels.augmentation import Augmentation, InputFormat
+from pixels.draws import Draws
 from pixels.views import center_views, random_views
 
 SHAPES = [(64, 48), (37, 90), (120, 31), (16, 16), (9, 200), (150, 150)]
@@ -30,9 +31,7 @@ def image(width, height, resample):
 
 
 def draw(given, size, width, height, seed=0, resample="bilinear"):
-    return random_views(given, input_format(size, resample=resample))(
-        width, height, torch.Generator().manual_seed(seed)
-    )
+    return random_views(given, input_format(size, resample=resample))(width, height, Draws(seed))
 
 
 def rendered(pixels, view, size):
@@ -98,7 +97,7 @@ def test_padded_crops_are_of_the_image_that_validation_sees(shape):
     resized = resize(Image.fromarray(pixels))
     views = random_views(augmentation(crop="padded", crop_padding=padding, flip=0), input_format(16, 20))
     for seed in range(20):
-        view = views(*shape, torch.Generator().manual_seed(seed))
+        view = views(*shape, Draws(seed))
         torch.manual_seed(seed)
         off = difference(rendered(pixels, view, 16), crop(resized))
         left, top, width, height = view.target
@@ -111,20 +110,20 @@ def test_padded_crops_are_of_the_image_that_validation_sees(shape):
 @pytest.mark.parametrize(("size", "side", "corners"), [(32, 28, range(5)), (16, 14, range(3)), (64, 56, range(9))])
 def test_padded_crops_of_another_size_are_smaller_or_larger_images(size, side, corners):
     views = random_views(augmentation(crop="padded", crop_padding=4), input_format(32), size)
-    seen = [views(28, 28, torch.Generator().manual_seed(seed)) for seed in range(500)]
+    seen = [views(28, 28, Draws(seed)) for seed in range(500)]
     assert {view.box for view in seen} == {(0, 0, 28, 28)}
     assert {view.target for view in seen} == {(left, top, side, side) for left in corners for top in corners}
 
 
 def test_nothing_else_is_drawn_from_the_generator():
     for given in (augmentation(), augmentation(crop="padded", crop_padding=3)):
-        generator = torch.Generator().manual_seed(5)
-        random_views(given, input_format(16))(20, 20, generator)
+        draws = Draws(5)
+        random_views(given, input_format(16))(20, 20, draws)
         torch.manual_seed(5)
         resized = v2.RandomResizedCrop(16, given.crop_scale, given.crop_ratio)
         crop = resized if given.crop == "resized" else v2.RandomCrop(16, padding=3, pad_if_needed=True)
         v2.Compose([crop, v2.RandomHorizontalFlip(given.flip)])(Image.new("RGB", (20, 20)))
-        assert torch.equal(generator.get_state(), torch.get_rng_state())
+        assert draws.uniform() == torch.rand(1)
 
 
 def test_padding_that_could_miss_the_image_is_refused():
@@ -138,7 +137,7 @@ def test_padding_that_could_miss_the_image_is_refused():
 @pytest.mark.parametrize("shape", [*SHAPES, (33, 47), (31, 31), (32, 32), (5, 8)])
 def test_center_views_are_those_of_torchvision(shape, short, resample):
     pixels = image(*shape, resample)
-    view = center_views(input_format(32, short, resample))(*shape, torch.Generator())
+    view = center_views(input_format(32, short, resample))(*shape, Draws(0))
     found = rendered(pixels, view, 32)
     resizing = [v2.Resize(short, FILTERS[resample])] if short else []
     assert (
@@ -153,15 +152,14 @@ def test_center_views_are_those_of_torchvision(shape, short, resample):
 
 def test_center_views_put_a_smaller_image_on_black():
     pixels = noise(16, 13)
-    found = rendered(pixels, center_views(input_format(20))(16, 13, torch.Generator()), 20)
+    found = rendered(pixels, center_views(input_format(20))(16, 13, Draws(0)), 20)
     assert (found == np.pad(pixels, ((3, 4), (2, 2), (0, 0)))).all()
 
 
 def test_center_views_draw_nothing():
-    generator = torch.Generator()
-    state = generator.get_state()
-    center_views(input_format(8, 12))(40, 30, generator)
-    assert torch.equal(generator.get_state(), state)
+    draws = Draws(0)
+    center_views(input_format(8, 12))(40, 30, draws)
+    assert draws.uniform() == Draws(0).uniform()
 
 
 def test_a_jpeg_file_is_reduced_only_as_far_as_no_pixel_is_lost():
@@ -200,14 +198,14 @@ def test_erased_rectangles_are_those_of_torchvision(probability, size):
     found = []
     for seed in range(60):
         given = augmentation(crop="padded", erase=probability)
-        generator = torch.Generator().manual_seed(seed)
-        found.append(random_views(given, input_format(size))(size, size, generator).erase)
+        draws = Draws(seed)
+        found.append(random_views(given, input_format(size))(size, size, draws).erase)
 
         torch.manual_seed(seed)
         torch.rand(1)  # the flip
         pixels = torch.zeros(3, size, size)
         pixels = v2.RandomErasing(probability, value=1)(pixels)
-        assert torch.equal(generator.get_state(), torch.get_rng_state())
+        assert draws.uniform() == torch.rand(1)
         expected = torch.zeros(3, size, size)
         if found[-1]:
             left, top, width, height = found[-1]
