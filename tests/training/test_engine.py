@@ -414,19 +414,26 @@ FEATURES = {
 }
 
 
-@pytest.mark.parametrize("at", [1, 2, 4, 6, 9, 16])
-@pytest.mark.parametrize("feature", FEATURES)
-def test_a_stopped_run_with_each_feature_ends_with_the_same_bytes(database, tmp_path, feature, at):
-    def options():
-        given = FEATURES[feature].get("given", recipe())
-        loss_of = distilled_loss(label_loss(0.1, given.loss), network(seed=3).eval(), 0.5, 2)
-        return FEATURES[feature] | {"loss_of": loss_of}
+def with_feature(name: str) -> dict:
+    """The arguments of `fit`, and distillation."""
+    given = FEATURES[name].get("given", recipe())
+    return FEATURES[name] | {"loss_of": distilled_loss(label_loss(0.1, given.loss), network(seed=3).eval(), 0.5, 2)}
 
-    straight = contents(fit(database, tmp_path / "straight", **options()))
+
+@pytest.fixture(scope="module", params=FEATURES)
+def straight(request, database, tmp_path_factory):
+    """A feature, and what a run with it that nothing stops ends with."""
+    fitted = fit(database, tmp_path_factory.mktemp("straight"), **with_feature(request.param))
+    return request.param, contents(fitted)
+
+
+@pytest.mark.parametrize("at", [1, 4, 9, 16])  # the first step, one within an epoch, after one, and a validation
+def test_a_stopped_run_with_each_feature_ends_with_the_same_bytes(database, tmp_path, straight, at):
+    name, expected = straight
     asked = iter([engine.Request.CONTINUE] * (at - 1) + [engine.Request.STOP])
     with pytest.raises(engine.Stopped):
-        fit(database, tmp_path / "stopped", request=lambda: next(asked), **options())
-    assert contents(fit(database, tmp_path / "stopped", network(seed=9), **options())) == straight
+        fit(database, tmp_path, request=lambda: next(asked), **with_feature(name))
+    assert contents(fit(database, tmp_path, network(seed=9), **with_feature(name))) == expected
 
 
 @pytest.mark.parametrize("action", [engine.Request.SAVE, engine.Request.STOP])
