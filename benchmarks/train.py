@@ -59,7 +59,8 @@ def main() -> list[Result]:
         measure(f"training step, {title}", training(work))
         measure(f"evaluation, {title}", evaluation(work))
     for shape in GROUPED:
-        measure("{}x{} of {}, stride {}, {} groups, {} px".format(*shape), grouped(shape, device))
+        title = "grouped convolution, {} to {} channels, kernel {}, stride {}, {} groups, {} px".format(*shape)
+        measure(title, grouped(shape, device))
     if arguments.data:
         speeds, waits = loading(params, rounds)
         for result in timed("train", "training with images from", "images/s", speeds):
