@@ -62,6 +62,8 @@ def choices(
         bad = sum(each.problem is not None for each in looks)
         reason = f"{bad} damaged images" if bad else f"{len(decoded)} of {len(looks)} images were decoded"
         yield Choice("pack.on_bad_image", "skip", f"{reason}; metrics/pack_*.json names what is left out")
+    if photographs(sizes) and not all(each.grey for each in decoded):
+        yield Choice("augment.color_jitter", [0.4, 0.4, 0.4, 0.1], "light and colours differ between photographs")
     yield from _training(sizes, classes, len(train), base)
     yield from _counts(len(train), len(val), base)
     yield Choice("card.data", None, "you know whose the images are: write it here")

@@ -84,7 +84,10 @@ def test_large_photographs_are_stored_smaller():
 
 def test_colours():
     assert chosen(looks(60, PHOTOS, "png"), looks(12, PHOTOS, "png"))["input.color_space"] == "rgb"
-    assert "input.color_space" not in chosen(looks(60, PHOTOS, "png", True), looks(12, PHOTOS, "png", True))
+    grey = chosen(looks(60, PHOTOS, "png", True), looks(12, PHOTOS, "png", True))
+    assert not {"input.color_space", "augment.color_jitter"} & grey.keys()
+    assert chosen(looks(60, PHOTOS), looks(12, PHOTOS))["augment.color_jitter"] == [0.4, 0.4, 0.4, 0.1]
+    assert "augment.color_jitter" not in chosen(looks(60, [(64, 64)]), looks(12, [(64, 64)]))
 
 
 def test_a_network_and_a_size_of_the_users_own():
