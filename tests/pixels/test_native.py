@@ -262,6 +262,7 @@ assert min(found.values()) > 50, found
 """
 
 
+@pytest.mark.faults
 def test_no_damage_ends_the_process(tmp_path):
     paths = [tmp_path / name for name in ("4:2:0", "progressive", "grey")]
     for path in paths:

@@ -49,6 +49,7 @@ def test_the_first_losses_of_the_sample_run(workspace, monkeypatch):
         raise Done
 
     monkeypatch.setattr(fitting, "fit", fit)
+    monkeypatch.setattr(train_float, "refuse_unquantizable", lambda *given: None)  # it takes seconds
     monkeypatch.setattr(sys, "argv", ["train_float"])
     with pytest.raises(Done):
         train_float.main()
