@@ -44,7 +44,7 @@ progress = awk -v all="$$(grep -c == requirements/environment.txt)" -v tty="$$(t
 	  END { if (tty) print "" }'
 .venv/.installed: requirements/build.txt requirements/environment.txt
 	@"$$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
-	  { echo "error: $$PYTHON is not there or not Python 3.11, 3.12 or 3.13; install one, or call make with PYTHON=/path/to/python"; exit 1; }
+	  { echo "error: $$PYTHON is not there or not Python 3.11, 3.12 or 3.13; install one (uv python install 3.11 does), or call make with PYTHON=/path/to/python"; exit 1; }
 	@echo 'installing the pinned packages into .venv (PyTorch is large: some minutes)'
 	@"$$PYTHON" -m venv --clear .venv
 	@.venv/bin/python -m pip install -qq --require-hashes --requirement requirements/build.txt
