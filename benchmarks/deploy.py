@@ -26,7 +26,7 @@ from benchmarks.deploy_files import Network, network_of, write_files
 from benchmarks.deploy_memory import peak_memory
 from benchmarks.deploy_runtimes import CONTESTANTS, Contestant, Simulation, Work, one_line
 from benchmarks.profiles import explained, of_onnx, sampled
-from benchmarks.results import Result, timed
+from benchmarks.results import DIFFER, Result, timed
 from benchmarks.timing import interleaved_rounds
 from fixedpoint.c.source import memory_bytes
 from pipeline.machine import keep_memory
@@ -36,7 +36,6 @@ SECONDS = 0.2  # of a turn, about
 SLOW = 4.0  # seconds: who takes longer for a batch has no turns
 PATIENCE = 10.0  # seconds: a simulation that would take longer for a batch is left out of the comparison
 CLOSE = 1e-4  # of the largest logit: float logits that differ less are the same
-DIFFER = "% of logits differ"
 NETWORKS = ("sample", "vargconvnet:224", "mobilenetv2_100:224", "resnet18:224")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.plots import bars, curves, growth
 from benchmarks.record import Part
-from benchmarks.results import Result, cases
+from benchmarks.results import DIFFER, Result, cases
 
 PAGE, PLOTS = "benchmarks.md", "benchmarks"
 TITLES = {
@@ -42,6 +42,11 @@ def write_page(folder: Path, parts: Mapping[str, Part]) -> None:
         lines += [f"## {TITLES[name]}\n", *(f"- {title}: {text}" for title, text in part.origin.items()), ""]
         for path in plots.glob(f"{name}-*.svg"):
             path.unlink()
+        if shares := differing_shares(part.results):
+            file = plots / f"{name}-logits-that-differ.svg"
+            file.write_text(bars(*shares, 0.0))
+            lines += ["Of the logits of int8 files, this share differs from what each simulates, on all networks:\n"]
+            lines += [f"![Share of logits that differ]({PLOTS}/{file.name})\n"]
         for title, results in cases(part.results).items():
             lines += [f"### {title}\n"]
             plot = _plot(results)
@@ -78,6 +83,17 @@ def where_time_goes(results: Sequence[Result]) -> list[str]:
     told = [each for each in results if each.profile]
     lines = [f"- **{', '.join(filter(None, (each.contestant, each.column)))}**: {each.profile}" for each in told]
     return ["Where the time goes:\n", *lines, ""] if lines else []
+
+
+def differing_shares(results: Iterable[Result]) -> tuple[dict[str, float], dict[str, str]] | None:
+    """The greatest share of each int8 contestant in percent, and its range as text; None if there is none."""
+    found: dict[str, list[float]] = {}
+    for each in results:
+        if each.unit == DIFFER and each.values and "float" not in each.contestant:
+            found.setdefault(each.contestant, []).append(each.median)
+    ranges = {name: (figure(min(shares)), figure(max(shares))) for name, shares in found.items()}
+    texts = {name: f"{low} %" if low == high else f"{low} to {high} %" for name, (low, high) in ranges.items()}
+    return ({name: max(shares) for name, shares in found.items()}, texts) if found else None
 
 
 def _column(result: Result) -> str:

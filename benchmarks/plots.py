@@ -15,7 +15,7 @@ STYLE = (
 
 def bars(values: Mapping[str, float], figures: Mapping[str, str], base: float) -> str:
     """Horizontal bars, one a contestant, with a figure beside each, and a line at the value that others are held to."""
-    longest = max(*values.values(), base)
+    longest = max(*values.values(), base) or 1.0
     scale = (WIDTH - LABELS - RIGHT) / longest
     parts = []
     for number, (name, value) in enumerate(values.items()):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 FASTER = ("images/s", "records/s", "MiB/s", "GB/s")  # units of which more is better; of all others less is
+DIFFER = "% of logits differ"  # the unit of shares of logits that differ from what a file simulates
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import pytest
 from project import REPOSITORY
 
 from benchmarks import __main__ as command
-from benchmarks.page import table, where_time_goes, write_page
+from benchmarks.page import differing_shares, table, where_time_goes, write_page
 from benchmarks.plots import growth
 from benchmarks.record import Part, load, moved, origin, save
-from benchmarks.results import Result
+from benchmarks.results import DIFFER, Result
 from storage.errors import InputError
 
 OURS = Result("deploy", "net, 8 px", "ours", "images/s", (110.0, 90.0, 100.0, 100.0, 100.0), column="1 thread")
@@ -58,6 +58,21 @@ def test_the_page_in_git_is_that_of_the_results_in_git(tmp_path):
     assert plots == {path.name for path in (tmp_path / "benchmarks").iterdir()}
     for name in ("benchmarks.md", *(f"benchmarks/{plot}" for plot in plots)):
         assert (docs / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_shares_of_logits_that_differ_are_drawn_for_the_int8_files(tmp_path):
+    shares = {"ours": (0.0, 0.0), "peer": (12.5, 40.0), "float.onnx": (0.0, 0.0)}
+    results = [
+        Result("deploy", f"net {number}", name, DIFFER, (value,), column="1 image")
+        for name, values in shares.items()
+        for number, value in enumerate(values)
+    ]
+    assert differing_shares(results) == ({"ours": 0, "peer": 40}, {"ours": "0 %", "peer": "12.5 to 40 %"})
+    assert differing_shares([OURS]) is None
+    save(tmp_path, "deploy", Part(ORIGIN, results))
+    write_page(tmp_path, load(tmp_path / "benchmarks.json"))
+    text = ElementTree.parse(tmp_path / "benchmarks" / "deploy-logits-that-differ.svg").getroot()
+    assert [each.text for each in text if each.tag.endswith("text")] == ["ours", "0 %", "peer", "12.5 to 40 %"]
 
 
 def test_growth_with_size():
