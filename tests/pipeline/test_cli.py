@@ -104,7 +104,8 @@ def test_every_stage_that_has_parameters_of_its_size_says_what_to_lower():
     names = {word.rstrip(",)") for text in LOWER.values() for word in text.split() if "." in word}
     values = load_params(REPOSITORY / "params.yaml")
     assert all(attrgetter(name)(values) is not Ellipsis for name in names)
-    assert {path.stem for path in (REPOSITORY / "stages").glob("*.py")} > LOWER.keys()
+    scripts = [path for folder in ("stages", "tools") for path in (REPOSITORY / folder).glob("*.py")]
+    assert {path.stem for path in scripts} > LOWER.keys()
 
 
 def test_names_with_line_breaks_and_escapes_leave_it_one_line():

@@ -20,6 +20,7 @@ BAD = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.GroupNorm(2, 4), nn.Conv2d
 def changed(arithmetic="portable"):
     given = load_params(REPOSITORY / "params.yaml").model_dump()
     given["calibrate"]["arithmetic"] = arithmetic
+    given["augment"]["crop_padding"] = given["qat"]["augment"]["crop_padding"] = 1
     given["input"]["size"], given["model"] = 3, given["model"] | {"name": "mine", "arguments": {}}
     return Params.model_validate(given)
 

@@ -1,7 +1,10 @@
 import math
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +12,6 @@ from torch import nn
 from training_runs import FORMAT, STEPS, batches, network, recipe
 
 from evaluation.score import predict, score
-from imagedb.reader import ImageDatabase
 from models.normalization import normalize
 from pixels.batches import BatchPartition, OrderedBatches, Pixels
 from pixels.views import center_views
@@ -497,11 +499,11 @@ def test_a_finished_run_is_not_trained_again(database, tmp_path, uninterrupted):
     assert len(rows) == 4
 
 
-def hang_in_the_third_save(pipe: int) -> None:
+def hang_in_the_third_save() -> None:
     save, saves = Checkpoints.save, []
 
     def hang(descriptor):
-        os.write(pipe, b"saving")
+        print("saving", flush=True)
         time.sleep(600)
 
     def third(self, *arguments):
@@ -514,18 +516,15 @@ def hang_in_the_third_save(pipe: int) -> None:
 
 
 def test_a_run_killed_while_it_saves_ends_with_the_same_bytes(database, tmp_path, uninterrupted):
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            hang_in_the_third_save(writing)
-            fit(ImageDatabase(database.path), tmp_path)
-        finally:
-            os._exit(1)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        assert pipe.read(6) == b"saving"
-    os.kill(child, signal.SIGKILL)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    here = Path(__file__)
+    code = f"from {here.stem} import *; from imagedb.reader import ImageDatabase; hang_in_the_third_save()\n"
+    code += "fit(ImageDatabase(sys.argv[1]), Path(sys.argv[2]))"
+    paths = os.pathsep.join(map(str, (here.parent, here.parents[1], here.parents[2])))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, database.path, tmp_path]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"saving\n"
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     assert Checkpoints(tmp_path).load()["epoch"] == 3
     assert contents(fit(database, tmp_path, network(seed=9))) == uninterrupted
