@@ -70,7 +70,8 @@ def table(results: Sequence[Result]) -> Iterator[str]:
     yield "| | " + " | ".join(heads) + " |"
     yield "|---|" + "---:|" * (len(heads) - 1) + "---|"
     for name, row in rows.items():
-        cells = [_cell(row.get(column), firsts[column]) for column in columns]
+        # what grows with size is compared with other sizes, not with what another row does
+        cells = [_cell(row.get(column), None if grows else firsts[column]) for column in columns]
         if grows:
             points = _points(row.values())
             cells.append(f"{growth(points):.2f}" if len(points) > 1 else "")
@@ -101,12 +102,13 @@ def _column(result: Result) -> str:
     return ", ".join(filter(None, (result.column, size, result.unit)))
 
 
-def _cell(result: Result | None, first: Result) -> str:
+def _cell(result: Result | None, first: Result | None) -> str:
     if result is None or not result.values:
         return ""
     several = len(result.values) > 1
     spread = f" ±{100 * result.spread:.0f} %" if several else ""
-    gain = f" ({result.gain(first):.2f}x)" if several and first.values and result is not first else ""
+    compared = several and result is not first
+    gain = f" ({result.gain(first):.2f}x)" if compared and first and first.values else ""
     return figure(result.median) + spread + gain
 
 
