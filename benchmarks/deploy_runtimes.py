@@ -12,6 +12,7 @@ import torch
 from fixedpoint.c.runtime import FILES, CModel
 from fixedpoint.litert.runtime import KERNELS, LitertModel
 from fixedpoint.onnx.runtime import OnnxModel
+from storage.errors import InputError
 
 C_OPTIONS = ("-O3", "-march=native")
 
@@ -139,8 +140,9 @@ def _int8(x: np.ndarray) -> np.ndarray:
 
 
 def one_line(error: Exception) -> str:
-    """The kind and text of an error, as a cell of a table holds it."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+    """The text of an error, with its kind unless the text is for people, as a cell of a table holds it."""
+    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    return (kind + " ".join(str(error).split()))[:200]
 
 
 _FLOAT = _simulated(partial(onnx_peer, "float.onnx", False))

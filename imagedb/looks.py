@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -24,7 +24,7 @@ class Look:
 
     Attributes:
         name, label: as the source has them.
-        digest: of its bytes; empty if it cannot be read.
+        digest: of its bytes; empty if it cannot be read or is damaged.
         size: in pixels; None if it is damaged, or one of those that are not decoded.
         grey: whether its pixels are.
         notes: as `inspect_image` gives them.
@@ -67,17 +67,17 @@ def look(source: Source, workers: int, progress: Callable[[], object]) -> list[L
 
 def _look(image: SourceImage, decode: bool) -> Look:
     assert image.label is not None
-    plain = Look(image.name, image.label)
+    seen = Look(image.name, image.label)
     try:
         data = image.image() if callable(image.image) else image.image
-        digest = hashlib.sha256(data).digest()
+        seen = replace(seen, digest=hashlib.sha256(data).digest())
         if not decode:
-            return Look(image.name, image.label, digest)
+            return seen
         pixels, notes = inspect_image(data, image.name)
     except (InputError, OSError) as error:
-        return Look(image.name, image.label, problem=str(error))
+        return replace(seen, digest=b"", problem=str(error))
     few = np.asarray(pixels.resize((32, 32), Image.Resampling.BOX), np.int16)
-    return Look(plain.name, plain.label, digest, pixels.size, bool(np.ptp(few, axis=2).max() <= GREY), tuple(notes))
+    return replace(seen, size=pixels.size, grey=bool(np.ptp(few, axis=2).max() <= GREY), notes=tuple(notes))
 
 
 def copies(looks: list[Look], others: list[Look]) -> list[tuple[Look, Look]]:

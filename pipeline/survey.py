@@ -98,11 +98,10 @@ def _training(sizes: Collection[Size], classes: Sequence[str], count: int, base:
         for block in ("augment", "qat.augment"):
             yield Choice(f"{block}.crop", "resized", "objects in photographs are anywhere and of any size")
             yield Choice(f"{block}.crop_scale", [0.35, 1.0], "smaller parts need hundreds of epochs")
-    if all(len(name) == 1 for name in classes) or {"left", "right"} & {
-        w for name in classes for w in name.lower().split()
-    }:
+    words = {word for name in classes for word in name.lower().split()}
+    if all(len(name) == 1 for name in classes) or SIDES & words:
         for block in ("augment", "qat.augment"):
-            yield Choice(f"{block}.flip", 0, "signs and sides are others in a mirror")
+            yield Choice(f"{block}.flip", 0, "a mirror changes letters, digits and sides")
     batch = next((size for least, size in ((2000, 64), (500, 32)) if count >= least), 16)
     batch = min(batch, 2 ** (count.bit_length() - 1))
     share = batch / base["batch_size"]
@@ -118,11 +117,9 @@ def _training(sizes: Collection[Size], classes: Sequence[str], count: int, base:
 
 
 def _counts(train: int, val: int, base: Mapping[str, Any]) -> Iterator[Choice]:
-    for split, count, keys in (
-        ("training", train, ["calibrate.images", "calibrate.refinement", "calibrate.bias_correction"]),
-        ("training", train, ["calibrate.reconstruction"]),
-        ("validation", val, ["compare.intermediate_images", "golden.images", "report.images"]),
-    ):
+    calibrate = [f"calibrate.{name}" for name in ("images", "refinement", "bias_correction", "reconstruction")]
+    of_val = ["compare.intermediate_images", "golden.images", "report.images"]
+    for split, count, keys in (("training", train, calibrate), ("validation", val, of_val)):
         for key in keys:
             block, name = key.split(".")
             if base[block][name] > count:

@@ -14,35 +14,19 @@ from project import REPOSITORY, environment
 
 from imagedb.images import SUFFIXES
 from imagedb.sources.image_list import ImageListSource
-from pipeline.cli import run
 from pipeline.params import load_params
 from pipeline.sources import open_source
 from tools import new
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
-    """The current folder, with the recipes and params.yaml as they are shipped."""
-    shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
-    shutil.copy(REPOSITORY / "recipes" / "fashion_mnist.yaml", tmp_path / "params.yaml")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(shipped_folder) -> Path:
+    return shipped_folder
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs the tool; returns the lines that it prints, and the mistake that ends it or None."""
-
-    def call(*arguments: str) -> tuple[list[str], str | None]:
-        monkeypatch.setattr(sys, "argv", ["new", *arguments])
-        mistake = None
-        try:
-            run(new.main)
-        except SystemExit as stopped:
-            mistake = stopped.code
-        return capsys.readouterr().out.splitlines(), mistake
-
-    return call
+def call(caller):
+    return caller(new)
 
 
 def write(path: str, color: tuple[int, int, int], size: tuple[int, int] = (300, 200)) -> None:

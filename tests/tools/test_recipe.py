@@ -11,7 +11,6 @@ import yaml
 from dvc.utils.serialize import parse_yaml
 from project import environment
 
-from pipeline.cli import run
 from pipeline.params import load_params
 from tools import recipe
 
@@ -21,28 +20,13 @@ PATCHES = [name for name in NAMES if name != "fashion_mnist"]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
-    """The current folder, with the recipes and params.yaml as they are shipped."""
-    shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
-    shutil.copy(REPOSITORY / "recipes" / "fashion_mnist.yaml", tmp_path / "params.yaml")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(shipped_folder) -> Path:
+    return shipped_folder
 
 
 @pytest.fixture
-def apply(monkeypatch, capsys):
-    """Runs the tool; returns the lines that it prints, and the mistake that ends it or None."""
-
-    def call(*arguments: str) -> tuple[list[str], str | None]:
-        monkeypatch.setattr(sys, "argv", ["recipe", *arguments])
-        mistake = None
-        try:
-            run(recipe.main)
-        except SystemExit as stopped:
-            mistake = stopped.code
-        return capsys.readouterr().out.splitlines(), mistake
-
-    return call
+def apply(caller):
+    return caller(recipe)
 
 
 def shipped(name: str) -> str:
