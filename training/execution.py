@@ -11,6 +11,7 @@ from torch import nn
 from training.grouped import use_dense
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+BITS = {"AVX2": 256, "AVX512": 512}  # of a vector
 SHAPES = 64  # input shapes for which a step may be compiled: one for each of train.sizes
 
 
@@ -35,6 +36,9 @@ class Execution:
         if not self.compile:
             return network
         torch._inductor.config.deterministic = torch.are_deterministic_algorithms_enabled()
+        # PyTorch's cache of compiled graphs tells these settings apart, but not ATEN_CPU_CAPABILITY: without this, vectors
+        # of a graph that another process has left there may be wider than those that this process compiles
+        torch._inductor.config.cpp.simdlen = BITS.get(torch.backends.cpu.get_cpu_capability())
         torch._dynamo.config.recompile_limit = SHAPES  # an argument of compile only since PyTorch 2.13
         return torch.compile(network, dynamic=False)
 

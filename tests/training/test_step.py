@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
+from torch._inductor.cpu_vec_isa import pick_vec_isa
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_runs import batches, network, recipe
 
@@ -137,6 +138,13 @@ def test_a_compiled_step_is_the_step(database):
     for one, other in zip(straight, steps(database, compiled, given, 2, Execution(compile=True)), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
     assert compiled.state_dict().keys() == model.state_dict().keys()
+
+
+def test_a_compiled_graph_is_that_of_the_pinned_instructions():
+    """The key of PyTorch's cache of graphs has the inductor's configuration in it, and nothing of the environment."""
+    Execution(compile=True).of(nn.Linear(1, 1))
+    assert torch._inductor.config.save_config_portable()["cpp.simdlen"] == 256
+    assert str(pick_vec_isa()) == "avx2"
 
 
 def test_more_sizes_of_images_than_pytorch_compiles_by_default(monkeypatch):
