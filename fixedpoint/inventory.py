@@ -2,7 +2,8 @@
 
 import copy
 from collections import Counter
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 from typing import Any
 
 import torch
@@ -68,7 +69,7 @@ def operations(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Op
 @torch.no_grad()
 def _recorded(network: nn.Module, input_shape: tuple[int, int, int]) -> _Recorder | None:
     try:
-        with in_one_line(network, input_shape):
+        with in_one_line(network, input_shape), redirect_stderr(StringIO()):  # as capture
             exported = torch.export.export(copy.deepcopy(network).eval(), (torch.zeros(BATCH, *input_shape),))
     except QuantizationError:
         return None

@@ -160,7 +160,7 @@ def _prepare(item: SourceImage, encoding: Encoding | None, on_bad_image: OnBadIm
             stored = encoding(image, data) if encoding else data
         except InputError as error:
             if on_bad_image == "error":
-                raise
+                raise InputError(f"{error}; on_bad_image: skip leaves such images out") from None
             found.problem = f"skipped: {error}"
             if on_bad_image == "skip" or not data.startswith(jpeg.SIGNATURE):
                 return found

@@ -99,10 +99,10 @@ def run_own(code: Callable[[], Any], what: str, source: Source) -> Any:
         raise
     except (Exception, SystemExit) as error:  # it may raise anything
         reason = printable(" ".join(f"{type(error).__name__} {error}".split()), 300)
-        raise InputError(f"{what} raises {reason}{_place(error, source)}{_clash(error, source)}") from error
+        raise InputError(f"{what} raises {reason}{line_of(error, source)}{_clash(error, source)}") from error
 
 
-def _place(error: BaseException, source: Source) -> str:
+def line_of(error: BaseException, source: Source) -> str:
     """The last line of the user's code that an error passed through."""
     place, trace = "", error.__traceback__
     while trace:

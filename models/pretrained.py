@@ -17,6 +17,8 @@ from storage.errors import InputError
 from storage.model_file import check_weights
 from storage.printable import printable
 
+ANOTHER = "; the network must be the one that was saved, with its arguments"
+
 
 def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Sequence[str]) -> str:
     """Load weights into `model`, or into the network of a `Normalized` one.
@@ -42,7 +44,9 @@ def load_weights(model: nn.Module, path: str | Path, sha256: str, new_layers: Se
         raise FileNotFoundError(f"{what} is a folder" if path.is_dir() else f"{what} does not exist")
     found = files.sha256(path)
     if found != sha256:
-        raise InputError(f"{what} has sha256 {found}, but train.init_from.sha256 is {sha256}")
+        raise InputError(
+            f"{what} has sha256 {found}, but train.init_from.sha256 is {sha256}: set it, if you mean this file"
+        )
     return take_weights(model, read_weights(path, what), path, what, new_layers)
 
 
@@ -88,8 +92,8 @@ def take_weights(
         shown = "; ".join(differences[name] for name in sorted(differences)[:3])
         where = sorted({name.rpartition(".")[0] for name in differences})
         solved = len(where) <= 3 and set(where) <= {name for name, _ in network.named_modules() if name}
-        hint = f"; train.init_from.new_layers [{', '.join(where)}] would leave what differs random"
-        raise InputError(f"{what} does not fit: {shown}{more}{hint if solved and new_layers is not None else ''}")
+        hint = f"; train.init_from.new_layers [{', '.join(where)}] would leave what differs random" if solved else ""
+        raise InputError(f"{what} does not fit: {shown}{more}{ANOTHER if new_layers is None else hint}")
     network.load_state_dict(tensors, strict=False)  # only the new layers are missing
     left = f"; passed over: {printable(passed_over, 100)}" if passed_over else ""
     return f"{len(tensors)} tensors from {path}, {weights.name}{left}"

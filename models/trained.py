@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from models.layouts import find_weights
-from models.pretrained import read_weights, take_weights
+from models.pretrained import ANOTHER, read_weights, take_weights
 from models.registry import create_model
 from storage.errors import InputError
 
@@ -60,4 +60,6 @@ def _classes(contents: Any, name: str, image_size: int, arguments: dict[str, Any
                 raise InputError(f"{what} has a {tensor} for {count} class: two or more are needed")
             return count
     last = ", ".join(tensor for tensor, small in two.items() if small.shape != three[tensor].shape)
-    raise InputError(f"{what} does not fit {name}: it has no {last or 'layer that the number of classes decides'}")
+    raise InputError(
+        f"{what} does not fit {name}: it has no {last or 'layer that the number of classes decides'}{ANOTHER}"
+    )

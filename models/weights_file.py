@@ -42,7 +42,10 @@ def read_contents(path: Path, what: str) -> Any:
         raise
     except Exception as error:  # the errors of PyTorch's reader have no common class
         reason = " ".join(str(error).split()) or type(error).__name__
-        if reason.startswith("Weights only load failed"):  # PyTorch goes on with advice to run the code in it
+        if not head or "failed reading zip archive" in reason:
+            raise InputError(f"{what} cannot be read as weights: it is cut off or damaged; copy it again") from None
+        # PyTorch goes on with advice to run the code in it; a KeyError has a number that is none of pickle's
+        if reason.startswith("Weights only load failed") or isinstance(error, KeyError):
             reason = "it is neither safetensors nor a dictionary of tensors in PyTorch's format"
         raise InputError(f"{what} cannot be read as weights: {reason[:200]}; {SAVE}") from None
     if name := class_of(contents):

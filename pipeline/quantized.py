@@ -1,7 +1,9 @@
 """The files of a network that is quantized as it is, in a folder laid out as artifacts/, with a proof and a report."""
 
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
@@ -10,13 +12,16 @@ from torch import Tensor, nn
 from evaluation.exactness import Compared
 from evaluation.score import Scores, predict, score
 from fixedpoint.analysis.golden import golden_tensors, write_golden
-from fixedpoint.program.integer import signed_pixels
+from fixedpoint.c.runtime import COMPILER
+from fixedpoint.c.selfcheck import c_selfcheck, golden_count
+from fixedpoint.program.integer import IntegerEvaluator, signed_pixels
 from fixedpoint.quantizer import Quantized
 from models.normalization import normalize
 from pipeline.comparison import FILES_OF, Comparison, Images
 from pipeline.forms import ARTIFACTS, FLOAT, GOLDEN, INT, LITERT, ONNX, PTQ, C
 from pipeline.logits import float_logits
 from pipeline.params import Params
+from pipeline.paths import runs_folder
 from pixels.batches import NO_LABEL
 from reports.quantization import covering_program, measure, reference_program
 from reports.quantization_page import page
@@ -25,7 +30,7 @@ from storage.errors import InputError
 from storage.files import sha256, whole_file, write_json
 from storage.model_file import ModelInfo, save_model
 
-REPORT, PROOF = ARTIFACTS / "report.html", ARTIFACTS / "exactness.json"
+REPORT, PROOF, SELFCHECK = ARTIFACTS / "report.html", ARTIFACTS / "exactness.json", C / "selfcheck.c"
 Part = Callable[[int | None], Images]  # the first so many images, or all
 
 
@@ -60,15 +65,36 @@ def write_forms(quantized: Quantized, network: nn.Module, info: ModelInfo, folde
 
 
 def write_vectors(quantized: Quantized, images: Images, folder: Path) -> None:
-    """Write the golden vectors of `images`.
+    """Write the golden vectors of `images`, and c/selfcheck.c, which holds some of them.
 
     Raises:
         OSError: If a file cannot be written.
     """
     pixels, labels = (torch.cat(each) for each in zip(*images, strict=True))
     numbers = [images.record(image)[0] for image in range(len(pixels))]
-    tensors = golden_tensors(quantized.program, signed_pixels(pixels))
-    write_golden(place(GOLDEN, folder), quantized.program, tensors, numbers, labels.tolist())
+    program, x = quantized.program, signed_pixels(pixels)
+    write_golden(place(GOLDEN, folder), program, golden_tensors(program, x), numbers, labels.tolist())
+    x = x[: golden_count(x.numpy())]
+    text = c_selfcheck(program, x.numpy(), IntegerEvaluator(program)(x).flatten(1).numpy())
+    with whole_file(place(SELFCHECK, folder)) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def run_selfcheck(folder: Path) -> str:
+    """Compile and run c/selfcheck.c, and say what it prints.
+
+    Raises:
+        InputError: If it does not compile, or its logits are others.
+    """
+    file = place(SELFCHECK, folder)
+    with TemporaryDirectory(prefix="selfcheck_", dir=runs_folder()) as made:
+        program = Path(made, "selfcheck").absolute()
+        build = [COMPILER, "-std=c99", "-O3", "network.c", file.name, "-o", str(program)]
+        for command in (build, [str(program)]):
+            done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, errors="replace")
+            if done.returncode:
+                raise InputError(f"{file}: {' '.join((done.stdout + done.stderr).split())[:500]}")
+    return f"{file}, compiled and run: {done.stdout.strip()}"
 
 
 def prove(
@@ -105,7 +131,16 @@ def prove(
     if NO_LABEL not in labels:
         scores = {form: score(logits[form], labels) for form in scores}
         sentences.append(", ".join(f"{form}: top-1 {each['top1']:.2f} %" for form, each in scores.items() if each))
-    return Checked([*sentences, f"proof: {said(held(exactness))}"], scores)
+    return Checked([*sentences, *table(exactness), run_selfcheck(folder), f"proof: {said(held(exactness))}"], scores)
+
+
+def table(exactness: Mapping[str, Compared]) -> Iterator[str]:
+    """Lines on what each execution of a file was held against."""
+    executions, logits, inside = held(exactness), exactness["logits"]["images"], exactness["tensors"]["images"]
+    width = max(map(len, executions))
+    yield f"held against the integer model in PyTorch: logits of {logits:,} images, and all inside of {inside:,}"
+    for name, each in executions.items():
+        yield f"  {name:{width}}  {each.values:>13,} values, {each.mismatches:,} differ"
 
 
 def write_report(

@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from models.own import line_of
+from models.own_source import is_own, locate
 from pipeline.params import Params
 from storage.errors import InputError
 from storage.model_file import ModelInfo
@@ -35,7 +37,8 @@ def _try_size(model: nn.Module, info: ModelInfo, training: bool, images: int, pa
         reason = str(error).partition("\n")[0] or type(error).__name__
         if images == 1 and training and "more than 1 value per channel" in reason:
             raise InputError(f"batch_size 1 is not allowed for {info.name}: BatchNorm needs two images") from None
-        raise InputError(f"{info.name} does not take images of {parameter} {size}: {reason}") from None
+        place = line_of(error, locate(info.name)) if is_own(info.name) else ""
+        raise InputError(f"{info.name} does not take images of {parameter} {size}: {reason}{place}") from None
     if not isinstance(logits, Tensor) or logits.shape != (images, info.num_classes):
         given = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         when = "in training" if training else "in evaluation"

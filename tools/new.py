@@ -46,11 +46,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="input.size in pixels (default: chosen by the images)")
     parser.add_argument("--dry-run", action="store_true", help="only print, and write no file")
     arguments = parser.parse_args()
+    if arguments.size is not None and arguments.size < 1:
+        raise InputError(f"--size {arguments.size} is not allowed, must be at least 1")
     found = layout(arguments.data)
     recipe = IMAGENET if found.kind == "imagenet" else BASE
     base = merged(read_yaml(require(BASE, "git restore recipes")), read_yaml(recipe))
     if arguments.network:
         base["model"] |= {"name": arguments.network, "arguments": {}}
+    if arguments.network or arguments.size:
+        try_to_make(base["model"], arguments.size or base["input"]["size"])
     if recipe == IMAGENET:
         sources = [open_source(found.kind, str(found.root), name, None) for name in ("train", "val")]
         train, val = (source.survey().images for source in sources)
@@ -59,6 +63,17 @@ def main() -> None:
         found, looks, class_names = looked_at(found, base["seed"], arguments.dry_run)
         chosen = choices(looks["train"], looks["val"], class_names, base, arguments.size)
     write(found, [*places(found), *chosen], base, recipe, arguments.dry_run)
+
+
+def try_to_make(model: dict[str, Any], size: int) -> None:
+    """Make a network with random weights.
+
+    Raises:
+        InputError: If there is none of that name, or it does not take images of that size.
+    """
+    from models.registry import create_model  # which imports PyTorch, for seconds
+
+    create_model(model["name"], 2, size, model["arguments"])
 
 
 def looked_at(found: Layout, seed: int, dry_run: bool) -> tuple[Layout, dict[str, list[Look]], list[str]]:

@@ -47,6 +47,7 @@ def parse_arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     parse_arguments()  # --help and mistakes, before the imports that take seconds
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -61,6 +62,7 @@ from pipeline.image_files import ImageFiles
 from pipeline.machine import prepare
 from pipeline.quantized import Part, prove, write_forms, write_report, write_vectors
 from pipeline.trained_input import trained_input
+from storage.errors import InputError
 from storage.model_file import ModelInfo
 
 
@@ -84,10 +86,12 @@ def main() -> None:
         print(f"calibrated on {len(files.files)} of {files.found} images below {given.folder}")
     else:
         known, part = plain_batches(params, "train", count), partial(plain_batches, params, "val")
-        names = open_database(params, "val").class_names
+        database = open_database(params, "val", labelled=False)
+        names = database.class_names
+        check_count(names, classes, database.path)
     if given.class_names:
-        names = given.class_names.read_text(encoding="utf-8").splitlines()
-        check_class_names(names)
+        names = read_class_names(given.class_names)
+        check_count(names, classes, given.class_names)
     info = ModelInfo(
         name=model.name,
         arguments=model.arguments,
@@ -110,6 +114,27 @@ def main() -> None:
     checked = prove(quantized, network, part, params, device, given.output)
     write_report(quantized, checked.scores, known, part(params.report.images), info, given.output)
     print(*checked.sentences, f"everything is in {given.output}", sep="\n")
+
+
+def read_class_names(path: Path) -> list[str]:
+    """The lines of a file.
+
+    Raises:
+        InputError: If one cannot be a class name; names the file.
+        OSError: If it cannot be read.
+    """
+    try:
+        names = path.read_text(encoding="utf-8").splitlines()
+        check_class_names(names)
+    except ValueError as error:  # UnicodeDecodeError and InputError
+        raise InputError(f"--class-names {path}: {error}") from None
+    return names
+
+
+def check_count(names: Sequence[str], classes: int, where: Path) -> None:
+    """Raise InputError if there is not a name for each class of the network."""
+    if len(names) != classes:
+        raise InputError(f"{where} has {len(names)} classes, and the checkpoint {classes}: they must be the same")
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def test_damaged_image_is_named_and_the_old_database_stays(workers, name, png, t
     write_database(FolderSource(tmp_path, "train"), target / name)
     old = content(target / name)
     bad.write_bytes(png[:50])
-    message = rf"^image cat/2.png \({bad}\): a truncated PNG file: chunk IDAT is not whole$"
+    message = rf"^image cat/2.png \({bad}\): a truncated PNG file: chunk IDAT is not whole; on_bad_image: skip leaves such images out$"
     with pytest.raises(ValueError, match=message):
         write_database(FolderSource(tmp_path, "train"), target / name, workers=workers)
     assert [path.name for path in target.iterdir()] == [name]
@@ -250,7 +250,7 @@ def test_what_is_packed_can_be_decoded_and_only_jpeg_files_are_kept(png, tmp_pat
     short = png[:33] + png_chunk(b"IDAT", stream) + png_chunk(b"IEND", b"")
     source = Items(SourceImage("short", 0, short), SourceImage("whole", 0, png))
     message = "a truncated PNG file: its compressed pixels end too early"
-    with pytest.raises(ValueError, match=rf"^image short: {message}$"):
+    with pytest.raises(ValueError, match=rf"^image short: {message}; on_bad_image: skip leaves such images out$"):
         write_database(source, tmp_path / "db")
     for choice in ("skip", "keep"):
         packed = write_database(source, tmp_path / "db", on_bad_image=choice)
@@ -414,7 +414,7 @@ def test_an_old_database_outlives_a_run_killed_between_its_last_two_steps(png, t
     path, good = tmp_path / "db.recordio", Items(SourceImage("x", 1, png))
     write_database(good, path)
     path.replace(tmp_path / ".db.recordio.old")
-    with pytest.raises(ValueError, match=r"^image x: empty$"):
+    with pytest.raises(ValueError, match=r"^image x: empty; on_bad_image: skip leaves such images out$"):
         write_database(Items(SourceImage("x", 1, b"")), path)
     assert list(tmp_path.iterdir()) == [path]
     assert ImageDatabase(path)[0].label == 1

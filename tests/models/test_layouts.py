@@ -162,12 +162,20 @@ def test_other_archives_are_no_weights(tmp_path):
     torch.jit.script(nn.Linear(1, 1)).save(tmp_path / "w.pt")
     with pytest.raises(InputError, match=r"cannot be read as weights: .*; save its weights alone where it was made"):
         load(tmp_path / "w.pt", network())
+    torch.save({"a": torch.ones(9)}, tmp_path / "whole.pt")
+    neither, cut = (
+        "it is neither safetensors nor a dictionary of tensors.*; save its weights",
+        "it is cut off or damaged; copy",
+    )
     for content, reason in (
-        (b"", "EOFError"),
-        (b"\x89HDF" * 9, "it is neither safetensors nor a dictionary of tensors"),
+        (b"", cut),
+        ((tmp_path / "whole.pt").read_bytes()[:-100], cut),
+        (b"\x89HDF" * 9, neither),
+        (b"hello", neither),
+        (b"import torch\n", neither),
     ):
         (tmp_path / "w.pt").write_bytes(content)
-        with pytest.raises(InputError, match=rf"cannot be read as weights: {reason}.*; save its weights alone"):
+        with pytest.raises(InputError, match=rf"cannot be read as weights: {reason}"):
             load(tmp_path / "w.pt", network())
     with pytest.raises(FileNotFoundError, match="is a folder"):
         load_weights(network(), tmp_path, "", ())

@@ -113,7 +113,7 @@ def test_mistakes_are_named_in_one_line(weights, tmp_path, capsys):
     pointer.write_text("version https://git-lfs.github.com/spec/v1\n")
     cases = [
         (tmp_path / "none.pth", "", "resnet18", "none.pth does not exist"),
-        (path, "00", "resnet18", f"has sha256 {digest(path)}, but train.init_from.sha256 is 00"),
+        (path, "00", "resnet18", f"has sha256 {digest(path)}, but .* is 00: set it, if you mean this file$"),
         (path, digest(path), "resnet10t", r"does not fit: .*; .*; .* and \d+ more"),
         (pickled, digest(pickled), "resnet18", "cannot be read as weights"),
         (text, digest(text), "resnet18", "cannot be read as weights"),

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def build(num_classes):
 """
 OPTIONS = ("--size", "8", "--normalization", ".5,.5,.5/.25,.25,.25")
 FORMS = [
-    "c/main.c", "c/network.c", "c/network.h", "exactness.json", "float/model.safetensors", "int/model.safetensors",
-    "onnx/float.onnx", "onnx/int8_integer.onnx", "onnx/int8_qdq.onnx", "onnx/int8_qoperator.onnx",
+    "c/main.c", "c/network.c", "c/network.h", "c/selfcheck.c", "exactness.json", "float/model.safetensors",
+    "int/model.safetensors", "onnx/float.onnx", "onnx/int8_integer.onnx", "onnx/int8_qdq.onnx", "onnx/int8_qoperator.onnx",
     "ptq/model.safetensors", "report.html",
 ]  # fmt: skip
 
@@ -101,7 +102,15 @@ def test_all_forms_a_report_and_a_proof_of_images_without_labels(folder, monkeyp
     assert proof["logits"]["pairs"]["ptq = int"] == {"elements": 24, "mismatches": 0}
     assert proof["tensors"]["images"] == 12
     program = stored_program(load_model("out/int/model.safetensors", ("int",)))
-    assert f"proof: {values_of(program):,} values in each of " in said and ": 0 differ\n" in said
+    inside = f"{values_of(program):,} values"
+    assert f"proof: {inside} in each of " in said and ": 0 differ\n" in said
+    shown = dict(re.findall(r"^  (\S.*?)  +([\d,]+ values), 0 differ$", said, re.MULTILINE))
+    several = {"onnx_int8_qdq (int8)", "onnx_int8_qoperator (off)", "onnx_int8_integer (off)", "litert (reference)"}
+    assert {"ptq", "c", *several} < shown.keys()
+    assert {each for name, each in shown.items() if "onnx" in name} | {shown["c"], shown["ptq"]} == {inside}
+    assert shown["litert (xnnpack)"] == "24 values"
+    assert "logits of 12 images, and all inside of 12\n" in said
+    assert "out/c/selfcheck.c, compiled and run: PASS: 8 pictures, 16 logits\n" in said
 
     stored = load_model("out/float/model.safetensors", ("float",))
     assert stored.info.class_names == ["cat, small", "dog"]
@@ -144,7 +153,7 @@ def test_the_databases_give_scores_and_exact8_has_no_tflite(folder, monkeypatch,
         (("theirs.py:build", "best.ckpt", *OPTIONS), r"error: .*train\.lmdb does not exist; `make pack` makes it"),
         (
             ("theirs.py:build", "best.ckpt", "photos", *OPTIONS, "--class-names", "names.txt"),
-            r"error: class_names has 1 names, and the network 2 logits",
+            r"error: names\.txt has 1 classes, and the checkpoint 2: they must be the same",
         ),
     ],
 )
