@@ -5,11 +5,11 @@
 Packing uses 1,200 synthetic images of 500 x 375 pixels, about 96 KB each, or those of --images. Each contestant packs
 them once with their files in the page cache and once after these were dropped from it (a hypervisor may have a cache of
 its own); "synced" includes the time until all data are on the disk, for which ours always waits. Loading makes batches
-of 128 random crops of 224 px from 1,024 of the images in the page cache, for whole epochs. The contestants take turns,
-round by round; the table shows medians. Scale is a database of 300,000 small records, of which an epoch is read;
-benchmarks/scale.py has one of as many as ImageNet's.
+of 128 random crops of 224 px, for whole epochs of 2,048 images in the page cache, in which some of the 1,200 occur
+again. The contestants take turns, round by round; the table shows medians. Scale is a database of 300,000 small
+records, of which an epoch is read; benchmarks/scale.py has one of as many as ImageNet's.
 
-It takes about ten minutes on 2 cores. benchmarks/data_peers.py describes the peers and how they are installed.
+It takes about a quarter of an hour on 2 cores. benchmarks/data_peers.py describes the peers and how they are installed.
 "512 px" and "256 px" are the long side of images that were encoded again with quality 90 when they were packed. Ours
 makes "rgb", as the peers do, or "yuv444", which recipes/imagenet.yaml trains with.
 """
@@ -52,7 +52,7 @@ class Extent:
     Attributes:
         images: Number of images that are packed.
         width, height: Size of a synthetic image in pixels.
-        loaded: Number of images that are loaded, in whole batches.
+        loaded: Number of images of an epoch that is loaded, in many batches: at its ends not all threads have work.
         batch: Images per batch.
         size: Size of a loaded image in pixels.
         records: Records of the large database.
@@ -61,7 +61,7 @@ class Extent:
     images: int = 1200
     width: int = 500
     height: int = 375
-    loaded: int = 1024
+    loaded: int = 2048
     batch: int = 128
     size: int = 224
     records: int = 300_000
@@ -177,7 +177,7 @@ def _absent(case: str, contestants: Mapping[str, object], column: str = "") -> l
 
 def loading(files: list[Path], work: Path, extent: Extent, rounds: int) -> list[Result]:
     """Images per second of each contestant, by the number of workers."""
-    images, count = _links(files, work / "loaded", extent)
+    images, count = _links(files, work / "loaded", extent), extent.loaded
     stores = work / "stores"
     _remove(stores)
     stores.mkdir()
@@ -223,19 +223,15 @@ def _load(epoch: Iterable, shape: tuple[int, ...]) -> int:
     return images
 
 
-def _links(files: list[Path], folder: Path, extent: Extent) -> tuple[Path, int]:
-    """A folder of links to the images to load, evenly spaced, and how many they are."""
-    whole = 2 * extent.batch  # so that each of 2 workers has whole batches
-    count = min(extent.loaded, len(files)) // whole * whole
-    if not count:
-        raise InputError(f"{files[0].parents[1]} holds {len(files)} images, at least {whole} are needed")
+def _links(files: list[Path], folder: Path, extent: Extent) -> Path:
+    """A folder of links to the images to load, evenly spaced; where they are too few, some occur again."""
     _remove(folder)
-    for index in range(count):
-        file = files[index * len(files) // count]
-        link = folder / file.parent.name / file.name
+    for index in range(extent.loaded):
+        file = files[index * len(files) // extent.loaded]
+        link = folder / file.parent.name / f"{index}_{file.name}"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
-    return folder, count
+    return folder
 
 
 def _drop(file: Path) -> None:
