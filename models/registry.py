@@ -58,7 +58,7 @@ def _known(name: str, num_classes: int | None, image_size: int, arguments: dict[
     except Exception as error:  # what wrong values make a network raise has no common class
         reason = printable(" ".join(f"{type(error).__name__} {error}".split()), 300)
         shown = printable(str(arguments), 300)
-        raise InputError(f"model {name} does not take the arguments {shown}: {reason}") from error
+        raise InputError(f"model {name} does not take the arguments (model.arguments) {shown}: {reason}") from error
 
 
 def _of_timm(name: str) -> Callable[..., nn.Module]:

@@ -39,7 +39,7 @@ def load_trained(
     contents = read_weights(path, what)
     classes = _classes(contents, name, image_size, arguments, what)
     model = create_model(name, classes, image_size, arguments, normalization)
-    taken = take_weights(model, contents, path, f"{what}, for {name},")
+    taken = take_weights(model, contents, path, f"{what} (for {name})")
     return Trained(model.eval(), classes, taken)
 
 

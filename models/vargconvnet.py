@@ -68,7 +68,8 @@ class VarGConvNet(nn.Module):
         self.num_classes = num_classes
         self.total_stride = prod(stem_strides) * prod(strides)
         if img_size % self.total_stride:
-            raise InputError(f"img_size {img_size} is not a multiple of the network's total stride {self.total_stride}")
+            allowed = f"must be a multiple of {self.total_stride}, the network's total stride"
+            raise InputError(f"img_size (input.size) {img_size} is not allowed, {allowed}")
 
         half = channels[0] // 2
         self.stem = nn.Sequential(

@@ -80,7 +80,7 @@ def read_pixels(path: Path, input_format: InputFormat) -> Tensor:
     try:
         return render(path.read_bytes(), center_views(input_format), input_format, Draws(0))
     except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}; leave it out") from None
 
 
 def _is_hidden(path: Path) -> bool:

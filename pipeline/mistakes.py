@@ -19,7 +19,7 @@ def explained(problems: Sequence[ErrorDetails], schema: type[BaseModel]) -> str:
 
 
 def _explain(problem: ErrorDetails, schema: type[BaseModel]) -> str:
-    name = one_line(".".join(str(part) for part in problem["loc"]))
+    name = one_line(".".join(str(part) for part in problem["loc"] if part != "[key]"))
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if problem["type"] in ("extra_forbidden", "invalid_key"):
         *parents, key = map(str, problem["loc"])

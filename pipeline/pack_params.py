@@ -27,7 +27,8 @@ class Encode(Section):
     @model_validator(mode="after")
     def _size_belongs_to_another_type(self) -> Self:
         if (self.size is None and self.type == "resized") or (self.size is not None and self.type == "original"):
-            raise InputError(f"size {self.size or 'null'} does not go with type {self.type}")
+            needs = "has size null" if self.size else "needs a size"
+            raise InputError(f"size {self.size or 'null'} does not go with type {self.type}, which {needs}")
         return self
 
 

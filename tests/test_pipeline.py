@@ -355,7 +355,7 @@ MISTAKES = {
     "image size": (
         "train_float",
         lambda folder: change(folder, input__size=30),
-        "img_size 30 is not a multiple of the network's total stride 16",
+        "img_size (input.size) 30 is not allowed, must be a multiple of 16, the network's total stride",
     ),
     "empty folder": (
         "pack --split-name val",

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypedDict
 
 from pipeline.cli import run
@@ -131,11 +132,14 @@ def own_checks(metrics: Mapping[str, Bounds]) -> Iterator[Check]:
     """
     for name, bounds in metrics.items():
         file, key = name.rsplit(":", 1)
-        value = read_json(require(file, "make repro"))
+        if not Path(file).is_file():
+            raise InputError(f"gate.metrics: there is no file {file}; name one that `make repro` makes")
+        value, known = read_json(file), ""
         for part in key.split("."):
+            known = printable(", ".join(value)) if isinstance(value, dict) else known
             value = value.get(part) if isinstance(value, dict) else None
         if value is None:
-            raise InputError(f"gate.metrics: {file} has no {key}")
+            raise InputError(f"gate.metrics: {file} has no {key}, it has: {known}")
         found = _number(value, f"{key} in {file}")
         if bounds.min is not None:
             yield Check(name, found, bounds.min, at_least=True)

@@ -123,10 +123,14 @@ def read_class_names(path: Path) -> list[str]:
         InputError: If one cannot be a class name; names the file.
         OSError: If it cannot be read.
     """
+    if not path.is_file():
+        raise InputError(f"--class-names {path} is no file: it has a name a line")
     try:
         names = path.read_text(encoding="utf-8").splitlines()
         check_class_names(names)
-    except ValueError as error:  # UnicodeDecodeError and InputError
+    except UnicodeDecodeError as error:
+        raise InputError(f"--class-names {path} is not UTF-8, in which it must be saved: {error}") from None
+    except InputError as error:
         raise InputError(f"--class-names {path}: {error}") from None
     return names
 
@@ -134,7 +138,7 @@ def read_class_names(path: Path) -> list[str]:
 def check_count(names: Sequence[str], classes: int, where: Path) -> None:
     """Raise InputError if there is not a name for each class of the network."""
     if len(names) != classes:
-        raise InputError(f"{where} has {len(names)} classes, and the checkpoint {classes}: they must be the same")
+        raise InputError(f"{where} has {len(names)} classes, must have {classes}, as the checkpoint")
 
 
 if __name__ == "__main__":

@@ -112,5 +112,5 @@ def test_what_cannot_be_loaded_is_one_line_that_says_what_to_do(network, tmp_pat
 
 def test_another_network_than_the_files_is_named(network, tmp_path):
     torch.save(WEIGHTS, tmp_path / "w.pt")
-    with pytest.raises(InputError, match=r"for .*theirs\.py:net, does not fit: body\.bias is \[4\] and not \[6\]"):
+    with pytest.raises(InputError, match=r"\(for .*theirs\.py:net\) does not fit: body\.bias is \[4\] and not \[6\]"):
         load(network, tmp_path / "w.pt", width=6)

@@ -259,8 +259,8 @@ def test_wrong_types(params, name, value, expected):
         ("model.num_classes", 1, "model.num_classes: 1 is not allowed, must be greater than or equal to 2"),
         ("input.color_space", "yuv", "input.color_space: 'yuv' is not allowed, must be 'yuv444' or 'rgb'"),
         ("execution.device", "gpu", "execution.device: 'gpu' is not allowed, must be 'cpu' or 'cuda'"),
-        ("pack.encoding.type", "resized", "pack.encoding: size null does not go with type resized"),
-        ("pack.encoding.size", 256, "pack.encoding: size 256 does not go with type original"),
+        ("pack.encoding.type", "resized", "pack.encoding: size null does not go with type resized, which needs a size"),
+        ("pack.encoding.size", 256, "pack.encoding: size 256 does not go with type original, which has size null"),
         ("pack.source", "web", "pack.source: 'web' is not allowed, must be 'torchvision', 'folder', 'imagenet', "),
         (
             "augment.crop_scale",

@@ -178,7 +178,10 @@ def test_files_of_all_kinds_are_rendered_as_in_validation(folder, size):
         ("a/x.png pipe", "pipe is not a regular file"),
         ("a/x.png --checkpoint pipe", "model file pipe does not exist"),
         ("a/x.png /dev/zero", "/dev/zero is not a regular file"),
-        ("a/x.png params.yaml", "params.yaml: not an image, allowed: JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM"),
+        (
+            "a/x.png params.yaml",
+            "params.yaml: not an image, allowed: JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM; leave it out",
+        ),
         ("a/x.png --step float", "artifacts/float/model.safetensors does not exist; `make train-float` makes it"),
         ("a/x.png --checkpoint none", "model file none does not exist"),
         ("a/x.png --checkpoint params.yaml --step onnx_int8", "params.yaml is not an ONNX file .*"),

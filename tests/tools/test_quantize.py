@@ -39,8 +39,8 @@ def build(num_classes):
 OPTIONS = ("--size", "8", "--normalization", ".5,.5,.5/.25,.25,.25")
 FORMS = [
     "c/main.c", "c/network.c", "c/network.h", "c/selfcheck.c", "exactness.json", "float/model.safetensors",
-    "int/model.safetensors", "onnx/float.onnx", "onnx/int8_integer.onnx", "onnx/int8_qdq.onnx", "onnx/int8_qoperator.onnx",
-    "ptq/model.safetensors", "report.html",
+    "int/model.safetensors", "onnx/float.onnx", "onnx/int8_integer.onnx", "onnx/int8_qdq.onnx",
+    "onnx/int8_qoperator.onnx", "ptq/model.safetensors", "report.html",
 ]  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_the_databases_give_scores_and_exact8_has_no_tflite(folder, monkeypatch,
         (("theirs.py:build", "best.ckpt", *OPTIONS), r"error: .*train\.lmdb does not exist; `make pack` makes it"),
         (
             ("theirs.py:build", "best.ckpt", "photos", *OPTIONS, "--class-names", "names.txt"),
-            r"error: names\.txt has 1 classes, and the checkpoint 2: they must be the same",
+            r"error: names\.txt has 1 classes, must have 2, as the checkpoint",
         ),
     ],
 )
