@@ -62,7 +62,7 @@ def test_output_dir_by_hand(stage):
     "arguments, message",
     [
         (["--model", "vargconvnet_33"], "near matches: vargconvnet_32"),
-        (["--input-shape", "1,3,30,30"], "img_size (input.size) 30 is not allowed, must be a multiple of 16"),
+        (["--input-shape", "1,3,30,30"], "img_size .* 30 is not allowed, must be a multiple of 16"),
         (["--input-shape", "2,3,32,32"], "must be 1,channels,height,width"),
     ],
 )
