@@ -138,7 +138,7 @@ def table(exactness: Mapping[str, Compared]) -> Iterator[str]:
     """Lines on what each execution of a file was held against."""
     executions, logits, inside = held(exactness), exactness["logits"]["images"], exactness["tensors"]["images"]
     width = max(map(len, executions))
-    yield f"held against the integer model in PyTorch: logits of {logits:,} images, and all inside of {inside:,}"
+    yield f"held against the integer model in PyTorch: logits of {logits:,} images, int8 values inside of {inside:,}"
     for name, each in executions.items():
         yield f"  {name:{width}}  {each.values:>13,} values, {each.mismatches:,} differ"
 

@@ -109,7 +109,7 @@ def test_all_forms_a_report_and_a_proof_of_images_without_labels(folder, monkeyp
     assert {"ptq", "c", *several} < shown.keys()
     assert {each for name, each in shown.items() if "onnx" in name} | {shown["c"], shown["ptq"]} == {inside}
     assert shown["litert (xnnpack)"] == "24 values"
-    assert "logits of 12 images, and all inside of 12\n" in said
+    assert "logits of 12 images, int8 values inside of 12\n" in said
     assert "out/c/selfcheck.c, compiled and run: PASS: 8 pictures, 16 logits\n" in said
 
     stored = load_model("out/float/model.safetensors", ("float",))
