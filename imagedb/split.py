@@ -29,8 +29,8 @@ def split(looks: Sequence[Look], class_names: Sequence[str], seed: int) -> dict[
             of_class[each.label][each.digest] += 1
     if few := [name for name, counts in zip(class_names, of_class.values(), strict=True) if len(counts) < 2]:
         raise InputError(
-            f"{', '.join(map(shown, few[:5]))}{', …' * (len(few) > 5)}: a class needs two different images, one to "
-            "train and one to validate on"
+            f"{', '.join(map(shown, few[:5]))}{', …' * (len(few) > 5)}: a class needs two different images that "
+            "can be read, one to train and one to validate on"
         )
     for_val: dict[bytes, bool] = {}
     for counts in of_class.values():

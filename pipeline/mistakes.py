@@ -20,7 +20,7 @@ def explained(problems: Sequence[ErrorDetails], schema: type[BaseModel]) -> str:
 
 def _explain(problem: ErrorDetails, schema: type[BaseModel]) -> str:
     name = one_line(".".join(str(part) for part in problem["loc"] if part != "[key]"))
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in ("extra_forbidden", "invalid_key"):
         *parents, key = map(str, problem["loc"])
         allowed = sorted(_section(parents, schema).model_fields)
@@ -31,8 +31,8 @@ def _explain(problem: ErrorDetails, schema: type[BaseModel]) -> str:
         return f"{name} is missing"
     if problem["type"] == "value_error":  # an error of several values together
         return f"{name}: {message}" if name else message
-    message = "a block of parameters" if problem["type"] == "model_type" else message
-    return f"{name or 'the file'}: {one_line(repr(problem['input']))} is not allowed, must be {message}"
+    must = "be a block of parameters" if problem["type"] == "model_type" else message.partition(" should ")[2]
+    return f"{name or 'the file'}: {one_line(repr(problem['input']))} is not allowed, must {must or message}"
 
 
 def _section(path: list[str], schema: type[BaseModel]) -> type[BaseModel]:

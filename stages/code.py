@@ -21,9 +21,10 @@ def main() -> None:
     params = load_params()
     extras = {"train_float": params.augment.extra, "train_qat": params.qat.augment.extra}
     scripts = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py") if path != Path(__file__))
-    for script in scripts:
+    texts = {script: dependencies(script, params.model.name, extras.get(script)) for script in scripts}
+    for script, text in texts.items():
         with whole_file(FOLDER / f"{script}.txt") as partial:
-            partial.write_text(dependencies(script, params.model.name, extras.get(script)), encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
     print(f"the code of {len(scripts)} scripts in {FOLDER}")
 
 

@@ -114,9 +114,9 @@ def summary() -> None:
     Path("metrics/summary.json").write_text(json.dumps(results))
 
 
-def damaged() -> None:
-    for path in Path("pictures/train").rglob("*.png"):
-        path.write_bytes(path.read_bytes()[:100])
+def damaged(folder: str = "pictures/train") -> None:
+    for path in Path(folder).rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:60])
 
 
 def both(*edits: Callable[[], object]) -> Callable[[], None]:
@@ -152,8 +152,14 @@ NEW = [
     Mistake(
         "copies of one image",
         "tools.new x",
-        r"'a', 'b': a class needs two different images",
+        r"'a', 'b': a class needs two different images that can be read",
         images("x/a/1.png", "x/a/2.png", "x/b/1.png", "x/b/2.png", shade=9),
+    ),
+    Mistake(
+        "images that are none",
+        "tools.new x",
+        r"'a', 'b': a class needs two different images that can be read",
+        both(images(*(f"x/{each}/{n}.png" for each in "ab" for n in (1, 2))), lambda: damaged("x")),
     ),
     Mistake(
         "other classes in val",
@@ -276,9 +282,6 @@ BRINGING = [
         r"--class-names names\.txt is no file: it has a name a line",
         checkpoint(weights()),
     ),
-]
-
-BRINGING += [
     Mistake(
         "names in another encoding",
         f"{OWN} --class-names names.txt",
@@ -290,6 +293,12 @@ BRINGING += [
         OWN.replace("pictures ", ""),
         r"artifacts/db/val\.lmdb has 3 classes, must have 4, as the checkpoint",
         checkpoint(weights(**{"head.weight": torch.ones(4, 4), "head.bias": torch.ones(4)})),
+    ),
+    Mistake(
+        "a file for a folder",
+        f"{OWN} --output best.ckpt",
+        r"--output best\.ckpt is no folder; name one, which need not exist",
+        checkpoint(weights()),
     ),
 ]
 PARAMS = [
@@ -334,6 +343,18 @@ PARAMS = [
         "stages.count_ops",
         r"augment\.color_jitter\.2 is missing; augment\.color_jitter\.3 is missing",
         values(augment__color_jitter=[0.1, 0.1]),
+    ),
+    Mistake(
+        "too long a list",
+        "stages.count_ops",
+        r"augment\.color_jitter: .* is not allowed, must have at most 4 items",
+        values(augment__color_jitter=[0] * 5),
+    ),
+    Mistake(
+        "a digest that is none",
+        "stages.count_ops",
+        r"card\.digest: 'XYZ' is not allowed, must match pattern",
+        values(card__digest="XYZ"),
     ),
     Mistake("a block as a number", "stages.count_ops", r"golden: 8 is not allowed, must be a block", values(golden=8)),
     Mistake(
@@ -559,6 +580,12 @@ TRAINING = [
             values(augment__extra="noise.py:noise"),
             text("noise.py", "def noise(pixels, generator):\n    return pixels / 2\n"),
         ),
+    ),
+    Mistake(
+        "a change that is no Python",
+        "stages.code",
+        r"augment\.extra noise\.py:noise: \S+noise\.py, line 1 is no Python",
+        both(values(augment__extra="noise.py:noise"), text("noise.py", "def noise(\n")),
     ),
     Mistake(
         "a stage too early",

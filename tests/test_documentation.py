@@ -39,7 +39,8 @@ PRINTS = {
     "make gate": r"\| values that differ between integer forms \| 0 \| 0 \| ok \|",
     "make inspect": r"conv2d +\d+ +conv\n.*In portable arithmetic it can be quantized\.\nIn C: [\d,]+ bytes of ",
     "make new": r"\d+ images in 3 classes in pictures.*params\.yaml is written; make repro",
-    "make quantize": r"float network on \d+ of \d+ images\n.*  c +[\d,]+ values, 0 differ\n.*: PASS: \d.*\nproof: [\d,]+ values in each of \d+ executions.*: 0 differ",
+    "make quantize": r"float network on \d+ of \d+ images\n.*  c +[\d,]+ values, 0 differ\n"
+    r".*: PASS: \d.*\nproof: [\d,]+ values in each of \d+ executions.*: 0 differ",
     "make page": r"wrote artifacts/index\.html",
     "make recipe": r"^pack\.(source|dataset|root): \S+ -> |^model\.name: ",
     "make repro": r"Data and pipelines are up to date",

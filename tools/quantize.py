@@ -68,6 +68,8 @@ from storage.model_file import ModelInfo
 
 def main() -> None:
     given = parse_arguments()
+    if given.output.exists() and not given.output.is_dir():
+        raise InputError(f"--output {given.output} is no folder; name one, which need not exist")
     params, said = trained_input(load_params(), given)
     device = prepare(params.execution)
     print(*said, sep="\n")

@@ -134,7 +134,7 @@ def test_a_folder_elsewhere_has_its_whole_path_and_a_dry_run_writes_nothing(call
         (["x/photos/a/1.png", "x/photos/b/1.png"], "x", "x has one class only, photos; did you mean x/photos?"),
         (["x/1.png", "x/a/1.png"], "x", "x holds images without a class, such as 1.png; expected x/<class>/<image>"),
         (["x/train/a/1.png", "x/train/b/1.png", "x/val/a/1.png", "x/val/c/1.png"], "x", "train and val in x have "),
-        (["x/a/1.png", "x/b/1.png", "x/b/2.png"], "x", "'a', 'b': a class needs two different images, one to train "),
+        (["x/a/1.png", "x/b/1.png", "x/b/2.png"], "x", "'a', 'b': a class needs two different images that can be "),
         ([], "nowhere", "nowhere does not exist; expected DIR/train/<class>/"),
         (["x/a/1.txt"], "x", "x/a holds no images (.bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp)"),
         (["photos.zip"], "photos.zip", "photos.zip is no folder and no list: extract an archive first"),
