@@ -94,7 +94,7 @@ def test_a_network_that_nothing_can_export(inspected):
     ("arguments", "message"),
     [
         (("resnet19",), "error: model 'resnet19' is not known to timm; near matches: resnet18"),
-        (("vargconvnet_32", "--size", "30"), "is not a multiple of the network's total stride 16"),
+        (("vargconvnet_32", "--size", "30"), "is not allowed, must be a multiple of 16, the network's total stride"),
         (("resnet18", "--size", "0"), "2"),
     ],
 )
