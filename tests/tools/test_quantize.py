@@ -22,6 +22,8 @@ from pipeline.cli import run
 from pipeline.float_model import float_model
 from pipeline.forms import stored_program
 from pipeline.params import load_params
+from pipeline.quantized import run_selfcheck
+from storage.errors import InputError
 from storage.files import sha256
 from storage.model_file import load_model
 from tools import quantize
@@ -125,6 +127,13 @@ def test_all_forms_a_report_and_a_proof_of_images_without_labels(folder, monkeyp
     alike = int((expected.argmax(1) == found.argmax(1)).sum())
     assert f"predicts as the float network on {alike} of 12 images\n" in said
     assert (expected - found).abs().max() < 0.1
+    check = Path("out/c/selfcheck.c")
+    other = re.sub(
+        r"(golden_logits\[\] = \{\s*)(-?\d+)", lambda found: f"{found[1]}{int(found[2]) + 1}", check.read_text()
+    )
+    check.write_text(other)
+    with pytest.raises(InputError, match=r"^out/c/selfcheck\.c: FAIL: picture 0, class 0: got -?\d+, expected -?\d+$"):
+        run_selfcheck(Path("out"))
     index = json.loads(Path("out/golden/index.json").read_text())
     assert index["images"] == [*range(8)] and index["labels"] == [-1] * 8
     page = " ".join(text(tree(Path("out/report.html").read_text())).split())
