@@ -36,8 +36,8 @@ class Execution:
         if not self.compile:
             return network
         torch._inductor.config.deterministic = torch.are_deterministic_algorithms_enabled()
-        # PyTorch's cache of compiled graphs tells these settings apart, but not ATEN_CPU_CAPABILITY: without this, vectors
-        # of a graph that another process has left there may be wider than those that this process compiles
+        # PyTorch's cache of compiled graphs tells these settings apart, but not ATEN_CPU_CAPABILITY: without this, the
+        # vectors of a graph that another process has left there may be wider than those that this process compiles
         torch._inductor.config.cpp.simdlen = BITS.get(torch.backends.cpu.get_cpu_capability())
         torch._dynamo.config.recompile_limit = SHAPES  # an argument of compile only since PyTorch 2.13
         return torch.compile(network, dynamic=False)
