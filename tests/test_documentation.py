@@ -62,7 +62,7 @@ PRINTS = {
     "python -m tools.predict": r"\d+\.\d+ %  \w+",
     "python -m tools.verify": r"\.lmdb: [1-9]\d* records are whole, digest \w{64}",
     "python -m tools.view": r"sheet\.png",
-    "python -m tools.watch": r"epoch \d+ of \d+, step \d+ of \d+.*val_top1",
+    "python -m tools.watch": r"^done, \d+ epochs$.*^best top-1 [\d.]+ % in epoch \d+$.*top-1 %, validation +loss",
     "timeout": "",  # killed or stopped; what follows resumes
     "/tmp/selfcheck": r"PASS",
 }
