@@ -52,7 +52,7 @@ class Extent:
     Attributes:
         images: Number of images that are packed.
         width, height: Size of a synthetic image in pixels.
-        loaded: Number of images of an epoch that is loaded, in many batches: at its ends not all threads have work.
+        loaded: Number of images of an epoch that is loaded. It has many batches, since at its ends some threads idle.
         batch: Images per batch.
         size: Size of a loaded image in pixels.
         records: Records of the large database.
