@@ -187,9 +187,9 @@ verify: setup  ## read every record of the databases, and compare results and DV
 	@python -m tools.verify
 
 .PHONY: new
-new: setup  ## look at your images and write the params.yaml that fits them: make new DATA=DIR (NETWORK=resnet18 SIZE=224)
+new: setup  ## look at your images and write the params.yaml that fits them: make new DATA=DIR (NETWORK=resnet18 CHECKPOINT=best.pt SIZE=224)
 	@test -n "$$DATA" || { echo 'error: no images; e.g. make new DATA=photos'; exit 1; }
-	@python -m tools.new $(if $(NETWORK),--network "$$NETWORK") $(if $(SIZE),--size "$$SIZE") -- "$$DATA"
+	@python -m tools.new $(if $(NETWORK),--network "$$NETWORK") $(if $(CHECKPOINT),--checkpoint "$$CHECKPOINT") $(if $(SIZE),--size "$$SIZE") -- "$$DATA"
 
 .PHONY: recipe
 recipe: setup  ## set params.yaml to recipes/NAME.yaml and print what changes: make recipe NAME=imagenet

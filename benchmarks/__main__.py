@@ -5,8 +5,9 @@
 
 Subjects: data (packing and loading, against torchvision, timm, webdataset and FFCV), train (training steps, against
 timm), quantize (quantization-aware training, against torchao and Brevitas), deploy (each file in its runtime, and those
-of other quantizers), scale (growth with size), methods (what each method of calibration is worth), gpu (what
-docs/training.md claims of a GPU) and plan (what limits training on many GPUs); the last three are no part of the page.
+of other quantizers), scale (growth with size), methods (what each method of calibration is worth), finetune (top-1 of
+photographs, against timm), gpu (what docs/training.md claims of a GPU) and plan (what limits training on many GPUs);
+the last four are no part of the page.
 A subject replaces its part of benchmarks.json in FOLDER (runs/bench), and benchmarks.md and scale.md beside it are
 written anew; --against says what moved since the results of another such file.
 """
@@ -25,7 +26,7 @@ from benchmarks.results import cases
 from pipeline.cli import run
 from pipeline.paths import runs_folder
 
-SUBJECTS = ("data", "train", "quantize", "deploy", "scale", "methods", "gpu", "plan")
+SUBJECTS = ("data", "train", "quantize", "deploy", "scale", "methods", "finetune", "gpu", "plan")
 
 
 def main() -> None:

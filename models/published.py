@@ -1,10 +1,11 @@
 """How the images of a network are prepared, as timm and torchvision publish it with their weights."""
 
-import math
 from dataclasses import dataclass
 
 from models.own_source import is_own
 from models.registry import TORCHVISION
+
+FILTERS = ("bilinear", "bicubic")  # of `input.resample`
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,15 @@ class Published:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def resize(self, size: int) -> int:
-        """The short side before the centre crop to `size`, rounded down as timm does."""
-        return math.floor(size / self.crop + 1e-6)
+    @property
+    def filter(self) -> str:
+        """That of FILTERS which is `resample`, or takes its place."""
+        return self.resample if self.resample in FILTERS else FILTERS[1]
+
+
+def without_tag(name: str) -> str:
+    """The network's name without the tag of weights that a name of timm may have."""
+    return name if is_own(name) or name.startswith(TORCHVISION) else name.partition(".")[0]
 
 
 def published(name: str) -> Published | None:

@@ -5,6 +5,7 @@ It only warns; `pipeline.code` leaves it out of the code that results depend on.
 
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from math import floor
 from statistics import median
 
 from imagedb.reader import ImageDatabase
@@ -13,6 +14,7 @@ from pipeline.params import Params
 
 LOOKED_AT = 1000  # images of a database
 LEAST = 1 / 5  # of an image's area that the network should see
+USUAL = 224 / 256  # part of the resized short side that a centre crop is
 FAR = 4  # times the input's side: images of which the network sees little detail
 SMALL, LARGE = 48, 128  # pixels of the short side: photographs have more than SMALL if their sizes differ, or LARGE
 
@@ -23,9 +25,9 @@ def warn_of_views(database: ImageDatabase, params: Params) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def resize_for(size: int) -> int:
-    """The usual short side before a centre crop of `size` pixels: 256 for 224."""
-    return size * 8 // 7
+def resize_for(size: int, crop: float = USUAL) -> int:
+    """The short side before a centre crop of `size` pixels that is this part of it, rounded down as timm does."""
+    return floor(size / crop + 1e-6)
 
 
 def short_side(sizes: Collection[Size]) -> int:
@@ -56,6 +58,11 @@ def unfitting(sizes: Mapping[str, Size], params: Params) -> Iterator[str]:
         smaller = resize_for(size)
         mended = any(seen(image, size, smaller) >= LEAST for image in cut.values())
         yield text + (f"set input.resize to {smaller}" if mended else "they are long, so cut them or leave them out")
+    if resize is not None and resize < size:
+        yield (
+            f"input.resize {resize} is below input.size {size}, so the network sees a border around each image: set "
+            f"input.resize to {resize_for(size)}, or to {size} for the whole short side"
+        )
     side = short_side(sizes.values())
     if side >= FAR * size:
         yield (

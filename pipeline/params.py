@@ -198,7 +198,7 @@ class Params(Steps):
 
     @model_validator(mode="after")
     def _blocks_fit_together(self) -> Self:
-        if problems := [*self._thresholds(), *self._paddings()]:
+        if problems := [*self._thresholds(), *self._paddings(), *self._start()]:
             raise InputError("; ".join(problems))
         return self
 
@@ -222,6 +222,15 @@ class Params(Steps):
                     f"{block}.crop_padding {augment.crop_padding} is not allowed, must be below input.size, which is "
                     f"{self.input.size}"
                 )
+
+    def _start(self) -> Iterator[str]:
+        """Weights that would be gone when training starts."""
+        start = self.train.init_from
+        if start and Path(start.file).absolute().is_relative_to(Path("artifacts").absolute()):
+            yield (
+                f"train.init_from.file {start.file} is not allowed, must lie outside artifacts, whose files are "
+                "removed before they are made again: copy it, e.g. to runs"
+            )
 
     @property
     def float_recipe(self) -> Recipe:

@@ -6,6 +6,7 @@ results depend on, so that a change of the quantizer trains no float network aga
 
 from torch import nn
 
+from fixedpoint.program import EXACT8, PORTABLE
 from fixedpoint.trial import try_quantization
 from pipeline.params import Params
 from storage.errors import InputError
@@ -26,3 +27,19 @@ def refuse_unquantizable(network: nn.Module, params: Params) -> None:
     trial = try_quantization(network, (3, size, size), options.arithmetic, options.weight_bits)
     if trial.causes:
         raise InputError(f"{params.model.name} cannot be quantized, so it is not trained: {'; '.join(trial.causes)}")
+
+
+def arithmetic_for(network: nn.Module, name: str, size: int) -> tuple[str, str]:
+    """The arithmetic that a network of `model.name` needs at this size, portable if possible, and why.
+
+    Raises:
+        InputError: If it cannot be quantized in any, whatever its weights; names all causes.
+    """
+    shape = (3, size, size)
+    portable = try_quantization(network, shape, PORTABLE)
+    if not portable.causes:
+        return PORTABLE, "the same bits in every runtime"
+    trial = try_quantization(network, shape, EXACT8) if portable.captured else portable
+    if trial.causes:
+        raise InputError(f"{name} cannot be quantized: {'; '.join(trial.causes)}")
+    return EXACT8, f"portable does not have it all: {'; '.join(portable.causes)}"

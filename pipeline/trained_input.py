@@ -4,13 +4,13 @@ import argparse
 from typing import Any
 
 from models.own_source import is_own
-from models.published import Published, published
-from models.registry import TORCHVISION, create_model
+from models.published import FILTERS, Published, published, without_tag
+from models.registry import create_model
+from pipeline.framing import resize_for
 from pipeline.params import Params, check_params
 from pipeline.yaml_file import parse_yaml
 from storage.errors import InputError
 
-FILTERS = ("bilinear", "bicubic")
 ANY_SIZE = 224  # of which every network can be made
 
 
@@ -27,14 +27,16 @@ def trained_input(params: Params, given: argparse.Namespace) -> tuple[Params, li
     lacking = [option for option in ("size", "normalization") if getattr(given, option) is None]
     if known is None and lacking:
         if not is_own(given.model):
-            create_model(_name(given.model), None, ANY_SIZE, {})  # whose message says more of a name that is unknown
+            create_model(
+                without_tag(given.model), None, ANY_SIZE, {}
+            )  # whose message says more of a name that is unknown
         raise InputError(
             f"nothing is published on how images are prepared for {given.model}: add "
             f"{' and '.join(f'--{option}' for option in lacking)}, as in its training"
         )
     size, of_size = (known.size, known.source) if known and given.size is None else (given.size, "--size")
     found: dict[str, tuple[Any, str]] = {
-        "model.name": (_name(given.model), ""),
+        "model.name": (without_tag(given.model), ""),
         "model.normalization": _normalization(given.normalization, known),
         "input.size": (size, of_size),
         "input.resize": _resize(given.resize, size, known),
@@ -53,11 +55,6 @@ def trained_input(params: Params, given: argparse.Namespace) -> tuple[Params, li
         values[block][key] = value
     said = [f"{name}: {value}" + (f"  ({where})" if where else "") for name, (value, where) in found.items()]
     return check_params(values, "the options"), said
-
-
-def _name(model: str) -> str:
-    """The network's name without the tag of weights that a name of timm may have."""
-    return model if is_own(model) or model.startswith(TORCHVISION) else model.partition(".")[0]
 
 
 def _normalization(option: str | None, known: Published | None) -> tuple[dict[str, list[float]] | None, str]:
@@ -80,7 +77,7 @@ def _resize(option: int | None, size: int, known: Published | None) -> tuple[int
         return option, "--resize"
     if known is None:
         return size, "as the size: the whole short side"
-    return known.resize(size), f"size / {known.crop:g}, the crop of {known.source}"
+    return resize_for(size, known.crop), f"size / {known.crop:g}, the crop of {known.source}"
 
 
 def _resample(option: str | None, known: Published | None) -> tuple[str, str]:
@@ -88,6 +85,6 @@ def _resample(option: str | None, known: Published | None) -> tuple[str, str]:
         return option, "--resample"
     if known is None:
         return FILTERS[0], "unless stated"
-    if known.resample in FILTERS:
-        return known.resample, known.source
-    return FILTERS[1], f"in the place of {known.resample} of {known.source}"
+    if known.resample == known.filter:
+        return known.filter, known.source
+    return known.filter, f"in the place of {known.resample} of {known.source}"

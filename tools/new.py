@@ -1,6 +1,6 @@
 """Look at your images, and write the params.yaml that fits them: each value that changes is printed with its reason.
 
-python -m tools.new DIR [--network NAME] [--size PIXELS] [--dry-run]
+python -m tools.new DIR [--network NAME] [--checkpoint FILE] [--size PIXELS] [--dry-run]
 
 DIR holds train/<class>/ and val/<class>/, or <class>/ alone; or two lists of paths, or the archives of ImageNet; a list
 can stand in its place. What is not split is: a fifth of each class becomes val.jsonl, the rest train.jsonl, two lists
@@ -27,7 +27,7 @@ from pipeline.cli import run
 from pipeline.params import check_params
 from pipeline.paths import require
 from pipeline.sources import open_source
-from pipeline.survey import Choice, choices, of_imagenet
+from pipeline.survey import Choice, Weights, choices, of_imagenet
 from pipeline.yaml_file import parse_yaml, read_yaml
 from storage.errors import InputError
 from storage.files import whole_file
@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="DIR", help="a folder of images, or a list")
     parser.add_argument("--network", metavar="NAME", help="model.name (default: that of the sample)")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of that network to start from")
     parser.add_argument("--size", type=int, help="input.size in pixels (default: chosen by the images)")
     parser.add_argument("--dry-run", action="store_true", help="only print, and write no file")
     arguments = parser.parse_args()
@@ -51,29 +52,59 @@ def main() -> None:
     found = layout(arguments.data)
     recipe = IMAGENET if found.kind == "imagenet" else BASE
     base = merged(read_yaml(require(BASE, "git restore recipes")), read_yaml(recipe))
-    if arguments.network:
-        base["model"] |= {"name": arguments.network, "arguments": {}}
-    if arguments.network or arguments.size:
-        try_to_make(base["model"], arguments.size or base["input"]["size"])
+    asked = arguments.network or arguments.checkpoint
+    weights = None
+    if asked or arguments.size:
+        weights = try_to_make(base["model"], arguments, arguments.size or base["input"]["size"])
     if recipe == IMAGENET:
         sources = [open_source(found.kind, str(found.root), name, None) for name in ("train", "val")]
         train, val = (source.survey().images for source in sources)
-        chosen = of_imagenet(train, val, sources[0].class_names, base, arguments.size)
+        class_names = sources[0].class_names
+        fitting = of_imagenet(train, val, class_names, base, arguments.size, weights)
     else:
         found, looks, class_names = looked_at(found, base["seed"], arguments.dry_run)
-        chosen = choices(looks["train"], looks["val"], class_names, base, arguments.size)
-    write(found, [*places(found), *chosen], base, recipe, arguments.dry_run)
+        fitting = choices(looks["train"], looks["val"], class_names, base, arguments.size, weights)
+    chosen = [*places(found), *fitting]
+    if asked:
+        chosen.append(Choice("model.name", base["model"]["name"], "as asked for"))
+        chosen.append(arithmetic(with_choices(base, chosen), len(class_names)))
+    write(found, chosen, base, recipe, arguments.dry_run)
 
 
-def try_to_make(model: dict[str, Any], size: int) -> None:
-    """Make a network with random weights.
+def with_choices(base: dict[str, Any], chosen: Iterable[Choice]) -> dict[str, Any]:
+    """All values, with those that were chosen."""
+    return reduce(merged, map(unfolded, chosen), base)
+
+
+def try_to_make(model: dict[str, Any], arguments: argparse.Namespace, size: int) -> Weights | None:
+    """Make a network with random weights, and look at those that it is to start from.
 
     Raises:
-        InputError: If there is none of that name, or it does not take images of that size.
+        InputError: If there is none of that name, or it does not take images of that size, or weights of that file.
     """
+    from models.published import without_tag
     from models.registry import create_model  # which imports PyTorch, for seconds
+    from pipeline.start import network_in, weights_for
 
+    file, tagged = arguments.checkpoint, arguments.network
+    if tagged:
+        model |= {"name": without_tag(tagged), "arguments": {}}
+    if file:
+        model |= {} if tagged else network_in(file)
+        return weights_for(model, tagged or model["name"], file, arguments.size)
     create_model(model["name"], 2, size, model["arguments"])
+    return None
+
+
+def arithmetic(values: Mapping[str, Any], classes: int) -> Choice:
+    """The arithmetic that the network needs, which is tried.
+
+    Raises:
+        InputError: If it cannot be quantized; names all causes.
+    """
+    from pipeline.start import arithmetic_choice
+
+    return arithmetic_choice(values["model"], classes, values["input"]["size"])
 
 
 def looked_at(found: Layout, seed: int, dry_run: bool) -> tuple[Layout, dict[str, list[Look]], list[str]]:
@@ -170,7 +201,7 @@ def places(found: Layout) -> list[Choice]:
 
 def write(found: Layout, chosen: Sequence[Choice], base: dict[str, Any], recipe: Path, dry_run: bool) -> None:
     """Write params.yaml with the values that were chosen, and print each that changes."""
-    values = reduce(merged, map(unfolded, chosen), base)
+    values = with_choices(base, chosen)
     check_params(values, PARAMS)
     text, reasons = BASE.read_text(encoding="utf-8"), {choice.key: choice.reason for choice in chosen}
     top = f"# The images in {printable(str(found.root), None)}; `make new` has written this file.\n"

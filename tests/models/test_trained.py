@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from models.trained import load_trained
+from models.trained import described, find_start, load_trained
 from storage.errors import InputError
+from storage.model_file import ModelInfo, save_model
 
 TEXT = """
 from torch import nn
@@ -114,3 +115,25 @@ def test_another_network_than_the_files_is_named(network, tmp_path):
     torch.save(WEIGHTS, tmp_path / "w.pt")
     with pytest.raises(InputError, match=r"\(for .*theirs\.py:net\) does not fit: body\.bias is \[4\] and not \[6\]"):
         load(network, tmp_path / "w.pt", width=6)
+
+
+@pytest.mark.parametrize("more", [{}, {"neck": 1}], ids=["all", "without a last layer"])
+def test_a_start_for_other_classes(network, tmp_path, more):
+    torch.save({name: each for name, each in WEIGHTS.items() if not more or "head" not in name}, tmp_path / "w.pt")
+    found = find_start(network, tmp_path / "w.pt", 8, {})
+    assert found.classes == (None if more else CLASSES) and found.last == ["head"]
+
+
+def test_a_start_needs_all_other_layers(network, tmp_path):
+    torch.save({name: each for name, each in WEIGHTS.items() if name != "body.bias"}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"w\.pt \(for .*:net\) does not fit: body\.bias is missing"):
+        find_start(network, tmp_path / "w.pt", 8, {})
+
+
+def test_what_a_file_says_of_itself(tmp_path):
+    info = ModelInfo("resnet18", {}, 2, 64, "yuv444", ["a", "b"], None, "bicubic")
+    save_model(tmp_path / "ours.safetensors", "float", {"x": torch.ones(1)}, info)
+    save_file({"x": torch.ones(1)}, tmp_path / "theirs.safetensors")
+    torch.save({"x": torch.ones(1)}, tmp_path / "theirs.pt")
+    assert described(tmp_path / "ours.safetensors") == info
+    assert described(tmp_path / "theirs.safetensors") is described(tmp_path / "theirs.pt") is None

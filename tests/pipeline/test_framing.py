@@ -41,6 +41,8 @@ def test_the_share_of_an_image_that_the_network_sees(image, size, resize, share)
 
 def test_the_usual_resize():
     assert [resize_for(size) for size in (224, 64, 32)] == [256, 73, 36]
+    # as timm crops, whose resnet18 has 0.95 (235.8 rounded down), and torchvision, whose mobilenet_v2 sees 224 of 232
+    assert [resize_for(224, crop) for crop in (0.95, 224 / 232, 1)] == [235, 232, 224]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,12 @@ def test_a_view_of_a_corner_names_the_worst_image_and_the_resize():
     (long,) = unfitting({"a.jpg": (2000, 200), "b.jpg": (300, 200)}, with_values(128, 146))
     assert long.startswith("the network sees less than a fifth of 1 of 2 images, such as a.jpg (2000 x 200 pixels): ")
     assert long.endswith("they are long, so cut them or leave them out")
+
+
+def test_a_resize_below_the_size_leaves_a_border():
+    (border,) = unfitting({"a.jpg": (100, 80)}, with_values(64, 40))
+    assert border.startswith("input.resize 40 is below input.size 64, so the network sees a border around each image: ")
+    assert border.endswith("set input.resize to 73, or to 64 for the whole short side")
 
 
 def test_images_far_larger_than_the_input():

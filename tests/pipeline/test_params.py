@@ -257,6 +257,11 @@ def test_wrong_types(params, name, value, expected):
         ),
         ("qat.augment.crop_padding", 40, "qat.augment.crop_padding 40 is not allowed, must be below input.size"),
         ("input.size", 4, "augment.crop_padding 4 is not allowed, must be below input.size, which is 4; qat.augment."),
+        (
+            "train.init_from",
+            {"file": "artifacts/float/model.safetensors", "sha256": "0", "new_layers": []},
+            "train.init_from.file artifacts/float/model.safetensors is not allowed, must lie outside artifacts, whose ",
+        ),
         ("card.digest", "XY", "card.digest: 'XY' is not allowed, must match pattern"),
         ("qat.target_threshold", 0.92, "qat.target_threshold 0.92 is not allowed, must be between the smoothed labels"),
         ("execution.decode", "cuda", "execution: execution.decode is cuda, but execution.device is cpu"),

@@ -9,7 +9,7 @@ from torch import nn
 
 from pipeline import quantizable
 from pipeline.params import Params, load_params
-from pipeline.quantizable import refuse_unquantizable
+from pipeline.quantizable import arithmetic_for, refuse_unquantizable
 from stages import train_float
 from storage.errors import InputError
 
@@ -52,3 +52,11 @@ def test_train_float_refuses_before_it_trains(monkeypatch):
     monkeypatch.setattr(train_float, "fit_stage", lambda *given: pytest.fail("it trains"))
     with pytest.raises(InputError, match=r"^mine cannot be quantized, so it is not trained: .* table"):
         train_float.main()
+
+
+def test_the_arithmetic_that_a_network_needs():
+    assert arithmetic_for(nn.Sequential(BAD[0], nn.ReLU(), *BAD[3:]), "mine", 3)[0] == "portable"
+    needed, why = arithmetic_for(nn.Sequential(*BAD[:2], *BAD[3:]), "mine", 3)
+    assert needed == "exact8" and "table" in why
+    with pytest.raises(InputError, match=r"^mine cannot be quantized: .*group_norm"):
+        arithmetic_for(BAD, "mine", 3)

@@ -8,7 +8,7 @@ from imagedb.looks import Look
 from imagedb.sizes import Size
 from pipeline.framing import unfitting
 from pipeline.params import check_params
-from pipeline.survey import choices, of_imagenet
+from pipeline.survey import Prepared, Weights, choices, of_imagenet
 from tools.new import unfolded
 from tools.recipe import merged
 
@@ -20,8 +20,10 @@ def looks(count: int, sizes: list[Size], suffix: str = "jpg", grey: bool = False
     return [Look(f"{n}.{suffix}", n % 3, b"%d" % n, sizes[n % len(sizes)], grey) for n in range(count)]
 
 
-def chosen(train: list[Look], val: list[Look], classes=("a b", "bee", "cat"), size=None, base=BASE) -> dict:
-    found = [*choices(train, val, classes, base, size)]
+def chosen(
+    train: list[Look], val: list[Look], classes=("a b", "bee", "cat"), size=None, base=BASE, weights=None
+) -> dict:
+    found = [*choices(train, val, classes, base, size, weights)]
     values = base
     for choice in found:
         assert choice.reason
@@ -94,6 +96,42 @@ def test_a_network_and_a_size_of_the_users_own():
     base = merged(BASE, {"model": {"name": "resnet18", "arguments": {}}})
     values = chosen(looks(60, PHOTOS), looks(12, PHOTOS), size=224, base=base)
     assert (values["input.size"], values["input.resize"]) == (224, 256) and "model.arguments" not in values
+
+
+RESNET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+PREPARED = Prepared("timm's resnet18", 224, 0.95, "bicubic", "rgb", RESNET)
+
+
+@pytest.fixture
+def weights(tmp_path) -> Weights:
+    (tmp_path / "w.pt").write_bytes(b"abc")
+    return Weights(tmp_path / "w.pt", 1000, ["fc"], PREPARED)
+
+
+def test_trained_weights(weights):
+    values = chosen(looks(600, PHOTOS, "png"), looks(120, PHOTOS, "png"), weights=weights)
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc", in FIPS 180-2
+    assert values["train.init_from"] == {"file": str(weights.file), "sha256": digest, "new_layers": ["fc"]}
+    assert (values["input.size"], values["input.resize"], values["input.resample"]) == (224, 235, "bicubic")
+    assert (values["model.normalization"], values["input.color_space"]) == (RESNET, "rgb")
+    assert (values["batch_size"], values["epochs"]) == (32, 30)  # 18 steps, 600 / 18 = 33
+    assert (values["lr"], values["qat.lr"]) == pytest.approx((0.01, 0.001))  # a fifth of 0.05 and of 0.005
+
+
+def test_as_many_classes_keep_the_last_layer(weights):
+    same = chosen(looks(60, PHOTOS), looks(12, PHOTOS), weights=weights._replace(classes=3))
+    assert same["train.init_from"]["new_layers"] == []
+    headless = chosen(looks(60, PHOTOS), looks(12, PHOTOS), weights=weights._replace(classes=None))
+    assert headless["train.init_from"]["new_layers"] == ["fc"]
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "expected"), [(224, None, 224), (200, None, 192), (20, None, 32), (500, 160, 160)]
+)
+def test_the_size_is_that_of_the_weights_if_images_are_as_large(weights, side, size, expected):
+    sizes = [(side, side), (side, side + 1)]
+    values = chosen(looks(60, sizes), looks(12, sizes), size=size, weights=weights)
+    assert values["input.size"] == expected and "model.arguments" not in values
 
 
 @pytest.mark.parametrize("classes", ["0123456789", ["turn left", "turn right", "stop"]])

@@ -1,5 +1,6 @@
 """`make new`: what it says of images, and the params.yaml that it writes."""
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from imagenet_archives import SYNSETS, jpeg, write_devkit, write_train, write_val
 from photographs import write_photographs
 from PIL import Image
@@ -14,8 +17,11 @@ from project import REPOSITORY, environment
 
 from imagedb.images import SUFFIXES
 from imagedb.sources.image_list import ImageListSource
+from models.pretrained import load_weights
+from models.registry import create_model
 from pipeline.params import load_params
 from pipeline.sources import open_source
+from storage.model_file import ModelInfo, save_model
 from tools import new
 
 
@@ -126,6 +132,79 @@ def test_a_folder_elsewhere_has_its_whole_path_and_a_dry_run_writes_nothing(call
     assert f"pack.root: data/fashion_mnist -> {root}  # where they are" in lines
     assert any(line.startswith("model.name: vargconvnet_32 -> resnet18  # ") for line in lines)
     assert any(line.startswith("input.size: 32 -> 64  # ") for line in lines)
+
+
+def photographs_and_weights() -> None:
+    """pets/<class>/*.jpg, three classes, and weights.pt of a resnet18 for seven."""
+    write_photographs(Path("pets"), 5)
+    torch.manual_seed(0)
+    network = timm.create_model("resnet18", num_classes=7)
+    torch.save({"epoch": 3, "state_dict": {f"model.{k}": v for k, v in network.state_dict().items()}}, "weights.pt")
+
+
+def test_weights_to_start_from(call):
+    photographs_and_weights()
+    lines, mistake = call("pets", "--network", "resnet18", "--checkpoint", "weights.pt", "--size", "64")
+    assert mistake is None
+    params = load_params()
+    start = params.train.init_from
+    digest = hashlib.sha256(Path("weights.pt").read_bytes()).hexdigest()
+    assert (start.file, start.sha256, start.new_layers) == ("weights.pt", digest, ("fc",))
+    assert (params.model.name, params.input.size, params.input.resize) == ("resnet18", 64, 67)  # 64 / 0.95
+    assert params.model.normalization.mean == (0.485, 0.456, 0.406)
+    assert (params.input.color_space, params.input.resample) == ("rgb", "bicubic")
+    assert "model.name: vargconvnet_32 -> resnet18  # as asked for" in lines
+    model = create_model(params.model.name, 3, 64, {}, params.model.normalization.model_dump())
+    assert load_weights(model, start.file, start.sha256, start.new_layers).startswith("120 tensors from weights.pt")
+    assert call("pets", "--network", "resnet18.tv_in1k", "--checkpoint", "weights.pt", "--size", "64")[1] is None
+    again = load_params()
+    assert (again.model.name, again.input.resize, again.input.resample) == ("resnet18", 73, "bilinear")  # 64 / 0.875
+
+
+def test_a_model_file_of_this_repository_names_its_network(call):
+    write_photographs(Path("pets"), 5)
+    model = create_model("vargconvnet_32", 2, 32, {"channels": [8, 8, 8, 16, 16]})
+    info = ModelInfo("vargconvnet_32", {"channels": [8, 8, 8, 16, 16]}, 2, 32, "yuv444", ["a", "b"])
+    save_model("ours.safetensors", "float", model.state_dict(), info)
+    assert call("pets", "--checkpoint", "ours.safetensors")[1] is None
+    params = load_params()
+    assert params.model.arguments == {"channels": [8, 8, 8, 16, 16]} and params.model.normalization is None
+    assert (params.input.size, params.input.color_space) == (32, "yuv444")
+    assert params.train.init_from.new_layers == ("head.classifier.bn", "head.classifier.conv")
+
+
+def test_a_network_that_portable_arithmetic_has_not(call):
+    write_photographs(Path("pets"), 5)
+    lines, mistake = call("pets", "--network", "mobilenetv3_small_050", "--size", "64")
+    assert mistake is None and load_params().calibrate.arithmetic == "exact8"
+    assert any(line.startswith("calibrate.arithmetic: portable -> exact8  # portable ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mistake"),
+    [
+        (["--checkpoint", "weights.pt"], "weights.pt does not say of which network it is: add NETWORK, e.g. NETWORK="),
+        (["--checkpoint", "nowhere.pt", "--network", "resnet18"], "there is no checkpoint nowhere.pt"),
+        (
+            ["--checkpoint", "weights.pt", "--network", "resnet34"],
+            "checkpoint weights.pt (for resnet34) does not fit: ",
+        ),
+        (
+            ["--checkpoint", "weights.pt", "--network", "resnet19"],
+            "model 'resnet19' is not known to timm; near matches",
+        ),
+        (
+            ["--checkpoint", "weights.pt", "--network", "vargconvnet_32"],
+            "nothing is published on how images are prepare",
+        ),
+    ],
+)
+def test_networks_and_weights_that_do_not_go(call, arguments, mistake):
+    photographs_and_weights()
+    before = Path("params.yaml").read_bytes()
+    _, error = call("pets", *arguments)
+    assert error.startswith(f"error: {mistake}") and "\n" not in error
+    assert Path("params.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize(
