@@ -19,6 +19,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.options import options
 from benchmarks.page import table, where_time_goes, write_page
 from benchmarks.plan import write_plan
 from benchmarks.record import Part, load, moved, origin, save
@@ -40,6 +41,7 @@ def main() -> None:
     subject = arguments.subject
     sys.argv = [f"python -m benchmarks {subject}", *arguments.options]
     start = time.perf_counter()
+    options(subject)  # --help and mistakes, before imports that take seconds
     results = importlib.import_module(f"benchmarks.{subject}").main()
     if results is None:  # nothing that is compared with others
         return

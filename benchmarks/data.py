@@ -14,7 +14,6 @@ It takes about a quarter of an hour on 2 cores. benchmarks/data_peers.py describ
 makes "rgb", as the peers do, or "yuv444", which recipes/imagenet.yaml trains with.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -34,6 +33,7 @@ from PIL import Image
 
 from benchmarks import data_ours as ours
 from benchmarks import data_peers as peers
+from benchmarks.options import options
 from benchmarks.profiles import explained, sampled
 from benchmarks.results import Result, timed
 from benchmarks.timing import interleaved_rounds
@@ -77,12 +77,7 @@ CLASSES, DISTINCT, CROPPED = 10, 300, 0.8  # synthetic: classes, different image
 
 
 def main() -> list[Result]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="a folder of class folders, in place of synthetic images")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--quick", action="store_true", help="a few small images, to test that everything works")
-    arguments = parser.parse_args()
+    arguments = options("data")
     sys.unraisablehook = lambda _: None  # numba, which FFCV uses, fails to free its functions
     warnings.simplefilter("ignore")  # the peers' deprecations
     extent = QUICK if arguments.quick else Extent()

@@ -10,7 +10,6 @@ Sizes are those of the files; memory is the peak of a process that loads the fil
 had after its imports; of the C, which is a program of its own, the bytes of its activations and constants.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -25,6 +24,7 @@ import torch
 from benchmarks.deploy_files import Network, network_of, write_files
 from benchmarks.deploy_memory import peak_memory
 from benchmarks.deploy_runtimes import CONTESTANTS, Contestant, Simulation, Work, one_line
+from benchmarks.options import options
 from benchmarks.profiles import explained, of_onnx, sampled
 from benchmarks.results import DIFFER, Result, timed
 from benchmarks.timing import interleaved_rounds
@@ -36,16 +36,10 @@ SECONDS = 0.2  # of a turn, about
 SLOW = 4.0  # seconds: who takes longer for a batch has no turns
 PATIENCE = 10.0  # seconds: a simulation that would take longer for a batch is left out of the comparison
 CLOSE = 1e-4  # of the largest logit: float logits that differ less are the same
-NETWORKS = ("sample", "vargconvnet:224", "mobilenetv2_100:224", "resnet18:224")
 
 
 def main() -> list[Result]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), metavar="NAME:SIZE")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32], help="images at a time (default: 1 32)")
-    parser.add_argument("--quick", action="store_true", help="the pipeline's network, one image at a time")
-    arguments = parser.parse_args()
+    arguments = options("deploy")
     if arguments.quick:
         arguments.networks, arguments.batches = ["sample"], [1]
     os.environ.pop("ONEDNN_MAX_CPU_ISA", None)  # both keep PyTorch, and with it the peers, from the processor's best

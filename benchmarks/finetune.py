@@ -10,7 +10,6 @@ epochs, batch and size, its own transforms, AdamW, and a cosine schedule with wa
 validation images: after the last epoch, after the best one, and of ours as integers.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -31,6 +30,7 @@ from timm.data import ImageDataset, create_loader, resolve_data_config
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
+from benchmarks.options import options
 from pipeline.params import Params, load_params
 from pipeline.paths import runs_folder
 from storage.errors import InputError
@@ -43,11 +43,7 @@ CLASSES |= {("0.0", "mono"): "one crystal", ("0.0", "poly"): "many crystals"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--lr", type=float, default=0.0003, help="of timm's loop (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="one seed")
-    arguments = parser.parse_args()
+    arguments = options("finetune")
     folder = runs_folder().absolute() / "finetune"
     shutil.rmtree(folder, ignore_errors=True)
     photographs, weights = folder / "photographs", folder / "lite0.safetensors"
@@ -178,7 +174,3 @@ def train_timm(photographs: Path, weights: Path, params: Params, lr: float, seed
             right = torch.cat([model(x).argmax(1) == labels for x, labels in val])
         curve.append(100 * right.float().mean().item())
     return curve[-1], max(curve)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,6 @@ well, and one for which no time is left says so. With --device cpu everything is
 works; speeds have no goals there. benchmarks/gpu_checks.py has the checks.
 """
 
-import argparse
 import platform
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import torch
 
 from benchmarks.gpu_checks import CHECKS, LARGE, SMALL
 from benchmarks.gpu_rows import Row
+from benchmarks.options import options
 from pipeline.machine import prepare
 from pipeline.params import load_params
 from pipeline.paths import runs_folder
@@ -25,10 +25,7 @@ from storage.files import write_json
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--minutes", type=float, default=10, help="after which no further check begins")
-    arguments = parser.parse_args()
+    arguments = options("gpu")
     params = load_params()
     device = prepare(params.execution.model_copy(update={"device": arguments.device}))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"

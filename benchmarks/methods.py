@@ -8,7 +8,6 @@ reaches by shifts alone: float scales, for each channel of weights and each tens
 symmetric int8, without and with the same bias correction.
 """
 
-import argparse
 import math
 import time
 import warnings
@@ -18,9 +17,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from benchmarks.options import options
 from benchmarks.ranges import divergence, percentile, with_ranges
 from evaluation.score import predict, score
-from fixedpoint.program import EXACT8, INPUT, PORTABLE, Evaluator, Op, Program, is_fixed
+from fixedpoint.program import INPUT, Evaluator, Op, Program, is_fixed
 from fixedpoint.program.floating import FloatEvaluator
 from fixedpoint.quantize.calibrate import calibrate
 from fixedpoint.quantize.correct import correct_biases, mean_error
@@ -40,9 +40,7 @@ GRID = [2 ** (-part / 8) for part in range(12)]  # of scales, as fractions of th
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arithmetic", nargs="+", choices=(PORTABLE, EXACT8), default=[EXACT8])
-    arguments = parser.parse_args()
+    arguments = options("methods")
     params = load_params()
     prepare(params.execution)
     warnings.simplefilter("ignore")  # of tensors that share an exponent

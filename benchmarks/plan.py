@@ -7,7 +7,6 @@ such as the images per second that `python -m benchmarks gpu` has measured. Rate
 speed of the disk are those of docs/benchmarks.json, unless you give them.
 """
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from statistics import median
 
 import jinja2
 
+from benchmarks.options import options
 from benchmarks.record import FILE, Part, load
 from benchmarks.results import Result
 from pipeline.yaml_file import read_yaml
@@ -59,13 +59,7 @@ class Records:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, help="images per second of a training step on one GPU")
-    parser.add_argument("--cores", type=int, help=f"of a machine with {PER_NODE} GPUs")
-    parser.add_argument("--disk", type=float, help="GB/s that a machine reads")
-    parser.add_argument("--link", type=float, help="GB/s between GPUs of a machine, each way")
-    parser.add_argument("--network", type=float, help="GB/s between machines for each GPU, each way")
-    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    given = {name: value for name, value in vars(options("plan")).items() if value is not None}
     for name, value in given.items():
         if not (value > 0 and math.isfinite(value)):
             raise InputError(f"--{name} {value} is not allowed, must be above 0")

@@ -8,7 +8,6 @@ activations with one per tensor, and start from calibrated ranges. Inference is 
 converted one and of Brevitas' in eval mode, all in PyTorch without a compiler.
 """
 
-import argparse
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from benchmarks.options import options
 from benchmarks.profiles import compared, explained
 from benchmarks.results import Result, timed
 from benchmarks.timing import interleaved_rounds
@@ -50,11 +50,7 @@ NETWORKS: dict[str, tuple[int, int, dict[str, Any]]] = {
 
 
 def main() -> list[Result]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="the first network alone")
-    arguments = parser.parse_args()
+    arguments = options("quantize")
     if arguments.quick:
         arguments.networks = arguments.networks[:1]
     warnings.simplefilter("ignore")  # the peers' deprecations
@@ -62,11 +58,11 @@ def main() -> list[Result]:
     torch.use_deterministic_algorithms(False)  # the peers have operations without a deterministic form
     results: list[Result] = []
     for name in arguments.networks:
-        size, batch, options = NETWORKS[name]
+        size, batch, settings = NETWORKS[name]
         torch.manual_seed(0)
         x = channels_last(normalize(torch.randint(0, 256, (batch, 3, size, size))))
         labels = torch.randint(0, CLASSES, (batch,))
-        network = warm(create_model(name, CLASSES, size, options), x)
+        network = warm(create_model(name, CLASSES, size, settings), x)
         teacher = deepcopy(network).eval()
         training: dict[str, nn.Module] = {"float": network}
         inference: dict[str, Callable] = {"float": teacher}

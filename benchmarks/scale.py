@@ -8,7 +8,6 @@ of rising width. Each table shows the power with which time grows; its note has 
 which says whether the fixed part or the growing one dominates at the largest size, and a profile what that part is.
 """
 
-import argparse
 import io
 import json
 import subprocess
@@ -25,6 +24,7 @@ import torch
 from PIL import Image
 
 from benchmarks.data_ours import BATCH, Repeated, training_batches
+from benchmarks.options import options
 from benchmarks.profiles import of_operations, sampled
 from benchmarks.results import Result
 from benchmarks.train_steps import Work, our_step, plain_recipe
@@ -50,10 +50,7 @@ Timed = Callable[[], object]
 
 
 def main() -> list[Result]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--quick", action="store_true", help="the smallest sizes alone")
-    arguments = parser.parse_args()
+    arguments = options("scale")
     prepare(load_params().execution)
     rounds = arguments.rounds or (2 if arguments.quick else 5)
     most = QUICK if arguments.quick else None

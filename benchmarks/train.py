@@ -8,12 +8,12 @@ network and the batch are those of params.yaml; with one, vargconvnet and ResNet
 databases of `make repro`. --quick takes fewer images and rounds.
 """
 
-import argparse
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from benchmarks.options import options
 from benchmarks.profiles import compared, explained
 from benchmarks.results import Result, timed
 from benchmarks.timing import interleaved_rounds
@@ -27,14 +27,7 @@ QUICK_BATCH, QUICK_ROUNDS = 16, 2
 
 
 def main() -> list[Result]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a network of this repository, timm or torchvision")
-    parser.add_argument("--size", type=int, help="of an image in pixels")
-    parser.add_argument("--batch", type=int, help="images per batch")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--data", action="store_true", help="also measure with images of the database")
-    parser.add_argument("--quick", action="store_true", help="a short form")
-    arguments = parser.parse_args()
+    arguments = options("train")
     params = load_params()
     on_gpu = {"device": "cuda"} if torch.cuda.is_available() else {}
     params = params.model_copy(update={"execution": params.execution.model_copy(update=on_gpu)})

@@ -26,7 +26,7 @@ def ordered_map(
         Exception: what `function` or `items` raised, in place of the result.
     """
     if workers < 0:
-        raise InputError(f"workers is {workers}, must be 0 or more")
+        raise InputError(f"--num-workers {workers} is not allowed, must be 0 or more")
     if workers == 0:
         yield from map(function, items)
         return

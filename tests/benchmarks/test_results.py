@@ -141,13 +141,13 @@ def test_the_command_keeps_the_results_and_says_what_moved(tmp_path, monkeypatch
         "--against",
         str(tmp_path / "old/benchmarks.json"),
         "deploy",
-        "--x",
+        "--rounds",
         "1",
     ]
     monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
     command.main()
-    assert sys.argv == ["python -m benchmarks deploy", "--x", "1"]
+    assert sys.argv == ["python -m benchmarks deploy", "--rounds", "1"]
     stored = json.loads((tmp_path / "new/benchmarks.json").read_text())["parts"]["deploy"]
-    assert stored["origin"]["command"] == "python -m benchmarks deploy --x 1" and len(stored["results"]) == 2
+    assert stored["origin"]["command"] == "python -m benchmarks deploy --rounds 1" and len(stored["results"]) == 2
     printed = capsys.readouterr().out
     assert "ours, images/s: 10 -> 100, 10.00 times as good\n" in printed and "peer, images/s: is new\n" in printed

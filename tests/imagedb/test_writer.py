@@ -358,7 +358,7 @@ def test_shards_that_do_not_belong_together_are_refused(image_root, png, tmp_pat
 
 
 def test_negative_workers_are_refused(png, tmp_path):
-    with pytest.raises(ValueError, match=r"^workers is -1, must be 0 or more$"):
+    with pytest.raises(ValueError, match=r"^--num-workers -1 is not allowed, must be 0 or more$"):
         write_database(Items(SourceImage("x", 0, png)), tmp_path / "db", workers=-1)
 
 

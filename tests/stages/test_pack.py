@@ -200,7 +200,7 @@ def test_a_database_is_packed_again_in_the_other_format(images, call):
             "--source folder --dataset MNIST",
             "error: --dataset MNIST is for --source torchvision, the source is folder",
         ),
-        ("--num-workers -1", "error: workers is -1, must be 0 or more"),
+        ("--num-workers -1", "error: --num-workers -1 is not allowed, must be 0 or more"),
         ("--merge 1", "error: --merge 1 is not allowed, must be 2 or more"),
     ],
 )
