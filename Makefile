@@ -95,7 +95,7 @@ lint: setup  ## check style, format, types and declared packages of the code
 	@ruff check . && ruff format --check . && mypy && python -m pip check
 	@found=$$(deptry . 2>&1) || { echo "$$found"; exit 1; }
 
-BESIDE = runtimes onnxruntime_old peers data_peers ffcv litert_peers
+BESIDE = runtimes onnxruntime_old peers photographs data_peers ffcv litert_peers
 pins_of = UV_CUSTOM_COMPILE_COMMAND='make pins' uv pip compile --quiet --universal --python-version 3.11 --generate-hashes
 .PHONY: pins licences
 pins: setup  ## write requirements/, versions and digests of all packages, from pyproject.toml; UPGRADE=idna==3.20: of another, too
@@ -196,14 +196,16 @@ recipe: setup  ## set params.yaml to recipes/NAME.yaml and print what changes: m
 	@python -m tools.recipe "$$NAME"
 
 PARTS = data train quantize deploy scale
+ALONE = finetune
+PEERS_finetune = photographs
 PEERS_data = data_peers ffcv
 PEERS_quantize = peers
 PEERS_deploy = runtimes peers litert_peers
 ONLY ?= $(PARTS)
 EMPTY :=
 .PHONY: bench
-bench: setup  ## measure all beside other projects, into docs/benchmarks.md: ONLY=data, train (DATA=1), quantize, deploy (NETWORK=resnet18 SIZE=224), scale; QUICK=1; AGAINST=docs/benchmarks.json
-	@$(foreach part,$(ONLY),$(if $(filter $(part),$(PARTS)),,$(error ONLY=$(part) is not allowed, must be of $(PARTS))))
+bench: setup  ## measure all beside other projects, into docs/benchmarks.md: ONLY=data, train (DATA=1), quantize, deploy (NETWORK=resnet18 SIZE=224), scale; finetune, which is no part of all; QUICK=1; AGAINST=docs/benchmarks.json
+	@$(foreach part,$(ONLY),$(if $(filter $(part),$(PARTS) $(ALONE)),,$(error ONLY=$(part) is not allowed, must be of $(PARTS) $(ALONE))))
 	@$(foreach group,$(foreach part,$(ONLY),$(PEERS_$(part))),$(call beside,$(group));)
 	@failed=0; $(foreach part,$(ONLY),PYTHONPATH=$(subst $(EMPTY) $(EMPTY),:,$(PEERS_$(part):%=runs/%)) python -m benchmarks \
 	  --into $(if $(QUICK)$(NETWORK),runs/bench,docs) $(if $(filter command,$(origin AGAINST)),--against "$$AGAINST") $(part) \
