@@ -62,13 +62,15 @@ def main() -> None:
         class_names = sources[0].class_names
         fitting = of_imagenet(train, val, class_names, base, arguments.size, weights)
     else:
-        found, looks, class_names = looked_at(found, base["seed"], arguments.dry_run)
+        looks, class_names = looked_at(found, base["seed"])
         fitting = choices(looks["train"], looks["val"], class_names, base, arguments.size, weights)
-    chosen = [*places(found), *fitting]
+    chosen = [*fitting]
     if asked:
         chosen.append(Choice("model.name", base["model"]["name"], "as asked for"))
         chosen.append(arithmetic(with_choices(base, chosen), len(class_names)))
-    write(found, chosen, base, recipe, arguments.dry_run)
+    if not found.val:
+        found = write_lists(found, looks, class_names, arguments.dry_run)
+    write(found, [*places(found), *chosen], base, recipe, arguments.dry_run)
 
 
 def with_choices(base: dict[str, Any], chosen: Iterable[Choice]) -> dict[str, Any]:
@@ -107,8 +109,8 @@ def arithmetic(values: Mapping[str, Any], classes: int) -> Choice:
     return arithmetic_choice(values["model"], classes, values["input"]["size"])
 
 
-def looked_at(found: Layout, seed: int, dry_run: bool) -> tuple[Layout, dict[str, list[Look]], list[str]]:
-    """The layout with both splits, the images of each, and the class names; says what is strange."""
+def looked_at(found: Layout, seed: int) -> tuple[dict[str, list[Look]], list[str]]:
+    """The images of both splits, divided if they are not, and the class names; says what is strange."""
     of_split = {name: open_source(found.kind, str(found.root), name, None) for name in (found.train, found.val) if name}
     class_names = of_split[found.train].class_names
     check_classes(found, of_split)
@@ -121,15 +123,19 @@ def looked_at(found: Layout, seed: int, dry_run: bool) -> tuple[Layout, dict[str
             print(f"warning: {len(shared)} validation images are training images, too: {example}; remove them")
         if found.kind == "list":
             say_unlisted(found, looks.values())
-        return found, named, class_names
-    named = split(looks[found.train], class_names, seed)
+        return named, class_names
+    return split(looks[found.train], class_names, seed), class_names
+
+
+def write_lists(found: Layout, looks: Mapping[str, list[Look]], class_names: list[str], dry_run: bool) -> Layout:
+    """Write a list for each split, and return the layout that has both."""
     below = f"{found.train}/" if found.kind == "folder" and found.train != "." else ""
-    for name, images in named.items():
+    for name, images in looks.items():
         if not dry_run:
             write_list(found.root / NAMES[name], images, class_names, below)
         share = "a fifth" if name == "val" else "the rest"
         print(f"{found.root / NAMES[name]}: {len(images)} images, {share} of each class")
-    return Layout("list", found.root, NAMES["train"], NAMES["val"]), named, class_names
+    return Layout("list", found.root, NAMES["train"], NAMES["val"])
 
 
 def say_unlisted(found: Layout, looks: Iterable[Sequence[Look]]) -> None:

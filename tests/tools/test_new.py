@@ -134,6 +134,16 @@ def test_a_folder_elsewhere_has_its_whole_path_and_a_dry_run_writes_nothing(call
     assert any(line.startswith("input.size: 32 -> 64  # ") for line in lines)
 
 
+OWN = """
+from torch import nn
+
+
+def build(num_classes):
+    layers = nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes)
+    return nn.Sequential(*layers)
+"""
+
+
 def photographs_and_weights() -> None:
     """pets/<class>/*.jpg, three classes, and weights.pt of a resnet18 for seven."""
     write_photographs(Path("pets"), 5)
@@ -184,6 +194,7 @@ def test_a_network_that_portable_arithmetic_has_not(call):
     ("arguments", "mistake"),
     [
         (["--checkpoint", "weights.pt"], "weights.pt does not say of which network it is: add NETWORK, e.g. NETWORK="),
+        (["--network", "own.py:build"], "own.py:build cannot be quantized: "),
         (["--checkpoint", "nowhere.pt", "--network", "resnet18"], "there is no checkpoint nowhere.pt"),
         (
             ["--checkpoint", "weights.pt", "--network", "resnet34"],
@@ -201,10 +212,11 @@ def test_a_network_that_portable_arithmetic_has_not(call):
 )
 def test_networks_and_weights_that_do_not_go(call, arguments, mistake):
     photographs_and_weights()
+    Path("own.py").write_text(OWN)
     before = Path("params.yaml").read_bytes()
     _, error = call("pets", *arguments)
     assert error.startswith(f"error: {mistake}") and "\n" not in error
-    assert Path("params.yaml").read_bytes() == before
+    assert Path("params.yaml").read_bytes() == before and not [*Path().rglob("*.jsonl")]
 
 
 @pytest.mark.parametrize(
