@@ -174,15 +174,18 @@ def seen(source: Source) -> list[Look]:
 def describe(found: Layout, looks: Sequence[Look], class_names: Sequence[str]) -> None:
     """Say what was found: counts, sizes, colours, and what is strange."""
     counts = Counter(each.label for each in looks)
-    least, most = min(counts.values()), max(counts.values())
-    each_class = f"{least:,} of each" if least == most else f"{least:,} to {most:,} of a class"
+    (rarest, least), most = min(counts.items(), key=lambda item: (item[1], item[0])), max(counts.values())
+    fewest = f"{least:,} to {most:,} of a class, fewest of {printable(class_names[rarest])}"
+    each_class = f"{least:,} of each" if least == most else fewest
     print(f"{len(looks):,} images in {len(class_names)} classes in {found.root}, {each_class}")
     sizes = sorted((each.size for each in looks if each.size), key=prod)
     if sizes:
         (w, h), (wide, high) = sizes[0], sizes[-1]
         kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(each.format for each in looks).most_common())
         grey = sum(each.grey for each in looks)
-        print(f"{w} x {h} to {wide} x {high} pixels, {grey} of {len(sizes)} grey; {kinds}")
+        narrow, flat = (choose(width / height for width, height in sizes) for choose in (min, max))
+        shape = f"width / height {narrow:.2f}" + (f" to {flat:.2f}" if narrow < flat else "")
+        print(f"{w} x {h} to {wide} x {high} pixels, {shape}, {grey} of {len(sizes)} grey; {kinds}")
     for note, count in Counter(note for each in looks for note in each.notes if note != "grey").items():
         turned = ", which is not applied: turn them before" if note == "EXIF orientation" else ""
         print(f"{count} images: {note}{turned}")

@@ -47,7 +47,9 @@ def test_classes_without_a_split(call):
     lines, mistake = call("my photos")
     assert mistake is None
     assert lines[0] == "15 images in 3 classes in my photos, 5 of each"
-    assert re.fullmatch(r"\d+ x \d+ to \d+ x \d+ pixels, \d+ of 15 grey; 15 JPEG", lines[1])
+    assert re.fullmatch(
+        r"\d+ x \d+ to \d+ x \d+ pixels, width / height 0\.\d\d to [12]\.\d\d, \d+ of 15 grey; 15 JPEG", lines[1]
+    )
     assert lines[2:4] == [
         "my photos/train.jsonl: 12 images, the rest of each class",
         "my photos/val.jsonl: 3 images, a fifth of each class",
@@ -80,7 +82,8 @@ def test_two_folders_of_splits(call):
     shutil.copy("pets/train/a/0.png", "pets/val/b/copy.png")
     lines, mistake = call("pets")
     assert mistake is None and not [*Path("pets").rglob("*.jsonl")]
-    assert "13 images in 2 classes in pets, 6 to 7 of a class" in lines
+    assert "13 images in 2 classes in pets, 6 to 7 of a class, fewest of a" in lines
+    assert "300 x 200 to 300 x 200 pixels, width / height 1.50, 2 of 13 grey; 13 PNG" in lines
     assert "1 images are copies of another one" in lines
     assert "warning: 1 validation images are training images, too: b/copy.png, there a/0.png; remove them" in lines
     pack = load_params().pack
