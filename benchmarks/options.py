@@ -53,7 +53,7 @@ def options(subject: str) -> argparse.Namespace:
             add("--arithmetic", nargs="+", choices=ARITHMETIC, default=["exact8"])
         case "finetune":
             add("--seeds", type=int, nargs="+", default=[0, 1, 2])
-            add("--lr", type=float, default=0.0003, help="of timm's loop (default: %(default)s)")
+            add("--lr", type=float, default=0.001, help="of timm's loop (default: %(default)s)")
             add("--quick", action="store_true", help="the first seed alone")
         case "gpu":
             add("--device", choices=("cuda", "cpu"), default="cuda")

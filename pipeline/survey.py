@@ -12,7 +12,7 @@ from storage.files import sha256
 
 STEPS = 2400  # of float training, as the sample and recipes/solar_cells.yaml have
 EPOCHS = 15, 100  # at least and at most
-FURTHER_STEPS, FURTHER_EPOCHS = 600, (5, 30)  # the same for trained weights
+FURTHER_STEPS, FURTHER_EPOCHS = 400, (5, 30)  # the same for trained weights
 FURTHER_LR = 0.2  # of the learning rates for random weights
 MANY = 100  # classes
 SIDES = {"left", "right"}  # words in names of classes that a flip exchanges

@@ -114,7 +114,7 @@ def test_trained_weights(weights):
     assert values["train.init_from"] == {"file": str(weights.file), "sha256": digest, "new_layers": ["fc"]}
     assert (values["input.size"], values["input.resize"], values["input.resample"]) == (224, 235, "bicubic")
     assert (values["model.normalization"], values["input.color_space"]) == (RESNET, "rgb")
-    assert (values["batch_size"], values["epochs"]) == (32, 30)  # 18 steps, 600 / 18 = 33
+    assert (values["batch_size"], values["epochs"]) == (32, 22)  # 18 steps, 400 / 18 = 22
     assert (values["lr"], values["qat.lr"]) == pytest.approx((0.01, 0.001))  # a fifth of 0.05 and of 0.005
 
 
