@@ -1,5 +1,6 @@
 """The files of a network that is quantized as it is, in a folder laid out as artifacts/, with a proof and a report."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,15 +14,15 @@ from evaluation.exactness import Compared
 from evaluation.score import Scores, predict, score
 from fixedpoint.analysis.golden import golden_tensors, write_golden
 from fixedpoint.c.runtime import COMPILER
-from fixedpoint.c.selfcheck import c_selfcheck, golden_count
-from fixedpoint.program.integer import IntegerEvaluator, signed_pixels
+from fixedpoint.program.integer import signed_pixels
 from fixedpoint.quantizer import Quantized
 from models.normalization import normalize
 from pipeline.comparison import FILES_OF, Comparison, Images
-from pipeline.forms import ARTIFACTS, FLOAT, GOLDEN, INT, LITERT, ONNX, PTQ, C
+from pipeline.forms import ARTIFACTS, FLOAT, GOLDEN, INT, LITERT, LITERT_FOLDER, ONNX, PTQ, C
 from pipeline.logits import float_logits
 from pipeline.params import Params
 from pipeline.paths import runs_folder
+from pipeline.selfchecks import c_check, litert_check
 from pixels.batches import NO_LABEL
 from reports.quantization import covering_program, measure, reference_program
 from reports.quantization_page import page
@@ -30,7 +31,8 @@ from storage.errors import InputError
 from storage.files import sha256, whole_file, write_json
 from storage.model_file import ModelInfo, save_model
 
-REPORT, PROOF, SELFCHECK = ARTIFACTS / "report.html", ARTIFACTS / "exactness.json", C / "selfcheck.c"
+REPORT, PROOF = ARTIFACTS / "report.html", ARTIFACTS / "exactness.json"
+SELFCHECK, LITERT_SELFCHECK = C / "selfcheck.c", LITERT_FOLDER / "selfcheck"
 Part = Callable[[int | None], Images]  # the first so many images, or all
 
 
@@ -57,15 +59,14 @@ def write_forms(quantized: Quantized, network: nn.Module, info: ModelInfo, folde
         save_model(place(form.path, folder), form.name, program.constants, info, program.to_json())
     quantized.save_onnx(place(ONNX, folder))
     quantized.save_c(place(C, folder))
-    tflite = place(LITERT.path, folder)
     if quantized.program.is_portable:
-        quantized.save_tflite(tflite, params.litert.logits)
+        quantized.save_tflite(place(LITERT.path, folder), params.litert.logits)
     else:
-        tflite.unlink(missing_ok=True)  # of another arithmetic
+        shutil.rmtree(place(LITERT_FOLDER, folder), ignore_errors=True)  # of another arithmetic
 
 
-def write_vectors(quantized: Quantized, images: Images, folder: Path) -> None:
-    """Write the golden vectors of `images`, and c/selfcheck.c, which holds some of them.
+def write_vectors(quantized: Quantized, images: Images, folder: Path, params: Params) -> None:
+    """Write the golden vectors of `images`, and the self-checks of C and LiteRT, which hold some of them.
 
     Raises:
         OSError: If a file cannot be written.
@@ -74,10 +75,14 @@ def write_vectors(quantized: Quantized, images: Images, folder: Path) -> None:
     numbers = [images.record(image)[0] for image in range(len(pixels))]
     program, x = quantized.program, signed_pixels(pixels)
     write_golden(place(GOLDEN, folder), program, golden_tensors(program, x), numbers, labels.tolist())
-    x = x[: golden_count(x.numpy())]
-    text = c_selfcheck(program, x.numpy(), IntegerEvaluator(program)(x).flatten(1).numpy())
-    with whole_file(place(SELFCHECK, folder)) as partial:
-        partial.write_text(text, encoding="utf-8")
+    checks = {SELFCHECK: c_check(program, x.numpy()).encode()}
+    if program.is_portable:
+        model = place(LITERT.path, folder).read_bytes()
+        files = litert_check(program, model, params.litert.logits, x.numpy())
+        checks |= {LITERT_SELFCHECK / name: content for name, content in files.items()}
+    for path, content in checks.items():
+        with whole_file(place(path, folder)) as partial:
+            partial.write_bytes(content)
 
 
 def run_selfcheck(folder: Path) -> str:

@@ -27,12 +27,9 @@ def parse_arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     parse_arguments()  # --help and mistakes, before the imports that take seconds
 
-import torch
-
 from fixedpoint.analysis.golden import golden_input
-from fixedpoint.c.selfcheck import c_selfcheck, golden_count
 from fixedpoint.c.source import c_source, memory_bytes
-from fixedpoint.program.integer import IntegerEvaluator
+from pipeline.selfchecks import c_check
 
 
 def main() -> None:
@@ -41,9 +38,7 @@ def main() -> None:
     program = stored_program(stored)
     sources = c_source(program, metadata(stored.info), arguments.name)
     images = golden_input(require(GOLDEN, "make golden"), program)
-    images = images[: golden_count(images)]
-    logits = IntegerEvaluator(program)(torch.from_numpy(images)).flatten(1).numpy()
-    sources[file_name("selfcheck.c", arguments.name)] = c_selfcheck(program, images, logits, arguments.name)
+    sources[file_name("selfcheck.c", arguments.name)] = c_check(program, images, arguments.name)
     for name, text in sources.items():
         with whole_file(arguments.output / name) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")

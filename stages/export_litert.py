@@ -26,14 +26,9 @@ def parse_arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     parse_arguments()  # --help and mistakes, before the imports that take seconds
 
-import torch
-
 from fixedpoint.analysis.golden import golden_input
-from fixedpoint.c.selfcheck import golden_count
-from fixedpoint.litert.selfcheck import tflm_selfcheck
-from fixedpoint.litert.writer import litert_model, logit_exponent
-from fixedpoint.program import Program
-from fixedpoint.program.integer import IntegerEvaluator, rounded_logits
+from fixedpoint.litert.writer import litert_model
+from pipeline.selfchecks import litert_check
 
 SELFCHECK = "selfcheck"  # a folder
 NOT_PORTABLE = "a model of exact8 arithmetic has no .tflite file; calibrate.arithmetic: portable gives one\n"
@@ -47,7 +42,9 @@ def main() -> None:
     files = {NO_LITERT.name: NOT_PORTABLE.encode()}
     if program.is_portable:
         model = litert_model(program, metadata(stored.info), logits)
-        files = {LITERT.path.name: model, **selfcheck(program, model, logits)}
+        images = golden_input(require(GOLDEN, "make golden"), program)
+        checks = litert_check(program, model, logits, images)
+        files = {LITERT.path.name: model} | {f"{SELFCHECK}/{name}": text for name, text in checks.items()}
     for name in (NO_LITERT.name, LITERT.path.name):  # left by another arithmetic
         (arguments.output / name).unlink(missing_ok=True)
     shutil.rmtree(arguments.output / SELFCHECK, ignore_errors=True)
@@ -56,16 +53,6 @@ def main() -> None:
             partial.write_bytes(content)
     about = f"{len(model):,} bytes, {logits} logits" if program.is_portable else NOT_PORTABLE.strip()
     print(f"{arguments.output}: {about}")
-
-
-def selfcheck(program: Program, model: bytes, type_of_logits: str) -> dict[str, bytes]:
-    """The files of the self-check on golden images, by name."""
-    images = golden_input(require(GOLDEN, "make golden"), program)
-    images = images[: golden_count(images)]
-    accumulators = IntegerEvaluator(program)(torch.from_numpy(images)).flatten(1)
-    exponent, dtype = logit_exponent(program, type_of_logits), getattr(torch, type_of_logits)
-    logits = rounded_logits(program, accumulators, exponent, dtype).numpy()
-    return {f"{SELFCHECK}/{name}": text.encode() for name, text in tflm_selfcheck(model, images, logits).items()}
 
 
 if __name__ == "__main__":

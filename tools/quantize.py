@@ -112,7 +112,7 @@ def main() -> None:
     for loss in losses:
         print(f"warning: {loss.message}", file=sys.stderr)
     write_forms(quantized, network, info, given.output, params)
-    write_vectors(quantized, part(params.golden.images), given.output)
+    write_vectors(quantized, part(params.golden.images), given.output, params)
     checked = prove(quantized, network, part, params, device, given.output)
     write_report(quantized, checked.scores, known, part(params.report.images), info, given.output)
     print(*checked.sentences, f"everything is in {given.output}", sep="\n")

@@ -45,6 +45,11 @@ FORMS = [
     "onnx/int8_qoperator.onnx", "ptq/model.safetensors", "report.html",
 ]  # fmt: skip
 
+LITERT = ["litert/int8.tflite"] + [
+    f"litert/selfcheck/{name}"
+    for name in ("Makefile", "README.md", "golden_data.cc", "golden_data.h", "main.cc", "model_data.cc", "model_data.h")
+]
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -95,7 +100,10 @@ def test_all_forms_a_report_and_a_proof_of_images_without_labels(folder, monkeyp
     Path("names.txt").write_text("cat, small\ndog\n")
     given = ("theirs.py:build", "best.ckpt", "photos", *OPTIONS, "--class-names", "names.txt", "--output", "out")
     said = quantized(monkeypatch, capsys, *given)
-    assert files(folder / "out") == sorted([*FORMS, "litert/int8.tflite"])
+    assert files(folder / "out") == sorted([*FORMS, *LITERT])
+    model = Path("out/litert/int8.tflite").read_bytes()
+    array = re.search(r"model_data\[\] = \{(.*?)\}", Path("out/litert/selfcheck/model_data.cc").read_text(), re.DOTALL)
+    assert bytes(int(each) for each in re.findall(r"\d+", array[1])) == model
     assert "input.size: 8  (--size)\ninput.resize: 8  (as the size: the whole short side)\n" in said
     assert "from best.ckpt, in state_dict without net.; 2 classes\n" in said
     assert "calibrated on 12 of 12 images below photos\n" in said
