@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from models.own_source import is_own
 from models.registry import TORCHVISION
+from storage.errors import InputError
 
 FILTERS = ("bilinear", "bicubic")  # of `input.resample`
 
@@ -42,6 +43,9 @@ def published(name: str) -> Published | None:
     """What timm or torchvision says of the network `name`; None if it says nothing.
 
     A name of timm may have the tag of its weights, as resnet18.a1_in1k has.
+
+    Raises:
+        InputError: If timm has no weights of that tag.
     """
     if is_own(name):
         return None
@@ -52,6 +56,10 @@ def _of_timm(name: str) -> Published | None:
     import timm
     from timm.data import resolve_data_config
 
+    bare, dot, given = name.partition(".")
+    known = [each.partition(".")[2] for each in timm.list_pretrained(f"{bare}.*")]
+    if dot and known and given not in known:
+        raise InputError(f"timm has no weights {given!r} of {bare}, but {', '.join(known)}")
     found = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
     if found is None or not found.mean:
         return None

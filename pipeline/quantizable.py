@@ -42,4 +42,4 @@ def arithmetic_for(network: nn.Module, name: str, size: int) -> tuple[str, str]:
     trial = try_quantization(network, shape, EXACT8) if portable.captured else portable
     if trial.causes:
         raise InputError(f"{name} cannot be quantized: {'; '.join(trial.causes)}")
-    return EXACT8, f"portable does not have it all: {'; '.join(portable.causes)}"
+    return EXACT8, portable.causes[0].partition(":")[0]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from models.published import published
+from storage.errors import InputError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -27,6 +28,11 @@ def test_published(name, source, crop, resample):
 def test_another_filter_has_a_stand_in():
     found = replace(published("resnet18"), resample="lanczos")
     assert found.filter == "bicubic"
+
+
+def test_a_tag_that_timm_has_not():
+    with pytest.raises(InputError, match=r"^timm has no weights 'a1_in21k' of resnet18, but .*\ba1_in1k, .*\btv_in1k$"):
+        published("resnet18.a1_in21k")
 
 
 @pytest.mark.parametrize("name", ["nets/mine.py:build", "vargconvnet_32", "resnet19", "torchvision/resnet19"])

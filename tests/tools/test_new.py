@@ -190,7 +190,9 @@ def test_a_network_that_portable_arithmetic_has_not(call):
     write_photographs(Path("pets"), 5)
     lines, mistake = call("pets", "--network", "mobilenetv3_small_050", "--size", "64")
     assert mistake is None and load_params().calibrate.arithmetic == "exact8"
-    assert any(line.startswith("calibrate.arithmetic: portable -> exact8  # portable ") for line in lines)
+    assert any(
+        line.startswith("calibrate.arithmetic: portable -> exact8  # portable arithmetic has no ") for line in lines
+    )
 
 
 @pytest.mark.parametrize(
