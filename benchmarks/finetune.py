@@ -14,6 +14,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -46,13 +47,15 @@ def main() -> None:
     arguments = options("finetune")
     folder = runs_folder().absolute() / "finetune"
     shutil.rmtree(folder, ignore_errors=True)
-    photographs, weights = folder / "photographs", folder / "lite0.safetensors"
+    photographs, weights, clone = folder / "photographs", folder / "lite0.safetensors", folder / "clone"
     write_photographs(photographs)
     write_weights(weights)
+    call(["git", "clone", "--quiet", ".", str(clone)], Path())
+    new = [sys.executable, "-m", "tools.new", str(photographs), "--network", NETWORK, "--checkpoint", str(weights)]
+    call([*new, "--size", str(SIZE)], clone)
     found: dict[str, list[tuple[float, float]]] = {"timm's loop": [], "ours": [], "ours, integers": []}
     for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:
-        clone = folder / f"seed_{seed}"
-        params = train_ours(clone, photographs, weights, seed)
+        params = train_ours(clone, seed)
         found["ours"].append(curve(clone / "plots/float/plots/metrics/val_top1.tsv"))
         found["ours, integers"].append((json.loads((clone / "metrics/int.json").read_text())["top1"],) * 2)
         found["timm's loop"].append(train_timm(photographs, weights, params, arguments.lr, seed))
@@ -61,6 +64,18 @@ def main() -> None:
     for name, values in found.items():
         last, best = zip(*values, strict=True)
         print(f"mean    {name:16} last {mean(last):.2f}  best {mean(best):.2f}")
+
+
+def call(command: list[str], where: Path) -> None:
+    """Run a command in a folder, with this Python's scripts on the path.
+
+    Raises:
+        InputError: If it fails; has the end of what it printed.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(command, cwd=where, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"{' '.join(command)}: {(done.stdout + done.stderr)[-2000:]}")
 
 
 def package(name: str) -> Path:
@@ -107,21 +122,11 @@ def write_weights(path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in zip(names, theirs.values(), strict=True)}, path)
 
 
-def train_ours(folder: Path, photographs: Path, weights: Path, seed: int) -> Params:
-    """Run the two commands in a clone, and return the parameters that the first one wrote."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    new = [sys.executable, "-m", "tools.new", str(photographs), "--network", NETWORK, "--checkpoint", str(weights)]
-
-    def call(command: list[str], where: Path) -> None:
-        done = subprocess.run(command, cwd=where, env=os.environ | {"PATH": path}, capture_output=True, text=True)
-        if done.returncode:
-            raise InputError(f"{' '.join(command)}: {(done.stdout + done.stderr)[-2000:]}")
-
-    call(["git", "clone", "--quiet", ".", str(folder)], Path())
-    call([*new, "--size", str(SIZE)], folder)
-    file = folder / "params.yaml"
-    file.write_text(file.read_text().replace("\nseed: 0 ", f"\nseed: {seed} "))
-    call(["dvc", "repro"], folder)
+def train_ours(clone: Path, seed: int) -> Params:
+    """Run the whole pipeline of a clone with another seed, and return its parameters."""
+    file = clone / "params.yaml"
+    file.write_text(re.sub(r"^seed: \d+", f"seed: {seed}", file.read_text(), flags=re.MULTILINE))
+    call(["dvc", "repro"], clone)
     return load_params(file)
 
 
