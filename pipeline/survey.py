@@ -13,7 +13,7 @@ from storage.files import sha256
 STEPS = 2400  # of float training, as the sample and recipes/solar_cells.yaml have
 EPOCHS = 15, 100  # at least and at most
 FURTHER_STEPS, FURTHER_EPOCHS = 400, (5, 30)  # the same for trained weights
-FURTHER_LR = 0.2  # of the learning rates for random weights
+FURTHER_LR, FURTHER_QAT_LR = 5, 50  # by which the learning rates for random weights are divided
 MANY = 100  # classes
 SIDES = {"left", "right"}  # words in names of classes that a flip exchanges
 STRIDE = 32  # of vargconvnet_32 with a stem of stride 2
@@ -192,14 +192,13 @@ def _training(
     epochs = min(most, max(least, round(wanted / steps)))
     yield Choice("batch_size", batch, f"{steps} steps in an epoch of {count} images")
     yield Choice("epochs", epochs, f"about {steps * epochs} steps")
-    factor, reason = share, "in proportion to the batch"
-    if is_trained:
-        factor, reason = share * FURTHER_LR, f"{reason}, and {FURTHER_LR:g} of that for random weights"
-    yield Choice("lr", base["lr"] * factor, reason)
+    part, part_of_qat = (FURTHER_LR, FURTHER_QAT_LR) if is_trained else (1, 1)
+    reason = "in proportion to the batch" + (", a {}th for trained weights" if is_trained else "")
+    yield Choice("lr", base["lr"] * share / part, reason.format(part))
     yield Choice("train.warmup_epochs", max(1, epochs // 12), "a twelfth of the epochs")
     yield Choice("train.weight_decay", 0.0005, "as in recipes/cifar10.yaml and solar_cells.yaml")
     yield Choice("qat.batch_size", batch, "as in float training")
-    yield Choice("qat.lr", base["qat"]["lr"] * factor, reason)
+    yield Choice("qat.lr", base["qat"]["lr"] * share / part_of_qat, reason.format(part_of_qat))
 
 
 def _counts(train: int, val: int, base: Mapping[str, Any]) -> Iterator[Choice]:
