@@ -17,12 +17,13 @@ from fixedpoint.c.runtime import COMPILER
 from fixedpoint.program.integer import signed_pixels
 from fixedpoint.quantizer import Quantized
 from models.normalization import normalize
+from pipeline.c_check import c_check
 from pipeline.comparison import FILES_OF, Comparison, Images
 from pipeline.forms import ARTIFACTS, FLOAT, GOLDEN, INT, LITERT, LITERT_FOLDER, ONNX, PTQ, C
+from pipeline.litert_check import litert_check
 from pipeline.logits import float_logits
 from pipeline.params import Params
 from pipeline.paths import runs_folder
-from pipeline.selfchecks import c_check, litert_check
 from pixels.batches import NO_LABEL
 from reports.quantization import covering_program, measure, reference_program
 from reports.quantization_page import page

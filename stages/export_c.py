@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 from fixedpoint.analysis.golden import golden_input
 from fixedpoint.c.source import c_source, memory_bytes
-from pipeline.selfchecks import c_check
+from pipeline.c_check import c_check
 
 
 def main() -> None:

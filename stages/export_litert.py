@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 from fixedpoint.analysis.golden import golden_input
 from fixedpoint.litert.writer import litert_model
-from pipeline.selfchecks import litert_check
+from pipeline.litert_check import litert_check
 
 SELFCHECK = "selfcheck"  # a folder
 NOT_PORTABLE = "a model of exact8 arithmetic has no .tflite file; calibrate.arithmetic: portable gives one\n"
