@@ -6,8 +6,8 @@ import pytest
 import torch
 import yaml
 
+from benchmarks import profiles, train_data, train_steps
 from benchmarks import train as bench_train
-from benchmarks import train_data, train_steps
 from benchmarks.data import QUICK, make_images
 from benchmarks.results import cases
 from benchmarks.train_steps import Work, our_step, plain_recipe, timm_step
@@ -33,6 +33,7 @@ def measure(tmp_path, monkeypatch):
     monkeypatch.setattr(train_steps, "DETAILED", ("cpu",))
     monkeypatch.setattr(bench_train, "GROUPED", [(4, 8, 3, 1, 2, 6)])
     monkeypatch.setattr(train_steps, "STEPS", 1)
+    monkeypatch.setattr(profiles, "CALLS", 1)
     monkeypatch.setattr(train_data, "STEPS", 2)
     monkeypatch.setattr(train_data, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
     monkeypatch.setattr(train_data.os, "sched_getaffinity", lambda process: {0})
