@@ -45,6 +45,7 @@ def test_perf_that_is_not_allowed_leaves_the_word_to_cprofile(tmp_path, monkeypa
     perf.write_text("#!/bin/sh\nexit 255\n")
     perf.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(profiles, "PATIENCE", 0.1)
     assert sampled(lambda: sorted(range(1000))).startswith("cProfile: ")
 
 
