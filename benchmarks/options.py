@@ -54,6 +54,7 @@ def options(subject: str) -> argparse.Namespace:
         case "finetune":
             add("--seeds", type=int, nargs="+", default=[0, 1, 2])
             add("--lr", type=float, default=0.001, help="of timm's loop (default: %(default)s)")
+            add("--whole", type=int, default=1, help="how many seeds go on to the integer model (default: %(default)s)")
             add("--quick", action="store_true", help="the first seed alone")
         case "gpu":
             add("--device", choices=("cuda", "cpu"), default="cuda")

@@ -13,7 +13,8 @@ from storage.files import sha256
 STEPS = 2400  # of float training, as the sample and recipes/solar_cells.yaml have
 EPOCHS = 15, 100  # at least and at most
 FURTHER_STEPS, FURTHER_EPOCHS = 400, (5, 30)  # the same for trained weights
-FURTHER_LR, FURTHER_QAT_LR = 5, 50  # by which the learning rates for random weights are divided
+FURTHER_LR, FURTHER_BATCH = 0.001, 32  # AdamW's learning rate, and the batch below which it is smaller
+FURTHER_QAT = 50  # by which QAT's learning rate for random weights is divided
 MANY = 100  # classes
 SIDES = {"left", "right"}  # words in names of classes that a flip exchanges
 STRIDE = 32  # of vargconvnet_32 with a stem of stride 2
@@ -192,13 +193,18 @@ def _training(
     epochs = min(most, max(least, round(wanted / steps)))
     yield Choice("batch_size", batch, f"{steps} steps in an epoch of {count} images")
     yield Choice("epochs", epochs, f"about {steps * epochs} steps")
-    part, part_of_qat = (FURTHER_LR, FURTHER_QAT_LR) if is_trained else (1, 1)
-    reason = "in proportion to the batch" + (", a {}th for trained weights" if is_trained else "")
-    yield Choice("lr", base["lr"] * share / part, reason.format(part))
+    if is_trained:
+        yield Choice("train.optimizer", "adamw", "from trained weights, steadier than sgd")
+        lr = FURTHER_LR * min(1, batch / FURTHER_BATCH)
+        yield Choice("lr", lr, f"{FURTHER_LR:g} of adamw, less for batches below {FURTHER_BATCH}")
+        yield Choice("train.weight_decay", 0.05, "usual for adamw")
+    else:
+        yield Choice("lr", base["lr"] * share, "in proportion to the batch")
+        yield Choice("train.weight_decay", 0.0005, "as in recipes/cifar10.yaml and solar_cells.yaml")
     yield Choice("train.warmup_epochs", max(1, epochs // 12), "a twelfth of the epochs")
-    yield Choice("train.weight_decay", 0.0005, "as in recipes/cifar10.yaml and solar_cells.yaml")
     yield Choice("qat.batch_size", batch, "as in float training")
-    yield Choice("qat.lr", base["qat"]["lr"] * share / part_of_qat, reason.format(part_of_qat))
+    part, more = (FURTHER_QAT, f", a {FURTHER_QAT}th for trained weights") if is_trained else (1, "")
+    yield Choice("qat.lr", base["qat"]["lr"] * share / part, f"in proportion to the batch{more}")
 
 
 def _counts(train: int, val: int, base: Mapping[str, Any]) -> Iterator[Choice]:

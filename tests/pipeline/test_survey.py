@@ -115,7 +115,9 @@ def test_trained_weights(weights):
     assert (values["input.size"], values["input.resize"], values["input.resample"]) == (224, 235, "bicubic")
     assert (values["model.normalization"], values["input.color_space"]) == (RESNET, "rgb")
     assert (values["batch_size"], values["epochs"]) == (32, 22)  # 18 steps, 400 / 18 = 22
-    assert (values["lr"], values["qat.lr"]) == pytest.approx((0.01, 0.0001))  # of 0.05 a fifth, of 0.005 a fiftieth
+    assert (values["train.optimizer"], values["lr"], values["qat.lr"]) == ("adamw", 0.001, 0.0001)  # 0.005 / 50
+    few = chosen(looks(60, PHOTOS), looks(12, PHOTOS), weights=weights)
+    assert (few["batch_size"], few["epochs"], few["lr"]) == (16, 30, 0.0005)
 
 
 def test_as_many_classes_keep_the_last_layer(weights):
