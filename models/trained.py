@@ -54,12 +54,10 @@ class Start(NamedTuple):
     Attributes:
         classes: The number of classes that they are for; None: they have no last layer.
         last: The layers that the number of classes decides.
-        taken: A line that says which weights of the file are meant.
     """
 
     classes: int | None
     last: list[str]
-    taken: str
 
 
 def find_start(name: str, path: str | Path, image_size: int, arguments: dict[str, Any]) -> Start:
@@ -77,8 +75,8 @@ def find_start(name: str, path: str | Path, image_size: int, arguments: dict[str
     contents = _contents(path)
     sizes = _by_classes(name, image_size, arguments)
     last = sorted({tensor.rpartition(".")[0] for tensor in sizes.growth})
-    taken = take_weights(create_model(name, 2, image_size, arguments), contents, path, f"{what} (for {name})", last)
-    return Start(_classes(find_weights(contents, sizes.two, what).tensors, sizes, what), last, taken)
+    take_weights(create_model(name, 2, image_size, arguments), contents, path, f"{what} (for {name})", last)
+    return Start(_classes(find_weights(contents, sizes.two, what).tensors, sizes, what), last)
 
 
 def described(path: str | Path) -> ModelInfo | None:

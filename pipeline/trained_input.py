@@ -27,9 +27,7 @@ def trained_input(params: Params, given: argparse.Namespace) -> tuple[Params, li
     lacking = [option for option in ("size", "normalization") if getattr(given, option) is None]
     if known is None and lacking:
         if not is_own(given.model):
-            create_model(
-                without_tag(given.model), None, ANY_SIZE, {}
-            )  # whose message says more of a name that is unknown
+            create_model(without_tag(given.model), None, ANY_SIZE, {})  # its message says more of an unknown name
         raise InputError(
             f"nothing is published on how images are prepared for {given.model}: add "
             f"{' and '.join(f'--{option}' for option in lacking)}, as in its training"
